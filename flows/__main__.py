@@ -1,0 +1,113 @@
+"""The command line: ``python -m flows run``, ``demo`` and ``--help``.
+
+Every option of the flow is a flag of the same name, read from the same definitions. Prefect is imported when
+something runs, so that help is quick.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+
+from tasks.core.errors import PipelineError, RunFailedError
+from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions
+
+_GROUPS: dict[str, type[BaseModel]] = {"model": ModelOptions, "limits": LimitOptions, "output": OutputOptions}
+_INTERRUPTED = 130
+_WRONG_INPUT = 2
+_FAILED = 1
+
+_EPILOG = """\
+exit codes: 0 every row has a summary or needs none, 1 rows or partitions failed, 2 wrong input or settings,
+4 the deployment asks for a long wait, 130 interrupted.
+
+The deployment and its key come from the environment: AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT,
+AZURE_OPENAI_API_KEY (or Entra ID), AWS_* for S3. See the settings table in README.md.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        code: int = parsed.command(parsed)
+    except KeyboardInterrupt:
+        print("Interrupted: published partitions are complete, no other was touched.", file=sys.stderr)
+        return _INTERRUPTED
+    except ValidationError as error:
+        for finding in error.errors():
+            print(f"--{_flag(str(finding['loc'][-1]))}: {finding['msg']}", file=sys.stderr)
+        return _WRONG_INPUT
+    except PipelineError as error:
+        print(f"{error}", file=sys.stderr)
+        return error.exit_code
+    return code
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    options = {
+        name: group(**{field: getattr(parsed, field) for field in group.model_fields}) for name, group in _GROUPS.items()
+    }
+    from flows.summarize import summarize_parquet  # noqa: PLC0415 - imports Prefect, which takes a second
+    from tasks.core.report import to_table  # noqa: PLC0415
+
+    console = Console()
+    try:
+        report = summarize_parquet(
+            parsed.source, parsed.destination, parsed.text_column, parsed.prompt, **options
+        )
+    except RunFailedError as error:
+        if error.report:
+            console.print(to_table(error.report))
+        raise
+    console.print(to_table(report))
+    return 0
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    from flows.demo import run_demo  # noqa: PLC0415 - only what is asked for is loaded
+
+    return run_demo(parsed.folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows",
+        description="Summarize a text column of Parquet partitions with Azure OpenAI.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True)
+    run = commands.add_parser("run", help="summarize partitions", epilog=_EPILOG,
+                              formatter_class=argparse.RawDescriptionHelpFormatter)
+    run.add_argument("source", help="a prefix, a glob (quote it) or one file: s3://bucket/folder or a local path")
+    run.add_argument("destination", help="where the enriched partitions go, under the same relative paths")
+    run.add_argument("--text-column", required=True, help="the column to summarize")
+    run.add_argument("--prompt", default=DEFAULT_PROMPT,
+                     help="what to tell the model; {text} marks where the row's text goes, without it the text follows")
+    for name, group in _GROUPS.items():
+        _add_flags(run.add_argument_group(name, group.__doc__), group)
+    run.set_defaults(command=_run)
+    demo = commands.add_parser("demo", help="see it work on sample data, without any account")
+    demo.add_argument("--folder", default=".demo", help="where to put sample and output (default: .demo)")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _add_flags(arguments: argparse._ArgumentGroup, group: type[BaseModel]) -> None:
+    for name, field in group.model_fields.items():
+        help_text = f"{field.description} (default: {field.default})"
+        arguments.add_argument(
+            f"--{_flag(name)}", type=type(field.default), default=field.default, help=help_text.replace("%", "%%"),
+            metavar=type(field.default).__name__.upper(),
+        )
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

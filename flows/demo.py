@@ -1,0 +1,68 @@
+"""The same flow on local stand-ins: sample partitions, an endpoint on loopback, Prefect's own server.
+
+Touches nothing outside its folder: no account, no network, no Prefect profile of the user's.
+"""
+
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from tasks.local.config import EndpointConfig
+from tasks.local.sample import write_sample
+from tasks.local.spawn import spawn
+
+_ROWS_SHOWN = 3
+_SHOWN_CHARACTERS = 400
+_LATENCY_MS = 300
+_SIGMA = 0.6
+
+
+def run_demo(folder: str) -> int:
+    """Write the sample, start the endpoint, run the flow, and show what came out.
+
+    Args:
+        folder: Where sample, output and Prefect's files go.
+
+    Returns:
+        The exit code of the run.
+    """
+    home = Path(folder).resolve()
+    source, destination = home / "source", home / "destination"
+    write_sample(source)
+    with spawn(EndpointConfig(latency_ms=_LATENCY_MS, sigma=_SIGMA)) as endpoint:
+        _point_environment_at(endpoint.url, home / "prefect")
+        from flows.__main__ import main  # noqa: PLC0415 - Prefect reads its environment when it is imported
+
+        code = main(["run", str(source), str(destination), "--text-column", "body"])
+    console = Console()
+    console.print(_side_by_side(destination))
+    console.print(f"in:  {source}\nout: {destination}", highlight=False, soft_wrap=True)
+    return code
+
+
+def _point_environment_at(url: str, prefect_home: Path) -> None:
+    """Settings of this process alone; a Prefect server the user has is not bothered with a demo."""
+    os.environ.pop("PREFECT_API_URL", None)
+    os.environ.update(
+        AZURE_OPENAI_ENDPOINT=url,
+        AZURE_OPENAI_API_KEY="demo",
+        AZURE_OPENAI_DEPLOYMENT="gpt-4o-mini",
+        PREFECT_HOME=str(prefect_home),
+        PREFECT_PROFILE="ephemeral",
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    )
+
+
+def _side_by_side(destination: Path) -> Table:
+    """A few rows of the first partition: text and summary."""
+    first = min(destination.rglob("*.parquet"))
+    rows = pq.ParquetFile(first).read(columns=["body", "summary", "summary_status"]).to_pylist()
+    table = Table(title=f"{first.relative_to(destination)}", title_justify="left", show_lines=True)
+    for column in ("body", "summary"):
+        table.add_column(column, ratio=1)
+    for row in [row for row in rows if row["summary_status"] == "ok"][:_ROWS_SHOWN]:
+        table.add_row(row["body"][:_SHOWN_CHARACTERS], row["summary"])
+    return table

@@ -1,0 +1,101 @@
+"""The run, on one page: prepare, discover, map, report, raise."""
+
+import time
+
+from prefect import flow, unmapped
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from tasks.core.errors import PipelineError, RunFailedError, StopRunError
+from tasks.core.gateway import Gateway, open_gateway
+from tasks.core.job import Job, prepare
+from tasks.core.model import Partition, PartitionReport, PartitionState, Plan, RunReport
+from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions
+from tasks.core.progress import Progress
+from tasks.core.settings import Settings
+from tasks.discover import find_partitions
+from tasks.report import publish_report
+from tasks.summarize import summarize_one
+
+
+@flow(name="summarize-parquet", flow_run_name="summarize {source}", log_prints=False)
+def summarize_parquet(
+    source: str,
+    destination: str,
+    text_column: str,
+    prompt: str = DEFAULT_PROMPT,
+    model: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+    limits: LimitOptions = LimitOptions(),  # noqa: B008 - frozen
+    output: OutputOptions = OutputOptions(),  # noqa: B008 - frozen
+) -> RunReport:
+    """Summarize a text column of Parquet partitions and write the same partitions, enriched.
+
+    Args:
+        source: Where the partitions are: a prefix, a glob or one file, as s3://bucket/folder or a local path.
+        destination: Where enriched partitions go, under the same relative paths; beside the source, not in it.
+        text_column: The column to summarize.
+        prompt: What to tell the model. {text} marks where the row's text goes; without it the text follows.
+        model: What is asked of the model.
+        limits: How hard the deployment may be worked, and how patiently.
+        output: What the enriched partitions look like.
+
+    Returns:
+        What happened to every partition; counts only, no data.
+
+    Raises:
+        InputError: What was asked for cannot be done; nothing was spent.
+        StopRunError: The deployment serves no request, or asks for a long wait.
+        RunFailedError: Rows or partitions failed; all others are published.
+    """
+    started_s = time.monotonic()
+    settings = Settings.from_environment()
+    job = prepare(
+        source, destination, text_column, prompt=prompt, model=model, output=output, settings=settings
+    )
+    # Left in this order: the gateway first, which ends what the runner's threads wait for.
+    with (
+        Progress() as progress,
+        ThreadPoolTaskRunner(max_workers=limits.max_open_partitions) as runner,
+        open_gateway(settings, job.request, limits, progress) as gateway,
+    ):
+        plan = find_partitions(job)
+        progress.start(plan.rows)
+        futures = _map(plan, job, gateway, limits, runner)
+        results = [future.result(raise_on_failure=False) for future in futures]
+    report = RunReport(
+        source=source,
+        destination=destination,
+        partitions=tuple(map(_partition_report, plan.partitions, results)),
+        left_out=plan.left_out,
+        seconds=time.monotonic() - started_s,
+    )
+    # The report is worth having, but its page is not worth failing a paid run for.
+    publish_report(report, return_state=True)
+    _raise_if_failed(report, results)
+    return report
+
+
+def _map(
+    plan: Plan, job: Job, gateway: Gateway, limits: LimitOptions, runner: ThreadPoolTaskRunner[PartitionReport]
+) -> list[PrefectFuture[PartitionReport]]:
+    """One task per partition, as many at once as partitions may be open."""
+    one = summarize_one.with_options(retries=limits.partition_retries)
+    shared = {"job": unmapped(job), "gateway": unmapped(gateway)}
+    return list(runner.map(one, {"partition": plan.partitions, **shared}))
+
+
+def _partition_report(partition: Partition, result: PartitionReport | BaseException) -> PartitionReport:
+    """A task's result as a report; an exception is a failed partition."""
+    if isinstance(result, PartitionReport):
+        return result
+    known = isinstance(result, PipelineError)
+    error = str(result) if known else f"unexpected {type(result).__name__}; the run's log tells where"
+    return PartitionReport(key=partition.key, state=PartitionState.FAILED, error=error)
+
+
+def _raise_if_failed(report: RunReport, results: list[PartitionReport | BaseException]) -> None:
+    for result in results:
+        if isinstance(result, StopRunError):
+            raise result
+    if not report.succeeded:
+        raise RunFailedError(f"{report.headline}. The report names the partitions.", report=report)

@@ -1,0 +1,1 @@
+"""The work: thin Prefect tasks here, everything they know in ``core``."""

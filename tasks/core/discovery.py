@@ -1,0 +1,103 @@
+"""Which partitions a source holds.
+
+A source is a prefix, a glob (``*``, ``**`` and ``?``; brackets are ordinary characters, since keys contain
+them) or one file. Discovery reads listings only; whether a partition can be enriched is the preflight's
+question. The order is that of the keys, whatever order the store lists in.
+"""
+
+import re
+
+from tasks.core import storage
+from tasks.core.errors import InputError, SourceError
+from tasks.core.model import Discovery, LeftOut, Partition
+from tasks.core.storage import Found, Location
+
+_SUFFIX = ".parquet"
+_WILDCARD = re.compile(r"[*?]")
+
+
+def source_location(source: str) -> Location:
+    """The folder that partition keys are relative to: of a glob the last one before the first wildcard.
+
+    Raises:
+        InputError: The URL cannot be opened.
+    """
+    return storage.locate(_split(source)[0])
+
+
+def discover(source: str) -> Discovery:
+    """List the partitions of a source.
+
+    Raises:
+        SourceError: No partition is there; the message says where was looked and for what.
+        StorageError: The store does not answer.
+    """
+    root = source_location(source)
+    pattern = _pattern(_split(source)[1])
+    found = storage.find(root, root.root)
+    keyed = {_key(root, file): file for file in found}
+    wanted = {key: file for key, file in keyed.items() if pattern.fullmatch(key)}
+    hidden = [key for key in wanted if _is_hidden(key)]
+    visible = {key: file for key, file in wanted.items() if not _is_hidden(key)}
+    partitions = [_partition(key, visible[key]) for key in sorted(visible) if key.endswith(_SUFFIX)]
+    left_out = LeftOut(hidden=len(hidden), other_files=len(visible) - len(partitions))
+    if not partitions:
+        raise SourceError(_nothing_found(source, left_out))
+    return Discovery(tuple(partitions), left_out)
+
+
+def check_apart(source: Location, destination: Location) -> None:
+    """Refuse a destination whose outputs could overwrite the source or be taken for it.
+
+    Raises:
+        InputError: One lies inside the other.
+    """
+    if source.fs.protocol != destination.fs.protocol:
+        return
+    one, other = f"{source.root}/", f"{destination.root}/"
+    if one.startswith(other) or other.startswith(one):
+        message = (
+            f"Source {source.url} and destination {destination.url} lie inside each other: "
+            "choose a destination beside the source."
+        )
+        raise InputError(message)
+
+
+def _split(source: str) -> tuple[str, str]:
+    """A source as its fixed folder and its wildcard part; the latter is empty when there is none."""
+    wildcard = _WILDCARD.search(source)
+    if wildcard is None:
+        return source, ""
+    folder, slash, _ = source[: wildcard.start()].rpartition("/")
+    return folder or slash or ".", source[len(folder) + len(slash) :]
+
+
+def _pattern(wild: str) -> re.Pattern[str]:
+    """What a key must match; everything for a source without wildcards."""
+    pieces = re.split(r"(\*\*/|\*\*|\*|\?)", wild or "**")
+    return re.compile("".join(_GLOB.get(piece, re.escape(piece)) for piece in pieces), re.DOTALL)
+
+
+_GLOB = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def _key(root: Location, file: Found) -> str:
+    """The path below the root; a source that is one file is its own name."""
+    if file.path == root.root:
+        return file.path.rpartition("/")[2]
+    return file.path[len(root.root) :].lstrip("/")
+
+
+def _is_hidden(key: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in key.split("/"))
+
+
+def _partition(key: str, file: Found) -> Partition:
+    return Partition(key=key, path=file.path, size_bytes=file.size_bytes, version=file.version)
+
+
+def _nothing_found(source: str, left_out: LeftOut) -> str:
+    return (
+        f"No partition found: looked under {source} for files named *{_SUFFIX} and found none "
+        f"({left_out.hidden} hidden names and {left_out.other_files} other files left out)."
+    )

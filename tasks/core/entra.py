@@ -1,0 +1,92 @@
+"""Entra ID's token, for deployments without a key.
+
+The client asks for the token on the event loop at every request, so it must be at hand: it is fetched in a
+thread, kept, and renewed before it expires. Its text leaves this room only to the client.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from tasks.core.errors import SettingsError
+
+_SCOPE = "https://cognitiveservices.azure.com/.default"
+_RENEW_BEFORE_S = 300.0
+
+
+class AccessToken(Protocol):
+    """A token and when it ends, in seconds since 1970."""
+
+    token: str
+    expires_on: int
+
+
+class Credential(Protocol):
+    """What azure-identity's credentials have in common."""
+
+    def get_token(self, *scopes: str) -> AccessToken:
+        """Fetch a token; blocks."""
+        ...
+
+
+class Token:
+    """A token that is always fresh.
+
+    Args:
+        credential: Where tokens come from.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(self, credential: Credential, clock: Callable[[], float] = time.time) -> None:
+        self._credential = credential
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._value = ""
+        self._renew_at_s = 0.0
+
+    def value(self) -> str:
+        """The token at hand; never blocks."""
+        return self._value
+
+    async def refresh_if_due(self) -> None:
+        """Fetch a token when there is none, or when it ends within five minutes.
+
+        Raises:
+            SettingsError: No credential gave one.
+        """
+        if self._clock() < self._renew_at_s:
+            return
+        async with self._lock:
+            if self._clock() >= self._renew_at_s:
+                await self._fetch()
+
+    async def renew(self, rejected: str) -> bool:
+        """Replace a token that was rejected before its time; whether there is now another one."""
+        async with self._lock:
+            if self._value == rejected:
+                await self._fetch()
+            return self._value != rejected
+
+    async def _fetch(self) -> None:
+        fetched = await asyncio.to_thread(self._get)
+        self._value, self._renew_at_s = fetched.token, fetched.expires_on - _RENEW_BEFORE_S
+
+    def _get(self) -> AccessToken:
+        from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415 - only without a key
+
+        try:
+            return self._credential.get_token(_SCOPE)
+        except ClientAuthenticationError:
+            message = (
+                "AZURE_OPENAI_API_KEY is not set and Entra ID gave no token: set the key, sign in with `az login`, "
+                "or give this machine an identity."
+            )
+            raise SettingsError(message) from None
+
+
+def default_credential() -> Credential:
+    """azure-identity's default: environment, workload and managed identity, developer sign-ins."""
+    from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - only without a key, and slow
+
+    return DefaultAzureCredential()

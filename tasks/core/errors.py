@@ -1,0 +1,139 @@
+"""Every error of this project, in one tree; its class alone says what happens next.
+
+::
+
+    PipelineError                 exit code 1
+    |-- TransientError            the same again may succeed
+    |   |-- StorageError          store or disk did not answer: Prefect retries the partition
+    |   |-- RequestError          a request got no usable reply: the summarizer retries the row
+    |   `-- RateLimitError        the deployment asks to wait: every row waits, no attempt is spent
+    `-- TerminalError             the same again cannot succeed
+        |-- InputError            exit code 2: what was asked for cannot be done
+        |   |-- SettingsError     an environment variable is missing or wrong
+        |   |-- SourceError       no partition where was looked
+        |   `-- PreflightError    partitions that cannot be enriched
+        |-- PartitionError        this partition's data cannot be read or written
+        |-- StopRunError          wrong for every row: no further request is sent
+        |   |-- DeploymentError   exit code 2: key, deployment or quota
+        |   |-- ParkedError       exit code 4: the deployment asks for a long wait; resumable
+        |   `-- InterruptedRunError  exit code 130: the run was asked to stop
+        `-- RunFailedError        rows or partitions failed; carries the report
+
+The message comes first and says what happened, where, and what to do next. Attributes are keyword-only
+with defaults, so every error survives pickling. No message holds a key, a prompt or a row's text.
+"""
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from tasks.core.model import RunReport
+
+
+class PipelineError(Exception):
+    """Anything this project raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class TransientError(PipelineError):
+    """The same again may succeed."""
+
+
+class StorageError(TransientError):
+    """The object store or the disk did not do what it was asked to."""
+
+
+class RequestError(TransientError):
+    """One request got no usable reply.
+
+    Args:
+        message: What happened.
+        possibly_paid: The request was sent and its reply lost, so it may appear on the bill.
+    """
+
+    def __init__(self, message: str, *, possibly_paid: bool = False) -> None:
+        super().__init__(message)
+        self.possibly_paid = possibly_paid
+
+
+class RateLimitError(TransientError):
+    """The deployment answered 429.
+
+    Args:
+        message: What happened.
+        retry_after_s: Seconds the deployment asked to wait; None when it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TerminalError(PipelineError):
+    """The same again cannot succeed."""
+
+
+class InputError(TerminalError):
+    """What was asked for cannot be done as asked."""
+
+    exit_code = 2
+
+
+class SettingsError(InputError):
+    """An environment variable is missing or wrong."""
+
+
+class SourceError(InputError):
+    """The source holds no partition, or cannot be listed."""
+
+
+class PreflightError(InputError):
+    """Some partitions cannot be enriched; the message lists every problem."""
+
+
+class PartitionError(TerminalError):
+    """One partition's data cannot be read or written; the other partitions are not concerned."""
+
+
+class StopRunError(TerminalError):
+    """Wrong for every row: no further request is sent, what was answered is kept."""
+
+
+class DeploymentError(StopRunError):
+    """The key, the deployment or its quota does not serve this run."""
+
+    exit_code = 2
+
+
+class ParkedError(StopRunError):
+    """The deployment asks for a wait too long to sit out.
+
+    Args:
+        message: What happened and when to come back.
+        wait_s: Seconds the deployment asked to wait.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class InterruptedRunError(StopRunError):
+    """The run was asked to stop."""
+
+    exit_code = 130
+
+
+class RunFailedError(TerminalError):
+    """The run ended, and rows or partitions failed.
+
+    Args:
+        message: One line with the counts.
+        report: What happened to every partition.
+    """
+
+    def __init__(self, message: str, *, report: "RunReport | None" = None) -> None:
+        super().__init__(message)
+        self.report = report

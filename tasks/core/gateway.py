@@ -1,0 +1,134 @@
+"""One event loop, one client, one limiter for a run; partition threads hand it their rows.
+
+The loop runs in a thread of its own. What belongs to it, the client first of all, is built and closed there:
+a client used from two loops hangs or pays twice. Closing the gateway ends every call that waits in it.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Self
+
+from tasks.core.errors import InterruptedRunError
+from tasks.core.limiter import Limiter
+from tasks.core.model import Outcome, Text
+from tasks.core.options import LimitOptions
+from tasks.core.prompt import Request
+from tasks.core.settings import Settings
+from tasks.core.summarizer import ChatModel, RetryPolicy, Summarizer
+
+logger = logging.getLogger(__name__)
+
+
+class Gateway:
+    """Where partition threads hand in rows and get outcomes; a context manager.
+
+    Args:
+        open_model: Opens the model in the gateway's loop.
+        make_limiter: Builds the limiter in the gateway's loop.
+        policy: How patiently a row is tried.
+        on_outcome: Called with each outcome, for progress; on the gateway's thread.
+    """
+
+    def __init__(
+        self,
+        open_model: Callable[[], AbstractAsyncContextManager[ChatModel]],
+        make_limiter: Callable[[], Limiter],
+        policy: RetryPolicy,
+        on_outcome: Callable[[Outcome], None] = lambda _: None,
+    ) -> None:
+        self._open_model = open_model
+        self._make_limiter = make_limiter
+        self._policy = policy
+        self._on_outcome = on_outcome
+        self._ready: Future[Summarizer] = Future()
+        self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: asyncio.Event | None = None
+
+    def __enter__(self) -> Self:
+        """Start the loop and open the model.
+
+        Raises:
+            SettingsError: The model cannot be opened.
+        """
+        self._thread.start()
+        self._ready.result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what still waits, close the model, stop the loop."""
+        if self._loop and self._closing:
+            self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
+
+    def summarize(self, texts: Iterable[Text]) -> list[Outcome]:
+        """Summarize rows; blocks the calling thread, from as many threads as there are.
+
+        Returns:
+            One outcome per row, in the rows' order.
+
+        Raises:
+            StopRunError: No row would be served, or the gateway was closed meanwhile.
+        """
+        summarizer = self._ready.result()
+        try:
+            return self._submit(summarizer.summarize(texts)).result()
+        except CancelledError:
+            message = "The run was stopped before this partition was finished; run the same command again."
+            raise InterruptedRunError(message) from None
+
+    def _submit(self, work: Coroutine[Any, Any, list[Outcome]]) -> Future[list[Outcome]]:
+        if self._loop is None or self._loop.is_closed():
+            work.close()
+            raise CancelledError
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _run(self) -> None:
+        try:
+            # Leaving asyncio.run cancels what is still running, which ends every waiting partition thread.
+            asyncio.run(self._serve())
+        except Exception as error:  # an edge: told to the thread that waits for the start, or recorded
+            if self._ready.done():
+                logger.exception("The gateway did not close in order")
+            else:
+                self._ready.set_exception(error)
+
+    async def _serve(self) -> None:
+        self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
+        async with self._open_model() as model:
+            summarizer = Summarizer(model, self._make_limiter(), self._policy, on_outcome=self._on_outcome)
+            self._ready.set_result(summarizer)
+            await self._closing.wait()
+            await _cancel_others()
+
+
+def open_gateway(
+    settings: Settings, request: Request, limits: LimitOptions, on_outcome: Callable[[Outcome], None] = lambda _: None
+) -> Gateway:
+    """A gateway to the deployment of the settings; to be entered."""
+    from tasks.core.llm import open_model  # noqa: PLC0415 - imports LlamaIndex, which takes seconds
+
+    policy = RetryPolicy(max_attempts=limits.max_attempts, attempt_timeout_s=limits.attempt_timeout_s)
+    return Gateway(
+        lambda: open_model(
+            settings, request, max_connections=limits.max_concurrent, timeout_s=limits.attempt_timeout_s
+        ),
+        lambda: Limiter(limits.max_concurrent, max_wait_s=limits.max_wait_s),
+        policy,
+        on_outcome,
+    )
+
+
+async def _cancel_others() -> None:
+    """End the calls in flight while the client is still open, so that nothing is left half closed."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

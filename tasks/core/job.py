@@ -1,0 +1,76 @@
+"""What all partitions of a run have in common.
+
+Built once, from what the user asked for and what the environment says; everything about it is checked here,
+before a listing is read.
+"""
+
+from dataclasses import dataclass
+
+from tasks.core import discovery, storage
+from tasks.core.columns import SummaryColumns
+from tasks.core.options import ModelOptions, OutputOptions
+from tasks.core.prompt import Prompt, Request
+from tasks.core.settings import Settings
+from tasks.core.storage import Location
+
+FINGERPRINT_KEY = "summarize_parquet.fingerprint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What all partitions of a run have in common.
+
+    Attributes:
+        pattern: The source as the user wrote it: a prefix, a glob or a file.
+        source: The folder partition keys are relative to.
+        destination: Where enriched partitions are published.
+        text_column: The column to summarize.
+        columns: The columns to add.
+        request: What all requests have in common.
+    """
+
+    pattern: str
+    source: Location
+    destination: Location
+    text_column: str
+    columns: SummaryColumns
+    request: Request
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the footer of an enriched partition tells about how it was made."""
+        return {FINGERPRINT_KEY: self.request.fingerprint}
+
+
+def prepare(
+    source: str,
+    destination: str,
+    text_column: str,
+    *,
+    prompt: str,
+    model: ModelOptions,
+    output: OutputOptions,
+    settings: Settings,
+) -> Job:
+    """Resolve and check what was asked for.
+
+    Raises:
+        InputError: A URL cannot be opened, or source and destination overlap.
+    """
+    job = Job(
+        pattern=source,
+        source=discovery.source_location(source),
+        destination=storage.locate(destination),
+        text_column=text_column,
+        columns=SummaryColumns(output.column_prefix),
+        request=Request(
+            deployment=settings.azure_openai_deployment,
+            model=settings.model_name,
+            api_version=settings.openai_api_version,
+            prompt=Prompt(prompt),
+            temperature=model.temperature,
+            max_output_tokens=model.max_output_tokens,
+        ),
+    )
+    discovery.check_apart(job.source, job.destination)
+    return job

@@ -1,0 +1,223 @@
+"""The frozen records that travel between rooms.
+
+No behaviour beyond adding up: a record says what is, and the rooms decide what to do with it. Every record
+is immutable, small, and pickles, so it may cross threads, processes and Prefect's states.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+Text = str | bytes | None
+"""A row's text: None when it is null, raw bytes when it is not valid UTF-8."""
+
+
+class Status(StrEnum):
+    """What a row ended with."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    FILTERED = "filtered"
+    REFUSED = "refused"
+    TOO_LONG = "too_long"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one row ended with, and what it took.
+
+    Attributes:
+        status: How the row ended.
+        text: The summary; None unless the model wrote one.
+        error: Why there is no complete summary, in words and codes, never with the row's text.
+        model: The model that answered, as the deployment names it.
+        prompt_tokens: Tokens billed for the request that was answered.
+        completion_tokens: Tokens billed for its reply.
+        requests: HTTP requests sent for this row, rejected ones included.
+        lost_replies: Requests whose reply never arrived; they may be on the bill.
+    """
+
+    status: Status
+    text: str | None = None
+    error: str | None = None
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    requests: int = 0
+    lost_replies: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Counts over rows; tallies add up with ``+``.
+
+    Attributes:
+        ok: Rows with this status; the same for the six that follow.
+        requests: HTTP requests sent, rejected ones included.
+        lost_replies: Requests whose reply never arrived; they may be on the bill.
+        prompt_tokens: Tokens sent, as billed.
+        completion_tokens: Tokens received, as billed.
+    """
+
+    ok: int = 0
+    empty: int = 0
+    truncated: int = 0
+    filtered: int = 0
+    refused: int = 0
+    too_long: int = 0
+    failed: int = 0
+    requests: int = 0
+    lost_replies: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> "Tally":
+        """Count outcomes."""
+        counts: Counter[str] = Counter()
+        for outcome in outcomes:
+            counts[outcome.status.value] += 1
+            counts["requests"] += outcome.requests
+            counts["lost_replies"] += outcome.lost_replies
+            counts["prompt_tokens"] += outcome.prompt_tokens or 0
+            counts["completion_tokens"] += outcome.completion_tokens or 0
+        return cls(**counts)
+
+    @property
+    def rows(self) -> int:
+        """All rows counted."""
+        return sum(self.by_status.values())
+
+    @property
+    def by_status(self) -> dict[Status, int]:
+        """Rows per status, in the order of ``Status``."""
+        return {status: getattr(self, status.value) for status in Status}
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """Both together."""
+        return Tally(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)})
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One Parquet file of the source.
+
+    Attributes:
+        key: Its path relative to the source, with ``/`` between folders; the same in the destination.
+        path: Its path as the source's filesystem knows it.
+        size_bytes: Its size when it was listed.
+        version: What changes when its bytes do: the store's ETag, or the modification time.
+    """
+
+    key: str
+    path: str
+    size_bytes: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Names under the source that are not partitions.
+
+    Attributes:
+        hidden: Names with a part that starts with ``_`` or ``.``.
+        other_files: Visible files that are not ``*.parquet``.
+    """
+
+    hidden: int = 0
+    other_files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What was found under a source, partitions in the order of their keys."""
+
+    partitions: tuple[Partition, ...]
+    left_out: LeftOut
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do: every partition passed the preflight.
+
+    Attributes:
+        partitions: What to summarize, in order.
+        rows: Rows in all of them together.
+        left_out: What was seen and left alone.
+    """
+
+    partitions: tuple[Partition, ...]
+    rows: int
+    left_out: LeftOut
+
+
+class PartitionState(StrEnum):
+    """How a partition ended."""
+
+    PUBLISHED = "published"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionReport:
+    """What happened to one partition.
+
+    Attributes:
+        key: Which one.
+        state: ``published``, or ``failed``, in which case an earlier output is untouched.
+        tally: Its rows, requests and tokens.
+        seconds: Wall time from opening to publishing.
+        error: Why it failed; None when it was published.
+    """
+
+    key: str
+    state: PartitionState
+    tally: Tally = Tally()
+    seconds: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What happened in one run; small, and free of row text.
+
+    Attributes:
+        source: Where the partitions were read, as a URL.
+        destination: Where they were published, as a URL.
+        partitions: One report each, in the order of their keys.
+        left_out: Names under the source that are not partitions.
+        seconds: Wall time of the run.
+    """
+
+    source: str
+    destination: str
+    partitions: tuple[PartitionReport, ...]
+    left_out: LeftOut
+    seconds: float
+
+    @property
+    def tally(self) -> Tally:
+        """All partitions together."""
+        return sum((partition.tally for partition in self.partitions), Tally())
+
+    @property
+    def failed_partitions(self) -> tuple[PartitionReport, ...]:
+        """The partitions that were not published."""
+        return tuple(p for p in self.partitions if p.state is PartitionState.FAILED)
+
+    @property
+    def succeeded(self) -> bool:
+        """Every partition is published and every row has an outcome other than failed."""
+        return not self.failed_partitions and not self.tally.failed
+
+    @property
+    def headline(self) -> str:
+        """The run in one line."""
+        tally = self.tally
+        return (
+            f"{len(self.partitions)} partitions, {tally.rows} rows: {tally.failed} rows and "
+            f"{len(self.failed_partitions)} partitions failed, {tally.requests} requests, {self.seconds:.1f} s"
+        )

@@ -1,0 +1,74 @@
+"""One partition from end to end, without Prefect: read, summarize, write aside, verify, publish.
+
+Either the whole enriched partition appears under its key in one step, or nothing changes there.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from tasks.core import parquet, storage
+from tasks.core.job import Job
+from tasks.core.model import Outcome, Partition, PartitionReport, PartitionState, Tally, Text
+
+logger = logging.getLogger(__name__)
+
+
+class RowService(Protocol):
+    """Where rows are handed in; the gateway is one."""
+
+    def summarize(self, texts: Iterable[Text]) -> Sequence[Outcome]:
+        """One outcome per row, in the rows' order; blocks."""
+        ...
+
+
+def summarize_partition(partition: Partition, job: Job, rows: RowService) -> PartitionReport:
+    """Summarize one partition and publish it.
+
+    Args:
+        partition: Which one.
+        job: How.
+        rows: Where its rows are summarized.
+
+    Returns:
+        What happened, with state ``published``.
+
+    Raises:
+        StorageError: Source, destination or the disk for temporary files failed; trying again is safe.
+        PartitionError: Its data cannot be read.
+        StopRunError: No row would be served.
+    """
+    started_s = time.monotonic()
+    logger.info("Partition %s: started", partition.key)
+    with storage.aside(job.destination) as built:
+        tally = _build(built, partition, job, rows)
+        storage.publish(built, job.destination, partition.key)
+    seconds = time.monotonic() - started_s
+    logger.info(
+        "Partition %s: published, %d rows, %d failed, %d requests, %.1f s",
+        *(partition.key, tally.rows, tally.failed, tally.requests, seconds),
+    )
+    return PartitionReport(key=partition.key, state=PartitionState.PUBLISHED, tally=tally, seconds=seconds)
+
+
+def _build(built: Path, partition: Partition, job: Job, rows: RowService) -> Tally:
+    """Write the enriched partition aside and verify it."""
+    tally = Tally()
+    reading = partial(storage.failures_of, job.source.url, partition.key)
+    writing = partial(storage.failures_of, "The file built aside", partition.key)
+    with storage.open_to_read(job.source, partition.path) as file:
+        with reading():
+            reader = parquet.Reader(file, partition.key)
+        with writing(), parquet.Writer(built, reader.footer, job.columns, job.facts) as writer:
+            for index in range(len(reader.footer.row_groups)):
+                with reading():
+                    table = reader.row_group(index)
+                outcomes = rows.summarize(parquet.TextColumn(table[job.text_column]))
+                tally += Tally.of(outcomes)
+                writer.write(table, outcomes)
+    with writing():
+        parquet.verify(built, writer.schema, reader.footer.row_groups)
+    return tally

@@ -1,0 +1,120 @@
+"""What would go wrong, told before a cent is spent.
+
+Reads nothing but footers, many at once. Every problem of every partition is in one message, with file and
+column, beside how many partitions are in order.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tasks.core import parquet, storage
+from tasks.core.columns import SummaryColumns
+from tasks.core.errors import PartitionError, PreflightError, StorageError
+from tasks.core.job import Job
+from tasks.core.model import Discovery, Partition, Plan
+from tasks.core.storage import Location
+
+_TAIL_BYTES = 64 * 1024
+_FOOTERS_AT_ONCE = 128
+_PROBLEMS_TOLD = 200
+_TEXT_TYPES = "string, large_string, string_view or dictionary of one of them"
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What a footer told: rows, and the problems, none of them for a partition in order."""
+
+    rows: int
+    problems: tuple[str, ...]
+
+
+def preflight(discovery: Discovery, job: Job) -> Plan:
+    """Check every partition by its footer, and that the destination can be written.
+
+    Raises:
+        PreflightError: Some cannot be enriched; lists every problem with file and column.
+        InputError: The destination is not there or may not be written.
+        StorageError: The store does not answer.
+    """
+    storage.check_writable(job.destination)
+    findings = list(_findings(discovery.partitions, job))
+    if any(finding.problems for finding in findings):
+        raise PreflightError(_message(findings))
+    return Plan(discovery.partitions, sum(finding.rows for finding in findings), discovery.left_out)
+
+
+def schema_problems(schema: pa.Schema, key: str, text_column: str, columns: SummaryColumns) -> Iterator[str]:
+    """What keeps a schema from being enriched, a sentence each.
+
+    Args:
+        schema: The partition's Arrow schema.
+        key: Its key; hive folders are columns to whoever reads the dataset.
+        text_column: The column to summarize.
+        columns: The columns to add.
+    """
+    names: list[str] = schema.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    for name in twice:
+        yield f"column '{name}' exists {names.count(name)} times"
+    if text_column not in names:
+        yield f"column '{text_column}' is missing (it has {', '.join(names[:20]) or 'no columns'})"
+    elif text_column not in twice and not _is_text(schema.field(text_column).type):
+        yield f"column '{text_column}' is {schema.field(text_column).type}, not {_TEXT_TYPES}"
+    # Many readers do not tell upper from lower case.
+    folders = [part.partition("=")[0] for part in key.split("/")[:-1] if "=" in part]
+    taken = {name.casefold() for name in [*names, *folders]}
+    for name in columns.names:
+        if name.casefold() in taken:
+            yield f"column '{name}' exists already: choose another column prefix"
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _findings(partitions: tuple[Partition, ...], job: Job) -> Iterator[_Finding]:
+    for start in range(0, len(partitions), _FOOTERS_AT_ONCE):
+        some = partitions[start : start + _FOOTERS_AT_ONCE]
+        tails = storage.read_tails(job.source, [(p.path, p.size_bytes) for p in some], _TAIL_BYTES)
+        for partition, tail in zip(some, tails, strict=True):
+            yield _finding(partition, tail, job)
+
+
+def _finding(partition: Partition, tail: bytes | Exception, job: Job) -> _Finding:
+    try:
+        footer = parquet.parse_footer(_whole_footer(partition, tail, job.source))
+    except (PartitionError, StorageError) as error:
+        return _Finding(0, (f"{partition.key}: {error}",))
+    problems = schema_problems(footer.schema, partition.key, job.text_column, job.columns)
+    return _Finding(footer.rows, tuple(f"{partition.key}: {problem}" for problem in problems))
+
+
+def _whole_footer(partition: Partition, tail: bytes | Exception, source: Location) -> bytes:
+    """The footer, read again if it is longer than the tail that was read at first."""
+    with storage.failures_of(source.url, partition.key):
+        if isinstance(tail, Exception):
+            raise tail
+        needed = parquet.footer_bytes(tail)
+        if needed <= len(tail):
+            return tail
+        (longer,) = storage.read_tails(source, [(partition.path, partition.size_bytes)], needed)
+        if isinstance(longer, Exception):
+            raise longer
+        return longer
+
+
+def _message(findings: list[_Finding]) -> str:
+    problems = [problem for finding in findings for problem in finding.problems]
+    good = [finding for finding in findings if not finding.problems]
+    told = problems[:_PROBLEMS_TOLD]
+    if len(problems) > len(told):
+        told.append(f"... and {len(problems) - len(told)} more")
+    head = (
+        f"{len(findings) - len(good)} of {len(findings)} partitions cannot be summarized, nothing was spent. "
+        f"The other {len(good)} are in order ({sum(finding.rows for finding in good)} rows)."
+    )
+    return "\n".join([head, *(f"  - {problem}" for problem in told)])

@@ -1,0 +1,43 @@
+"""How far a run is, on a terminal.
+
+Fed with every outcome from the gateway's thread; silent where nobody looks, that is, without a terminal.
+"""
+
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from tasks.core.model import Outcome, Status
+
+
+class Progress:
+    """A progress bar with rows, rows/s and time left; a context manager."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[None] | None = None
+        self._failed = 0
+
+    def start(self, rows: int) -> None:
+        """Begin counting towards a number of rows."""
+        self._bar = tqdm(total=rows, unit=" rows", desc="summarize", disable=None, smoothing=0.1)
+
+    def __call__(self, outcome: Outcome) -> None:
+        """Count one row."""
+        if self._bar is None:
+            return
+        if outcome.status is Status.FAILED:
+            self._failed += 1
+            self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
+        self._bar.update()
+
+    def __enter__(self) -> Self:
+        """Nothing is shown before ``start``."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()

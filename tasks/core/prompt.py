@@ -1,0 +1,57 @@
+"""From a row's text to what the model is told, and what makes a reply reusable.
+
+The row's text is data: it is put in unread, braces and all, and nothing of it reaches the instruction.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+PLACEHOLDER = "{text}"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The instruction sent with every row.
+
+    Attributes:
+        instruction: With ``{text}`` in it, the one message sent, the row's text in that place. Without, the
+            system message, and the row's text is the user's message.
+    """
+
+    instruction: str
+
+    @property
+    def messages(self) -> tuple[tuple[str, str], ...]:
+        """Role and template of each message; ``{text}`` stands for the row's text."""
+        if PLACEHOLDER in self.instruction:
+            return (("user", self.instruction),)
+        return (("system", self.instruction), ("user", PLACEHOLDER))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Everything but the row's text that decides a reply.
+
+    Attributes:
+        deployment: The deployment's name.
+        model: The model LlamaIndex assumes.
+        api_version: Azure's API version.
+        prompt: The instruction.
+        temperature: Sampling temperature.
+        max_output_tokens: Longest reply, in tokens.
+    """
+
+    deployment: str
+    model: str
+    api_version: str
+    prompt: Prompt
+    temperature: float
+    max_output_tokens: int
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that is equal only for requests whose replies may stand for each other, as 32 hex digits."""
+        facts = json.dumps({"format": _FORMAT, **asdict(self)}, sort_keys=True)
+        return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()

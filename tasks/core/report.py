@@ -1,0 +1,73 @@
+"""A run report for people and programs: terminal table, markdown, JSON.
+
+Says what happened and what to do next; never shows a row's text.
+"""
+
+import json
+from dataclasses import asdict
+
+from rich.table import Table
+
+from tasks.core.model import PartitionReport, RunReport
+
+_PARTITIONS_TOLD = 50
+
+
+def facts(report: RunReport) -> list[tuple[str, str]]:
+    """The run's figures as label and value, in the order they are read."""
+    tally, left_out = report.tally, report.left_out
+    rate = tally.rows / report.seconds if report.seconds else 0.0
+    statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
+    return [
+        ("partitions", f"{len(report.partitions) - len(report.failed_partitions)} of {len(report.partitions)} published"),
+        ("left out", f"{left_out.hidden} hidden names, {left_out.other_files} other files"),
+        ("rows", f"{tally.rows} ({statuses})"),
+        ("requests", f"{tally.requests} sent, {tally.lost_replies} without a reply"),
+        ("tokens", f"{tally.prompt_tokens} in, {tally.completion_tokens} out"),
+        ("time", f"{report.seconds:.1f} s, {rate:.1f} rows/s"),
+        ("output", report.destination),
+    ]
+
+
+def attention(report: RunReport) -> list[PartitionReport]:
+    """The partitions someone should look at: not published, or with failed rows."""
+    failed = set(report.failed_partitions)
+    return [p for p in report.partitions if p in failed or p.tally.failed]
+
+
+def reason(partition: PartitionReport) -> str:
+    """Why a partition needs attention, in words."""
+    return partition.error or f"{partition.tally.failed} of {partition.tally.rows} rows failed"
+
+
+def to_table(report: RunReport) -> Table:
+    """The report for a terminal."""
+    table = Table(title="summarize-parquet", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, value in facts(report):
+        table.add_row(label, value)
+    for partition in attention(report)[:_PARTITIONS_TOLD]:
+        table.add_row("attention", f"{partition.key}: {reason(partition)}")
+    return table
+
+
+def to_markdown(report: RunReport) -> str:
+    """The report for Prefect's page."""
+    lines = ["# summarize-parquet", "", "| | |", "|---|---|"]
+    lines += [f"| {label} | {_cell(value)} |" for label, value in facts(report)]
+    if needy := attention(report):
+        lines += ["", "## Needs attention", "", "| partition | why |", "|---|---|"]
+        lines += [f"| {_cell(p.key)} | {_cell(reason(p))} |" for p in needy[:_PARTITIONS_TOLD]]
+        lines += ["", f"{len(needy)} partitions. Run the same command again when the cause is gone."]
+    return "\n".join(lines)
+
+
+def to_json(report: RunReport) -> str:
+    """The report for programs: the fields of ``RunReport``, with the totals beside them."""
+    return json.dumps({**asdict(report), "tally": asdict(report.tally), "succeeded": report.succeeded})
+
+
+def _cell(text: str) -> str:
+    """Text that stays one cell of a markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,159 @@
+"""The summarizer: many rows, a bounded number of requests in flight, outcomes in the rows' order.
+
+The one owner of a row's retries. Rows are pulled from an iterator as slots free up, so memory is bounded by
+the window, not by the rows. Every row ends with exactly one outcome, in its own place, whatever order replies
+come in; only an error that concerns every row ends the whole.
+"""
+
+import asyncio
+import logging
+import operator
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from tasks.core.errors import RateLimitError, RequestError, StopRunError
+from tasks.core.limiter import Limiter
+from tasks.core.model import Outcome, Status, Text
+
+logger = logging.getLogger(__name__)
+
+_ROWS_BETWEEN_BREATHS = 500
+_SPARE_WORKERS = 2
+
+
+class ChatModel(Protocol):
+    """What the summarizer needs of a model."""
+
+    async def summarize(self, text: str) -> Outcome:
+        """Send one request.
+
+        Raises:
+            RequestError: No usable reply; another attempt may get one.
+            RateLimitError: The deployment asks to wait.
+            StopRunError: No row would be served.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How patiently a row is tried.
+
+    Attributes:
+        max_attempts: Requests that may fail before the row ends as ``failed``; 429s do not count.
+        attempt_timeout_s: Total deadline of one request.
+        first_backoff_s: The first wait is a random part of this (full jitter), doubling each time ...
+        longest_backoff_s: ... up to a random part of this.
+    """
+
+    max_attempts: int = 6
+    attempt_timeout_s: float = 120.0
+    first_backoff_s: float = 0.5
+    longest_backoff_s: float = 30.0
+
+    def backoff_s(self, attempt: int) -> float:
+        """Seconds to wait after a failed attempt, counted from 1; random, so rows do not come back in step."""
+        longest_s = min(self.first_backoff_s * 2.0 ** (attempt - 1), self.longest_backoff_s)
+        return random.uniform(0.0, longest_s)  # noqa: S311 - no secret hangs on it
+
+
+class Summarizer:
+    """Summarizes rows with one model under one limiter; belongs to their event loop.
+
+    Args:
+        model: Sends a request.
+        limiter: Bounds what is in flight, over all calls.
+        policy: How patiently a row is tried.
+        on_outcome: Called on the loop with each outcome, for progress.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        limiter: Limiter,
+        policy: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        *,
+        on_outcome: Callable[[Outcome], None] = lambda _: None,
+    ) -> None:
+        self._model = model
+        self._limiter = limiter
+        self._policy = policy
+        self._on_outcome = on_outcome
+
+    async def summarize(self, texts: Iterable[Text]) -> list[Outcome]:
+        """Summarize rows.
+
+        Args:
+            texts: The rows' texts, pulled as slots free up; None or blank needs no request.
+
+        Returns:
+            One outcome per row, in the rows' order.
+
+        Raises:
+            StopRunError: No row would be served. Requests in flight were let finish first.
+        """
+        outcomes: list[Outcome | None] = []
+        rows = iter(texts)
+        # Twice the window, so that rows waiting out a backoff leave no slot idle.
+        wanted = operator.length_hint(texts, _SPARE_WORKERS * self._limiter.max_concurrent)
+        workers = min(wanted, _SPARE_WORKERS * self._limiter.max_concurrent)
+        ends = await asyncio.gather(*(self._work(rows, outcomes) for _ in range(workers)), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _work(self, rows: Iterator[Text], outcomes: list[Outcome | None]) -> None:
+        for text in rows:
+            index = len(outcomes)
+            outcomes.append(None)
+            outcome = await self._outcome(text)
+            outcomes[index] = outcome
+            self._on_outcome(outcome)
+            if not outcome.requests and index % _ROWS_BETWEEN_BREATHS == 0:
+                # Rows without a request never wait; thousands of them must not keep the loop from others.
+                await asyncio.sleep(0)
+
+    async def _outcome(self, text: Text) -> Outcome:
+        if isinstance(text, bytes):
+            return Outcome(Status.FAILED, error="the text is not valid UTF-8")
+        if text is None or not text.strip():
+            return Outcome(Status.EMPTY)
+        try:
+            return await self._request(text)
+        except StopRunError as error:
+            self._limiter.stop(error)
+            raise
+        except Exception as error:  # one bad row is one bad row
+            logger.exception("A row failed in a way nobody foresaw; it is reported as failed")
+            return Outcome(Status.FAILED, error=f"unexpected {type(error).__name__}")
+
+    async def _request(self, text: str) -> Outcome:
+        """Try until there is an outcome; waits hold no slot."""
+        requests = failures = lost = 0
+        while True:
+            try:
+                async with self._limiter.slot():
+                    requests += 1
+                    outcome = await self._attempt(text)
+                return replace(outcome, requests=requests, lost_replies=lost)
+            except RateLimitError as error:
+                self._limiter.rate_limited(error.retry_after_s)
+            except RequestError as error:
+                failures, lost = failures + 1, lost + error.possibly_paid
+                if failures >= self._policy.max_attempts:
+                    reason = f"{failures} attempts, the last: {error}"
+                    return Outcome(Status.FAILED, error=reason, requests=requests, lost_replies=lost)
+                await self._limiter.pause(self._policy.backoff_s(failures))
+
+    async def _attempt(self, text: str) -> Outcome:
+        try:
+            async with asyncio.timeout(self._policy.attempt_timeout_s):
+                outcome = await self._model.summarize(text)
+        except TimeoutError:
+            message = f"no complete reply in {self._policy.attempt_timeout_s:g} s"
+            raise RequestError(message, possibly_paid=True) from None
+        self._limiter.answered()
+        return outcome

@@ -1,0 +1,154 @@
+"""What the endpoint counts: requests, replies, rows, and the most that was in flight at once.
+
+Here: the counters, their frozen snapshot, and the digest that stands for a row's text. Not here: deciding
+anything. Invariant: `requests == answered + abandoned + in_flight` at every moment, because all of them
+move inside `Flight`, and only there. Not thread-safe: the endpoint's own loop owns it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot of the counters.
+
+    Attributes:
+        requests: Chat completion requests that arrived, refused ones included.
+        answered: Those that got a reply of any status.
+        abandoned: Those that got none: the client left first, or the connection was reset by a fault.
+        in_flight: Those that have not ended yet.
+        peak_in_flight: The most that were in flight at once.
+        paid: Replies Azure would bill: status 200, and refusals of the content filter.
+        prompt_tokens: Prompt tokens of the paid replies.
+        completion_tokens: Completion tokens of the paid replies.
+        rows: Different texts that arrived.
+        row_requests_max: The most requests that one text took.
+        row_paid_max: The most paid replies that one text took.
+        redirects_followed: Requests to where the redirect fault points; a careful client makes none.
+        requests_by_status: Number of replies per HTTP status.
+    """
+
+    requests: int = 0
+    answered: int = 0
+    abandoned: int = 0
+    in_flight: int = 0
+    peak_in_flight: int = 0
+    paid: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    rows: int = 0
+    row_requests_max: int = 0
+    row_paid_max: int = 0
+    redirects_followed: int = 0
+    requests_by_status: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RowCount:
+    """How many requests one text took, and how many paid replies."""
+
+    requests: int
+    paid: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """One request as it arrived; the key and the bearer token are replaced by `***`."""
+
+    deployment: str
+    api_version: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+def row_digest(text: str) -> int:
+    """A 64-bit number that stands for a text; a lone surrogate in it is no obstacle."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
+class Counters:
+    """All counters of one endpoint."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.in_flight = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything but what is in flight now."""
+        self.requests = self.peak_in_flight = self.in_flight
+        self.answered = self.abandoned = self.redirects_followed = 0
+        self.paid = self.prompt_tokens = self.completion_tokens = 0
+        self.by_status: dict[int, int] = {}
+        self.by_row: dict[int, int] = {}
+        self.paid_by_row: dict[int, int] = {}
+        self.by_deployment: dict[str, int] = {}
+        self.bodies: list[RecordedRequest] = []
+
+    def count_request(self, deployment: str, row: int) -> None:
+        """Count a request for a row, before anything can refuse it."""
+        self.by_row[row] = self.by_row.get(row, 0) + 1
+        self.by_deployment[deployment] = self.by_deployment.get(deployment, 0) + 1
+
+    def count_paid(self, row: int, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count a reply that Azure would bill."""
+        self.paid += 1
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        self.paid_by_row[row] = self.paid_by_row.get(row, 0) + 1
+
+    def row(self, row: int) -> RowCount:
+        """How often this row was requested and paid for."""
+        return RowCount(self.by_row.get(row, 0), self.paid_by_row.get(row, 0))
+
+    def snapshot(self) -> Stats:
+        """The counters as they are now."""
+        return Stats(
+            requests=self.requests,
+            answered=self.answered,
+            abandoned=self.abandoned,
+            in_flight=self.in_flight,
+            peak_in_flight=self.peak_in_flight,
+            paid=self.paid,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            rows=len(self.by_row),
+            row_requests_max=max(self.by_row.values(), default=0),
+            row_paid_max=max(self.paid_by_row.values(), default=0),
+            redirects_followed=self.redirects_followed,
+            requests_by_status=dict(self.by_status),
+        )
+
+
+class Flight:
+    """The life of one request; set `status` when its reply is ready, else it counts as abandoned."""
+
+    __slots__ = ("_counters", "status")
+
+    def __init__(self, counters: Counters) -> None:
+        """Belong to these counters."""
+        self._counters = counters
+        self.status: int | None = None
+
+    def __enter__(self) -> Self:
+        """Count the request in."""
+        counters = self._counters
+        counters.requests += 1
+        counters.in_flight += 1
+        counters.peak_in_flight = max(counters.peak_in_flight, counters.in_flight)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Count the request out."""
+        counters = self._counters
+        counters.in_flight -= 1
+        if self.status is None:
+            counters.abandoned += 1
+        else:
+            counters.answered += 1
+            counters.by_status[self.status] = counters.by_status.get(self.status, 0) + 1

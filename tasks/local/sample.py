@@ -1,0 +1,165 @@
+"""Sample partitions: what a real table looks like, made of prose that ships with Python.
+
+Here: the schema, the rows and the files. Not here: where the prose comes from (`prose.py`). Invariant: the
+same folder layout and the same values for the same arguments and Python version, ids unique over all
+partitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.local.prose import Paragraph, paragraphs
+
+# Beyond 32 bits, so that a reader which narrows them is found out.
+FIRST_ID: Final = 10_000_000_000
+NULL_EVERY: Final = 23
+BLANK: Final = "  \n "
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+YEAR_S: Final = 365 * 24 * 3600
+TAGS: Final = ("reference", "tutorial", "grammar", "runtime", "style")
+FIRST_GROUP_SHARE: Final = 0.6
+
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("id", pa.int64(), nullable=False, metadata={"comment": "unique over all partitions"}),
+        pa.field("topic", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("body", pa.string(), metadata={"comment": "prose; null where it is lost"}),
+        pa.field("words", pa.int32()),
+        pa.field("cost", pa.decimal128(12, 2), metadata={"unit": "EUR"}),
+        pa.field("updated_at", pa.timestamp("us", tz="UTC")),
+        pa.field("tags", pa.list_(pa.string())),
+        pa.field("origin", pa.struct([("source", pa.string()), ("section", pa.int32())])),
+    ],
+    metadata={"dataset": "local sample", "license": "PSF-2.0"},
+)
+
+
+def write_sample(folder: Path | str, rows: int = 240, partitions: int = 4, seed: int = 7) -> list[str]:
+    """Write the sample as hive folders of Parquet files.
+
+    Args:
+        folder: Where to; created if it is missing, files of the same name are replaced.
+        rows: Rows over all partitions; more than there are paragraphs are marked copies.
+        partitions: Files, of uneven size, each of two row groups unless it has one row.
+        seed: Picks paragraphs and values.
+
+    Returns:
+        The files' paths relative to the folder, such as `topic_group=a-c/part-0000.parquet`, in order of id.
+
+    Raises:
+        ValueError: There are fewer rows than partitions, or no partition.
+    """
+    if not 1 <= partitions <= rows:
+        message = f"{rows} rows cannot fill {partitions} partitions"
+        raise ValueError(message)
+    chance = random.Random(seed)  # noqa: S311 - sample values, no secrets
+    groups = _groups(paragraphs(), partitions)
+    streams = [_endless(members, chance) for members in groups.values()]
+    next_id = FIRST_ID
+    written: list[str] = []
+    for number, size in enumerate(_sizes(rows, partitions)):
+        part, group = divmod(number, len(groups))
+        path = f"topic_group={list(groups)[group]}/part-{part:04d}.parquet"
+        _write(Path(folder) / path, list(itertools.islice(streams[group], size)), next_id, chance)
+        written.append(path)
+        next_id += size
+    return written
+
+
+def _groups(found: Sequence[Paragraph], wanted: int) -> dict[str, list[Paragraph]]:
+    """Paragraphs by a range of their topics' first letters; fewer groups than wanted when letters run out."""
+    by_letter = {
+        letter: list(members)
+        for letter, members in itertools.groupby(found, lambda one: one.topic[0].lower())
+    }
+    bins: dict[int, list[str]] = {}
+    seen = 0
+    for letter, members in by_letter.items():
+        bins.setdefault(seen * wanted // len(found), []).append(letter)
+        seen += len(members)
+    return {
+        f"{letters[0]}-{letters[-1]}": [one for letter in letters for one in by_letter[letter]]
+        for letters in bins.values()
+    }
+
+
+def _endless(members: Sequence[Paragraph], chance: random.Random) -> Iterator[Paragraph]:
+    """The paragraphs in random order, then again as marked copies, for ever."""
+    shuffled = chance.sample(members, len(members))
+    yield from shuffled
+    for copy in itertools.count(2):
+        for one in shuffled:
+            yield Paragraph(one.topic, one.section, f"{one.text} (copy {copy})")
+
+
+def _sizes(rows: int, partitions: int) -> list[int]:
+    """Uneven sizes of at least one row: each partition weighs one more than the one before."""
+    weights = partitions * (partitions + 1) // 2
+    spare = rows - partitions
+    sizes = [1 + spare * (number + 1) // weights for number in range(partitions)]
+    sizes[-1] += rows - sum(sizes)
+    return sizes
+
+
+def _write(path: Path, members: Sequence[Paragraph], first_id: int, chance: random.Random) -> None:
+    rows = [_row(one, first_id + number, chance) for number, one in enumerate(members)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    group_rows = max(1, round(len(rows) * FIRST_GROUP_SHARE))
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path, row_group_size=group_rows, compression="zstd")
+
+
+def _row(one: Paragraph, row_id: int, chance: random.Random) -> dict[str, Any]:
+    body = _body(one.text, row_id - FIRST_ID)
+    return {
+        "id": row_id,
+        "topic": one.topic,
+        "body": body,
+        "words": None if body is None else len(body.split()),
+        "cost": Decimal(chance.randrange(100, 1_000_000)).scaleb(-2),
+        "updated_at": START
+        + timedelta(seconds=chance.randrange(YEAR_S), microseconds=chance.randrange(10**6)),
+        "tags": chance.choice([None, [], chance.sample(TAGS, 1), chance.sample(TAGS, 2)]),
+        "origin": {"source": "pydoc_data.topics", "section": one.section},
+    }
+
+
+def _body(text: str, number: int) -> str | None:
+    """The text, except for the second row of all, which is blank, and now and then a null."""
+    if number == 1:
+        return BLANK
+    return None if number % NULL_EVERY == NULL_EVERY // 2 else text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a sample and print its files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.local.sample", description="Write sample partitions."
+    )
+    parser.add_argument("folder", type=Path, help="where to write; created if it is missing")
+    parser.add_argument("--rows", type=int, default=240, help="rows over all partitions (default: 240)")
+    parser.add_argument("--partitions", type=int, default=4, help="files, of uneven size (default: 4)")
+    parser.add_argument("--seed", type=int, default=7, help="picks paragraphs and values (default: 7)")
+    chosen = parser.parse_args(arguments)
+    try:
+        written = write_sample(chosen.folder, chosen.rows, chosen.partitions, chosen.seed)
+    except ValueError as error:
+        parser.error(str(error))
+    for path in written:
+        sys.stdout.write(f"{chosen.folder / path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
