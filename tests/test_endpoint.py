@@ -511,6 +511,11 @@ def test_a_setting_that_cannot_be_is_refused_the_same_way_in_both_handles(
     assert reply["error"]["message"]
 
 
+@pytest.mark.parametrize("body", [b"null", b"[1]", b"{"])
+def test_settings_that_are_no_object_are_refused(endpoint: Endpoint, body: bytes) -> None:
+    assert post(endpoint, "/configure", body, {})[0] == 400
+
+
 def test_a_port_that_is_taken_is_an_error_and_not_a_hang(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -88,7 +88,7 @@ class Limiter:
         now_s = _now_s()
         if self._refused_since_s is None:
             self._refused_since_s = now_s
-        wait_s = self._untold_wait_s() if retry_after_s is None else max(retry_after_s, _SHORTEST_WAIT_S)
+        wait_s = self._untold_wait_s(now_s) if retry_after_s is None else max(retry_after_s, _SHORTEST_WAIT_S)
         if max(wait_s, now_s - self._refused_since_s) > self._max_wait_s:
             parked = _parked(wait_s, now_s - self._refused_since_s)
             self.stop(parked)
@@ -114,7 +114,10 @@ class Limiter:
             # The gate closed while this row stood in line: it must not wait with a slot in its hand.
             self._slots.release()
 
-    def _untold_wait_s(self) -> float:
+    def _untold_wait_s(self, now_s: float) -> float:
+        """How long to wait when the deployment did not say: the round's wait, longer each round."""
+        if now_s < self._open_at_s:
+            return self._open_at_s - now_s
         return min(_FIRST_WAIT_S * 2.0**self._waits, _LONGEST_UNTOLD_WAIT_S)
 
 

@@ -8,12 +8,12 @@ the loop that uses it and closed there.
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-import aiohttp
 import httpx
 import openai
 from llama_index.core.prompts import ChatPromptTemplate
 from llama_index.llms.azure_openai import AzureOpenAI
 from llama_index.llms.openai.utils import openai_modelname_to_contextsize
+from openai.lib.azure import API_KEY_SENTINEL
 
 from tasks.core import replies
 from tasks.core.entra import Token, default_credential
@@ -21,9 +21,8 @@ from tasks.core.errors import DeploymentError, RequestError, SettingsError
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import Request
 from tasks.core.settings import Settings
+from tasks.core.transport import AiohttpClient
 
-_CONNECT_TIMEOUT_S = 10.0
-_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 # What LlamaIndex and openai raise on a reply that is not a chat completion.
 _UNREADABLE = (openai.APIError, ValueError, TypeError, AttributeError, LookupError)
 
@@ -60,31 +59,33 @@ async def open_model(
         SettingsError: LlamaIndex does not know the model, or there is neither key nor token.
     """
     check_model(request.model)
-    key = settings.azure_openai_api_key
-    token = None if key else Token(default_credential())
+    token = None if settings.azure_openai_api_key else Token(default_credential())
     if token:
         await token.refresh_if_due()
-    # A redirect would take the key and the row's text to another host.
-    async with openai.DefaultAioHttpClient(
-        follow_redirects=False,
-        limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-    ) as http:
-        llm = AzureOpenAI(
-            engine=request.deployment,
-            model=request.model,
-            temperature=request.temperature,
-            max_tokens=request.max_output_tokens,
-            azure_endpoint=settings.azure_openai_endpoint,
-            api_version=request.api_version,
-            # Always passed: LlamaIndex would otherwise send OPENAI_API_KEY to Azure.
-            api_key=key.get_secret_value() if key else "unused",
-            use_azure_ad=token is not None,
-            azure_ad_token_provider=token.value if token else None,
-            timeout=timeout_s,
-            max_retries=0,
-            async_http_client=http,
-        )
-        yield AzureChatModel(llm, request, token)
+    async with AiohttpClient(max_connections=max_connections, timeout_s=timeout_s) as http:
+        yield AzureChatModel(build_client(settings, request, http, token), request, token)
+
+
+def build_client(
+    settings: Settings, request: Request, http: httpx.AsyncClient, token: Token | None = None
+) -> AzureOpenAI:
+    """LlamaIndex's client, with all of its own retries turned off."""
+    key = settings.azure_openai_api_key
+    return AzureOpenAI(
+        engine=request.deployment,
+        model=request.model,
+        temperature=request.temperature,
+        max_tokens=request.max_output_tokens,
+        azure_endpoint=settings.azure_openai_endpoint,
+        api_version=request.api_version,
+        # Always passed, or LlamaIndex sends OPENAI_API_KEY to Azure. The sentinel is openai's word for "none":
+        # with `use_azure_ad` instead, the first token would go out as a key for ever.
+        api_key=key.get_secret_value() if key else API_KEY_SENTINEL,
+        azure_ad_token_provider=token.value if token else None,
+        timeout=http.timeout.read or 0.0,
+        max_retries=0,
+        async_http_client=http,
+    )
 
 
 class AzureChatModel:
@@ -116,8 +117,8 @@ class AzureChatModel:
         except openai.APIStatusError as error:
             rejection = error
         except openai.APIConnectionError as error:
-            sent = not any(isinstance(cause, _NEVER_SENT) for cause in _causes(error))
-            raise RequestError("the connection failed", possibly_paid=sent) from None
+            sent = not isinstance(error.__cause__, httpx.ConnectError)
+            raise RequestError("the connection failed or timed out", possibly_paid=sent) from None
         except UnicodeEncodeError:
             return Outcome(Status.FAILED, error="the text holds a character that UTF-8 cannot carry")
         except _UNREADABLE as error:
@@ -125,9 +126,3 @@ class AzureChatModel:
             raise RequestError(message, possibly_paid=True) from None
         return replies.rejected(rejection.status_code, rejection.code, rejection.response.headers)
 
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause = error.__cause__
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__

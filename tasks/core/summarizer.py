@@ -9,8 +9,10 @@ import asyncio
 import logging
 import operator
 import random
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from tasks.core.errors import RateLimitError, RequestError, StopRunError
@@ -121,14 +123,7 @@ class Summarizer:
             return Outcome(Status.FAILED, error="the text is not valid UTF-8")
         if text is None or not text.strip():
             return Outcome(Status.EMPTY)
-        try:
-            return await self._request(text)
-        except StopRunError as error:
-            self._limiter.stop(error)
-            raise
-        except Exception as error:  # one bad row is one bad row
-            logger.exception("A row failed in a way nobody foresaw; it is reported as failed")
-            return Outcome(Status.FAILED, error=f"unexpected {type(error).__name__}")
+        return await self._request(text)
 
     async def _request(self, text: str) -> Outcome:
         """Try until there is an outcome; waits hold no slot."""
@@ -138,15 +133,23 @@ class Summarizer:
                 async with self._limiter.slot():
                     requests += 1
                     outcome = await self._attempt(text)
-                return replace(outcome, requests=requests, lost_replies=lost)
+                break
             except RateLimitError as error:
                 self._limiter.rate_limited(error.retry_after_s)
             except RequestError as error:
                 failures, lost = failures + 1, lost + error.possibly_paid
                 if failures >= self._policy.max_attempts:
-                    reason = f"{failures} attempts, the last: {error}"
-                    return Outcome(Status.FAILED, error=reason, requests=requests, lost_replies=lost)
+                    outcome = Outcome(Status.FAILED, error=f"{failures} attempts, the last: {error}")
+                    break
                 await self._limiter.pause(self._policy.backoff_s(failures))
+            except StopRunError as error:
+                self._limiter.stop(error)
+                raise
+            except Exception as error:  # one bad row is one bad row
+                logger.error("A row failed in a way nobody foresaw: %s", _place(error))  # noqa: TRY400 - see _place
+                outcome = Outcome(Status.FAILED, error=f"unexpected {type(error).__name__}")
+                break
+        return replace(outcome, requests=requests, lost_replies=lost)
 
     async def _attempt(self, text: str) -> Outcome:
         try:
@@ -157,3 +160,9 @@ class Summarizer:
             raise RequestError(message, possibly_paid=True) from None
         self._limiter.answered()
         return outcome
+
+
+def _place(error: Exception) -> str:
+    """Class and line of an error; its message may quote the row, so it is not told."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.name}, line {frame.lineno} of {Path(frame.filename).name}"

@@ -55,10 +55,13 @@ class Decider:
         self.config = config
         self.counters = Counters()
         self.quota = Quota(config.requests_per_minute, config.tokens_per_minute, config.bucket_window_s)
-        self._prepare()
+        self._seed()
+        self._read_faults()
 
-    def _prepare(self) -> None:
+    def _seed(self) -> None:
         self._random = random.Random(self.config.seed)  # noqa: S311 - latencies, no secrets
+
+    def _read_faults(self) -> None:
         self._by_deployment = {name: [FaultSpec.parse(text)] for name, text in self.config.faults.items()}
         self._drawn = FaultSpec.parse(self.config.fault_kind)
 
@@ -77,7 +80,9 @@ class Decider:
             raise ValueError(str(error)) from None
         self.quota.resize(config.requests_per_minute, config.tokens_per_minute, config.bucket_window_s)
         self.config = config
-        self._prepare()
+        self._read_faults()
+        if "seed" in changes:
+            self._seed()
 
     def decide(self, target: wire.Target, headers: Mapping[str, str], raw: bytes) -> Reply:
         """The reply to one request; counts it, charges the quota, never waits."""

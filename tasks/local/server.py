@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -26,6 +27,7 @@ HOST: Final = "127.0.0.1"
 DRIP_S: Final = 0.1
 # For handlers to end by themselves when the endpoint stops; aiohttp takes 0 for "no limit".
 GRACE_S: Final = 0.01
+_ROW: Final = re.compile("/rows/([0-9a-f]{1,16})")
 # More than any window a test opens at once; the kernel cuts it to its own limit.
 BACKLOG: Final = 4096
 
@@ -112,16 +114,16 @@ class EndpointServer:
         }
         if (door := doors.get((request.method, path))) is not None:
             return _json(door())
-        if request.method == "GET" and path.startswith("/rows/"):
-            return _json(asdict(decider.counters.row(int(path.removeprefix("/rows/"), 16))))
+        if (found := _ROW.fullmatch(path)) and request.method == "GET":
+            return _json(asdict(decider.counters.row(int(found[1], 16))))
         if (request.method, path) == ("POST", "/configure"):
             return self._configure(await request.content.read())
         return _json({"error": {"code": "404", "message": "Resource not found"}}, 404)
 
     def _configure(self, raw: bytes) -> web.Response:
         try:
-            self.decider.configure(json.loads(raw))
-        except ValueError as error:
+            self.decider.configure(dict(json.loads(raw)))
+        except (TypeError, ValueError) as error:
             return _json({"error": {"code": "400", "message": str(error)}}, 400)
         return _json(asdict(self.decider.config) | {"api_key": None})
 

@@ -1,0 +1,83 @@
+"""The HTTP client: httpx's interface, which openai's SDK asks for, over one aiohttp session.
+
+httpx's own connection pool scans all connections at the start and end of every request, so its work grows with
+the number of requests that wait. aiohttp's does not. This client follows no redirects (they would take the key
+and the row's text to another host), verifies TLS, keeps no cookies, and says precisely whether a failed request
+was ever sent. It belongs to the loop it is opened in.
+"""
+
+import io
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import httpx
+
+_CONNECT_TIMEOUT_S = 10.0
+
+
+class AiohttpClient(httpx.AsyncClient):
+    """An ``httpx.AsyncClient`` that sends through aiohttp; a context manager.
+
+    Args:
+        max_connections: Connections at most, all kept alive; as many as requests may be in flight.
+        timeout_s: Longest silence while a reply is read.
+    """
+
+    def __init__(self, *, max_connections: int, timeout_s: float) -> None:
+        super().__init__(follow_redirects=False, timeout=timeout_s)
+        self._max_connections = max_connections
+        self._patience = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=timeout_s)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the session in the running loop."""
+        await super().__aenter__()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=httpx.create_ssl_context()),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # httpx does, when the response is built
+            timeout=self._patience,
+            trust_env=True,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        """Close all connections."""
+        if self._session:
+            await self._session.close()
+        await super().__aexit__(kind, error, trace)
+
+    async def send(self, request: httpx.Request, **_: Any) -> httpx.Response:  # noqa: ANN401 - httpx's options
+        """Send a request and read its reply to the end.
+
+        Raises:
+            httpx.ConnectError: There was no connection; nothing was sent.
+            httpx.ReadTimeout: The reply fell silent.
+            httpx.ReadError: The connection broke after the request was sent.
+        """
+        if self._session is None:
+            message = "open the client with `async with` first"
+            raise RuntimeError(message)
+        try:
+            async with self._session.request(
+                request.method,
+                str(request.url),
+                # A file, so that aiohttp sends a large body in pieces.
+                data=io.BytesIO(request.content),
+                headers=request.headers,
+                allow_redirects=False,
+            ) as reply:
+                body = await reply.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise httpx.ConnectError(type(error).__name__, request=request) from error
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(type(error).__name__, request=request) from error
+        except aiohttp.ClientError as error:
+            raise httpx.ReadError(type(error).__name__, request=request) from error
+        return httpx.Response(reply.status, headers=reply.raw_headers, content=body, request=request)

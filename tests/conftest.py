@@ -1,0 +1,69 @@
+"""The real parts the tests run against: an S3 server, the local endpoint, Prefect's own server.
+
+Everything listens on loopback, lives in temporary folders, and is ended by its own id.
+"""
+
+import os
+import tempfile
+
+# Prefect reads its settings when it is first imported, so this comes before any other import.
+os.environ.pop("PREFECT_API_URL", None)
+os.environ.update(
+    PREFECT_HOME=tempfile.mkdtemp(prefix="prefect-home-"),
+    PREFECT_PROFILE="ephemeral",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    PREFECT_LOGGING_LEVEL="WARNING",
+)
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import pytest
+
+from tasks.local.config import EndpointConfig
+from tasks.local.endpoint import serve
+from tasks.local.handle import Endpoint
+from tests.s3server import S3Server, running_s3_server
+
+Serve = Callable[..., Endpoint]
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One real S3 server for all tests."""
+    with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket of this test's own, as ``s3://NAME``; the environment points at the server."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.new_bucket()
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Starts local endpoints: ``endpoint(latency_ms=20)``; the environment points at the last one."""
+    with ExitStack() as stack:
+
+        def start(**settings: object) -> Endpoint:
+            context: AbstractContextManager[Endpoint] = serve(EndpointConfig(**settings))  # type: ignore[arg-type]  # checked by the config
+            handle = stack.enter_context(context)
+            monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", handle.url)
+            monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key")
+            monkeypatch.setenv("AZURE_OPENAI_DEPLOYMENT", "gpt-4o-mini")
+            return handle
+
+        yield start
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    """A folder with a few small sample partitions."""
+    from tasks.local.sample import write_sample
+
+    write_sample(tmp_path / "source", rows=40, partitions=3)
+    return tmp_path / "source"

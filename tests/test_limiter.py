@@ -1,0 +1,146 @@
+import asyncio
+
+import pytest
+
+from tasks.core.errors import DeploymentError, ParkedError
+from tasks.core.limiter import Limiter
+from tests.virtualtime import run_virtually
+
+
+async def starts_s(limiter: Limiter, rows: int, latency_s: float = 1.0) -> list[float]:
+    """When each of many rows got its slot."""
+    loop, started = asyncio.get_running_loop(), []
+
+    async def row() -> None:
+        async with limiter.slot():
+            started.append(loop.time())
+            await asyncio.sleep(latency_s)
+
+    await asyncio.gather(*(row() for _ in range(rows)))
+    return started
+
+
+def test_never_more_than_the_window_holds_a_slot() -> None:
+    async def run() -> None:
+        limiter = Limiter(3)
+        assert await starts_s(limiter, 7) == pytest.approx([0, 0, 0, 1, 1, 1, 2], abs=1e-6)
+        assert limiter.in_flight == 0
+
+    run_virtually(run())
+
+
+def test_a_429_makes_every_row_wait_as_told_and_no_slot_is_held_meanwhile() -> None:
+    async def run() -> None:
+        limiter = Limiter(2)
+        limiter.rate_limited(10.0)
+        rows = asyncio.ensure_future(starts_s(limiter, 4))
+        await asyncio.sleep(5)
+        assert limiter.in_flight == 0
+        assert min(await rows) >= 10.0
+
+    run_virtually(run())
+
+
+def test_a_gate_that_closes_while_rows_stand_in_line_holds_them_too() -> None:
+    async def run() -> None:
+        limiter = Limiter(1)
+        rows = asyncio.ensure_future(starts_s(limiter, 3))
+        await asyncio.sleep(0.5)
+        limiter.rate_limited(20.0)
+        assert (await rows)[1] >= 20.5
+
+    run_virtually(run())
+
+
+def test_one_round_of_refusals_counts_once_and_rounds_without_a_time_double() -> None:
+    async def run() -> list[float]:
+        limiter, loop, waits = Limiter(8, max_wait_s=1e6), asyncio.get_running_loop(), []
+        for _ in range(8):
+            began = loop.time()
+            for _ in range(8):
+                limiter.rate_limited(None)
+            async with limiter.slot():
+                waits.append(loop.time() - began)
+        return waits
+
+    waits = run_virtually(run())
+    for expected, waited in zip([1, 2, 4, 8, 16, 32, 60, 60], waits, strict=True):
+        assert expected <= waited <= expected * 1.1 + 0.01
+
+
+def test_retry_after_zero_does_not_spin() -> None:
+    async def run() -> int:
+        limiter, loop, tries = Limiter(1, max_wait_s=30.0), asyncio.get_running_loop(), 0
+        while loop.time() < 10:
+            async with limiter.slot():
+                tries += 1
+            limiter.rate_limited(0.0)
+        return tries
+
+    assert run_virtually(run()) <= 101
+
+
+def test_a_reply_ends_the_series_of_refusals() -> None:
+    async def run() -> None:
+        limiter, loop = Limiter(1, max_wait_s=50.0), asyncio.get_running_loop()
+        for _ in range(20):
+            limiter.rate_limited(20.0)
+            async with limiter.slot():
+                limiter.answered()
+        assert loop.time() > 400
+
+    run_virtually(run())
+
+
+def test_refusals_without_any_reply_park_the_run_after_the_longest_wait() -> None:
+    async def run() -> None:
+        limiter, loop = Limiter(1, max_wait_s=50.0), asyncio.get_running_loop()
+        with pytest.raises(ParkedError, match="refused everything for"):
+            while True:
+                limiter.rate_limited(20.0)
+                async with limiter.slot():
+                    pass
+        assert 50 < loop.time() < 80
+
+    run_virtually(run())
+
+
+def test_a_wait_longer_than_allowed_parks_at_once_and_tells_the_seconds() -> None:
+    async def run() -> None:
+        limiter = Limiter(1, max_wait_s=300.0)
+        with pytest.raises(ParkedError, match="asks to wait 3600 s") as caught:
+            limiter.rate_limited(3600.0)
+        assert caught.value.wait_s == 3600.0
+        with pytest.raises(ParkedError):
+            async with limiter.slot():
+                pass
+
+    run_virtually(run())
+
+
+def test_a_stop_wakes_pauses_cool_downs_and_lines_with_the_first_reason() -> None:
+    async def run() -> None:
+        limiter, loop = Limiter(1), asyncio.get_running_loop()
+        pause = asyncio.ensure_future(limiter.pause(1000))
+        limiter.rate_limited(200.0)
+        row = asyncio.ensure_future(starts_s(limiter, 1))
+        await asyncio.sleep(1)
+        limiter.stop(DeploymentError("first"))
+        limiter.stop(DeploymentError("second"))
+        for waiting in (pause, row):
+            with pytest.raises(DeploymentError, match="first"):
+                await waiting
+        assert loop.time() < 2
+
+    run_virtually(run())
+
+
+def test_its_state_can_be_read() -> None:
+    async def run() -> None:
+        limiter = Limiter(5)
+        async with limiter.slot():
+            assert repr(limiter) == "Limiter(1 of 5 in flight, 0 waits in a row)"
+        limiter.stop(DeploymentError("x"))
+        assert repr(limiter) == "Limiter(0 of 5 in flight, stopped)"
+
+    run_virtually(run())
