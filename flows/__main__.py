@@ -7,17 +7,18 @@ something runs, so that help is quick.
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from tasks.core.errors import PipelineError, RunFailedError
 from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions
+from tasks.core.report import to_table
 
 _GROUPS: dict[str, type[BaseModel]] = {"model": ModelOptions, "limits": LimitOptions, "output": OutputOptions}
 _INTERRUPTED = 130
 _WRONG_INPUT = 2
-_FAILED = 1
 
 _EPILOG = """\
 exit codes: 0 every row has a summary or needs none, 1 rows or partitions failed, 2 wrong input or settings,
@@ -47,23 +48,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    options = {
-        name: group(**{field: getattr(parsed, field) for field in group.model_fields}) for name, group in _GROUPS.items()
-    }
+    options = {name: group(**_values(parsed, group)) for name, group in _GROUPS.items()}
+    asked = (parsed.source, parsed.destination, parsed.text_column)
+    _check(asked, prompt=parsed.prompt, model=options["model"], output=options["output"])
     from flows.summarize import summarize_parquet  # noqa: PLC0415 - imports Prefect, which takes a second
-    from tasks.core.report import to_table  # noqa: PLC0415
 
     console = Console()
     try:
-        report = summarize_parquet(
-            parsed.source, parsed.destination, parsed.text_column, parsed.prompt, **options
-        )
+        report = summarize_parquet(*asked, prompt=parsed.prompt, **options)
     except RunFailedError as error:
         if error.report:
             console.print(to_table(error.report))
         raise
     console.print(to_table(report))
     return 0
+
+
+def _check(asked: tuple[str, str, str], **options: Any) -> None:
+    """Tell wrong settings and addresses at once, not after Prefect's server has started."""
+    from tasks.core.job import prepare  # noqa: PLC0415 - help needs neither pyarrow nor fsspec
+    from tasks.core.settings import Settings  # noqa: PLC0415
+
+    prepare(*asked, settings=Settings.from_environment(), **options)
 
 
 def _demo(parsed: argparse.Namespace) -> int:
@@ -103,6 +109,10 @@ def _add_flags(arguments: argparse._ArgumentGroup, group: type[BaseModel]) -> No
             f"--{_flag(name)}", type=type(field.default), default=field.default, help=help_text.replace("%", "%%"),
             metavar=type(field.default).__name__.upper(),
         )
+
+
+def _values(parsed: argparse.Namespace, group: type[BaseModel]) -> dict[str, Any]:
+    return {field: getattr(parsed, field) for field in group.model_fields}
 
 
 def _flag(name: str) -> str:

@@ -6,6 +6,7 @@ from prefect import flow, unmapped
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows import logs
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError
 from tasks.core.gateway import Gateway, open_gateway
 from tasks.core.job import Job, prepare
@@ -47,6 +48,7 @@ def summarize_parquet(
         StopRunError: The deployment serves no request, or asks for a long wait.
         RunFailedError: Rows or partitions failed; all others are published.
     """
+    logs.configure()
     started_s = time.monotonic()
     settings = Settings.from_environment()
     job = prepare(

@@ -47,7 +47,7 @@ class S3Server:
     def filesystem(self) -> fsspec.AbstractFileSystem:
         """A client of its own, for looking at what the product wrote."""
         return fsspec.filesystem(
-            "s3", key=_KEY, secret=_SECRET, endpoint_url=self.url, use_listings_cache=False, skip_instance_cache=True
+            "s3", key=_KEY, secret=_SECRET, endpoint_url=self.url, use_listings_cache=False
         )
 
     def new_bucket(self) -> str:

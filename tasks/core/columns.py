@@ -17,8 +17,8 @@ class SummaryColumns:
     """The columns added to every partition, named by their prefix.
 
     Columns, in order: ``PREFIX`` (string, null unless the model wrote one), ``PREFIX_status`` (string, never
-    null), ``PREFIX_error`` (string, null when there is nothing to say), ``PREFIX_model`` (string, null when no
-    model answered), ``PREFIX_prompt_tokens`` and ``PREFIX_completion_tokens`` (int32, null when unknown).
+    null), ``PREFIX_error`` (string, null when there is nothing to say), ``PREFIX_model`` (string, null when
+    no model answered), ``PREFIX_prompt_tokens`` and ``PREFIX_completion_tokens`` (int32, null when unknown).
     """
 
     prefix: str = "summary"

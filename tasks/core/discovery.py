@@ -5,6 +5,7 @@ them) or one file. Discovery reads listings only; whether a partition can be enr
 question. The order is that of the keys, whatever order the store lists in.
 """
 
+import os
 import re
 
 from tasks.core import storage
@@ -22,7 +23,13 @@ def source_location(source: str) -> Location:
     Raises:
         InputError: The URL cannot be opened.
     """
-    return storage.locate(_split(source)[0])
+    folder = _split(source)[0]
+    if folder.endswith((":/", "://")):
+        message = (
+            f"Source {source} has a wildcard in its bucket: name one bucket, as in s3://bucket/*.parquet."
+        )
+        raise InputError(message)
+    return storage.locate(folder)
 
 
 def discover(source: str) -> Discovery:
@@ -54,13 +61,18 @@ def check_apart(source: Location, destination: Location) -> None:
     """
     if source.fs.protocol != destination.fs.protocol:
         return
-    one, other = f"{source.root}/", f"{destination.root}/"
+    one, other = (f"{_real(place).rstrip('/')}/" for place in (source, destination))
     if one.startswith(other) or other.startswith(one):
         message = (
             f"Source {source.url} and destination {destination.url} lie inside each other: "
             "choose a destination beside the source."
         )
         raise InputError(message)
+
+
+def _real(place: Location) -> str:
+    """A folder's one true path: a link to the source is the source."""
+    return os.path.realpath(place.root) if place.is_local else place.root
 
 
 def _split(source: str) -> tuple[str, str]:

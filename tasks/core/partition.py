@@ -10,9 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from tasks.core import parquet, storage
+import pyarrow as pa
+
+from tasks.core import parquet, publishing, storage
+from tasks.core.errors import PartitionError
+from tasks.core.failures import failures_of
 from tasks.core.job import Job
 from tasks.core.model import Outcome, Partition, PartitionReport, PartitionState, Tally, Text
+from tasks.core.preflight import schema_problems
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +48,9 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService) -> Par
     """
     started_s = time.monotonic()
     logger.info("Partition %s: started", partition.key)
-    with storage.aside(job.destination) as built:
+    with publishing.aside(job.destination) as built:
         tally = _build(built, partition, job, rows)
-        storage.publish(built, job.destination, partition.key)
+        publishing.publish(built, job.destination, partition.key)
     seconds = time.monotonic() - started_s
     logger.info(
         "Partition %s: published, %d rows, %d failed, %d requests, %.1f s",
@@ -57,18 +62,25 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService) -> Par
 def _build(built: Path, partition: Partition, job: Job, rows: RowService) -> Tally:
     """Write the enriched partition aside and verify it."""
     tally = Tally()
-    reading = partial(storage.failures_of, job.source.url, partition.key)
-    writing = partial(storage.failures_of, "The file built aside", partition.key)
+    reading = partial(failures_of, job.source.url, partition.key)
     with storage.open_to_read(job.source, partition.path) as file:
         with reading():
             reader = parquet.Reader(file, partition.key)
-        with writing(), parquet.Writer(built, reader.footer, job.columns, job.facts) as writer:
+        _check_schema(reader.footer.schema, partition, job)
+        with parquet.Writer(built, reader.footer, job.columns, job.facts, partition.key) as writer:
             for index in range(len(reader.footer.row_groups)):
                 with reading():
                     table = reader.row_group(index)
                 outcomes = rows.summarize(parquet.TextColumn(table[job.text_column]))
                 tally += Tally.of(outcomes)
                 writer.write(table, outcomes)
-    with writing():
-        parquet.verify(built, writer.schema, reader.footer.row_groups)
+    parquet.verify(built, writer.schema, reader.footer)
     return tally
+
+
+def _check_schema(schema: pa.Schema, partition: Partition, job: Job) -> None:
+    """The preflight's checks again: the file may be another one by now."""
+    problems = list(schema_problems(schema, partition.key, job.text_column, job.columns))
+    if problems:
+        message = f"{partition.key}: {'; '.join(problems)}"
+        raise PartitionError(message)

@@ -4,14 +4,17 @@ Reads nothing but footers, many at once. Every problem of every partition is in 
 column, beside how many partitions are in order.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks.core import parquet, storage
+from tasks.core import layout, parquet, publishing, storage
 from tasks.core.columns import SummaryColumns
-from tasks.core.errors import PartitionError, PreflightError, StorageError
+from tasks.core.errors import PartitionError, PipelineError, PreflightError, StorageError, TransientError
+from tasks.core.failures import failures_of
+from tasks.core.footer import Footer, footer_bytes, parse_footer
 from tasks.core.job import Job
 from tasks.core.model import Discovery, Partition, Plan
 from tasks.core.storage import Location
@@ -24,10 +27,14 @@ _TEXT_TYPES = "string, large_string, string_view or dictionary of one of them"
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What a footer told: rows, and the problems, none of them for a partition in order."""
+    """What a footer told: rows, and the problems, none of them for a partition in order.
+
+    A problem may pass when it was the store that failed, not the partition.
+    """
 
     rows: int
     problems: tuple[str, ...]
+    may_pass: bool = False
 
 
 def preflight(discovery: Discovery, job: Job) -> Plan:
@@ -38,10 +45,12 @@ def preflight(discovery: Discovery, job: Job) -> Plan:
         InputError: The destination is not there or may not be written.
         StorageError: The store does not answer.
     """
-    storage.check_writable(job.destination)
+    publishing.check_writable(job.destination)
     findings = list(_findings(discovery.partitions, job))
-    if any(finding.problems for finding in findings):
-        raise PreflightError(_message(findings))
+    bad = [finding for finding in findings if finding.problems]
+    if bad:
+        kind = StorageError if all(finding.may_pass for finding in bad) else PreflightError
+        raise kind(_message(findings))
     return Plan(discovery.partitions, sum(finding.rows for finding in findings), discovery.left_out)
 
 
@@ -55,9 +64,9 @@ def schema_problems(schema: pa.Schema, key: str, text_column: str, columns: Summ
         columns: The columns to add.
     """
     names: list[str] = schema.names
-    twice = sorted({name for name in names if names.count(name) > 1})
-    for name in twice:
-        yield f"column '{name}' exists {names.count(name)} times"
+    twice = {name: count for name, count in sorted(Counter(names).items()) if count > 1}
+    for name, count in twice.items():
+        yield f"column '{name}' exists {count} times"
     if text_column not in names:
         yield f"column '{text_column}' is missing (it has {', '.join(names[:20]) or 'no columns'})"
     elif text_column not in twice and not _is_text(schema.field(text_column).type):
@@ -86,21 +95,34 @@ def _findings(partitions: tuple[Partition, ...], job: Job) -> Iterator[_Finding]
 
 def _finding(partition: Partition, tail: bytes | Exception, job: Job) -> _Finding:
     try:
-        footer = parquet.parse_footer(_whole_footer(partition, tail, job.source))
-    except (PartitionError, StorageError) as error:
-        return _Finding(0, (f"{partition.key}: {error}",))
-    problems = schema_problems(footer.schema, partition.key, job.text_column, job.columns)
+        footer = parse_footer(_whole_footer(partition, tail, job.source))
+    except PipelineError as error:
+        return _Finding(0, (f"{partition.key}: {error}",), may_pass=isinstance(error, TransientError))
+    problems = tuple(_problems(footer, partition.key, job))
     return _Finding(footer.rows, tuple(f"{partition.key}: {problem}" for problem in problems))
+
+
+def _problems(footer: Footer, key: str, job: Job) -> Iterator[str]:
+    problems = list(schema_problems(footer.schema, key, job.text_column, job.columns))
+    yield from problems
+    if not problems:
+        try:
+            layout.writer_options(footer, parquet.enriched_schema(footer.schema, job.columns, job.facts))
+        except PartitionError as error:
+            yield str(error)
 
 
 def _whole_footer(partition: Partition, tail: bytes | Exception, source: Location) -> bytes:
     """The footer, read again if it is longer than the tail that was read at first."""
-    with storage.failures_of(source.url, partition.key):
+    with failures_of(source.url, partition.key):
         if isinstance(tail, Exception):
             raise tail
-        needed = parquet.footer_bytes(tail)
+        needed = footer_bytes(tail)
         if needed <= len(tail):
             return tail
+        if needed > partition.size_bytes:
+            message = "the file is truncated, it is shorter than its footer"
+            raise PartitionError(message)
         (longer,) = storage.read_tails(source, [(partition.path, partition.size_bytes)], needed)
         if isinstance(longer, Exception):
             raise longer

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tasks.core.errors import SettingsError
 
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NOT_A_URL = "must be a URL such as https://NAME.openai.azure.com"
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest|v1")
 
 
@@ -60,9 +61,12 @@ class Settings(BaseSettings):
     @field_validator("azure_openai_endpoint")
     @classmethod
     def _check_endpoint(cls, url: str) -> str:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError(_NOT_A_URL) from None
         _expect(parts.username is None and parts.password is None, "must not carry a user or password")
-        _expect(bool(parts.hostname), "must be a URL such as https://NAME.openai.azure.com")
+        _expect(bool(parts.hostname), _NOT_A_URL)
         _expect(not parts.query and not parts.fragment, "must not carry a query or a fragment")
         _expect(
             parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")),

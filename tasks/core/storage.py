@@ -1,30 +1,30 @@
-"""The filesystem: find, read and publish, on any fsspec URL.
+"""The filesystem: locate, find and read, on any fsspec URL.
 
-The only room that talks to fsspec. Listings are never cached, an open file is never published by an
-exception, and every failure of a store leaves here as a ``StorageError``, or as an ``InputError`` when the
-place itself is wrong. What a file contains is not its business.
+Listings are never cached, and every failure of a store leaves here as a ``StorageError``, or as an
+``InputError`` when the place itself is wrong. What a file contains is not its business, and writing is
+``publishing``'s.
 """
 
 import os
-import tempfile
-import uuid
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import aiohttp
 import fsspec
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
 
-from tasks.core.errors import InputError, PipelineError, StorageError
+from tasks.core.errors import InputError, PartitionError, StorageError
+from tasks.core.failures import failures_of
 
-_ASIDE_FOLDER = "_aside"
 _CONNECT_TIMEOUT_S = 10
+_READ_TIMEOUT_S = 20
 _READ_BLOCK_BYTES = 8 * 2**20
+_S3 = {"s3", "s3a"}
+_NO_FOLDERS = {"http", "https", "data"}
+_VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,12 @@ class Location:
     def is_local(self) -> bool:
         """The folder is on a disk of this machine, where a rename publishes."""
         return isinstance(self.fs, LocalFileSystem)
+
+    @property
+    def is_s3(self) -> bool:
+        """The folder is in an S3 bucket."""
+        protocol = self.fs.protocol
+        return not _S3.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
 
     def path(self, key: str) -> str:
         """The full path of a key below the folder."""
@@ -71,36 +77,85 @@ def locate(url: str) -> Location:
         InputError: No installed package serves the URL's scheme, or it names no folder.
     """
     scheme = split_protocol(url)[0] or "file"
+    _check_url(url, scheme)
     with failures_of(url):
         try:
             fs, root = fsspec.url_to_fs(os.path.expanduser(url), **_options(scheme))  # noqa: PTH111 - a URL
         except (ImportError, ValueError) as error:
-            message = f"Cannot open {url}: {error}. Use s3://bucket/folder, a local path, or install the package."
+            message = (
+                f"Cannot open {url}: {error}. Use s3://bucket/folder, a local path, or install the package."
+            )
             raise InputError(message) from None
-    if not root.strip("/") and scheme != "file":
+    if not root.strip("/") and scheme not in {"file", "local"}:
         message = f"{url} names no bucket: use {scheme}://bucket/folder."
         raise InputError(message)
+    if scheme in _S3:
+        # s3fs retries on top of botocore's retries; together they are patient enough with two.
+        fs.retries = 2
     return Location(url, root if root == "/" else root.rstrip("/"), fs)
+
+
+def _check_url(url: str, scheme: str) -> None:
+    """Refuse what fsspec would take for something else than was meant."""
+    if re.match(r"\w[\w+.-]*://[^/]*:[^/]*@", url):
+        # Not repeated in the message: it holds a password.
+        message = f"A {scheme}:// URL holds a user and password: give them in the environment instead."
+    elif not url.strip():
+        message = "A source or destination is empty: use s3://bucket/folder or a local path."
+    elif "::" in url:
+        message = (
+            f"Cannot open {url}: chained URLs (::) are not supported. Use s3://bucket/folder or a local path."
+        )
+    elif scheme in _NO_FOLDERS:
+        message = (
+            f"Cannot open {url}: {scheme} has no folders to list. Use s3://bucket/folder or a local path."
+        )
+    elif re.match(r"\w{2,}:/(?!/)", url):
+        message = f"Cannot open {url}: a URL has two slashes after the colon, as in s3://bucket/folder."
+    else:
+        return
+    raise InputError(message)
 
 
 def find(location: Location, path: str) -> list[Found]:
     """Every file at or below a path, sorted by path; empty when nothing is there.
 
     Raises:
-        InputError: The bucket is not there or may not be read.
+        InputError: The bucket may not be read.
         StorageError: The store does not answer.
     """
     with failures_of(location.url):
-        try:
-            listed = location.fs.find(path, detail=True, withdirs=False)
-        except FileNotFoundError:
-            listed = {}
+        if location.is_local:
+            listed = _walk_disk(location.fs, path)
+        else:
+            try:
+                listed = location.fs.find(path, detail=True, withdirs=False)
+            except FileNotFoundError:
+                listed = {}
     # An object store may list a folder's marker as an empty file of the folder's name.
-    files = [_found(name, info) for name, info in listed.items() if info["type"] == "file" and name[-1:] != "/"]
+    files = [
+        _found(name, info) for name, info in listed.items() if info["type"] == "file" and name[-1:] != "/"
+    ]
     return sorted(files, key=lambda file: file.path)
 
 
-def read_tails(location: Location, files: Sequence[tuple[str, int]], tail_bytes: int) -> list[bytes | Exception]:
+def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:  # noqa: ANN401 - fsspec ships no types
+    """The files below a path; fsspec's own walk passes over folders it may not read, partitions and all."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    if not os.path.isdir(path):  # noqa: PTH112 - a filesystem's path
+        names = [path] if fs.isfile(path) else []
+    else:
+        walk = os.walk(path, onerror=refuse, followlinks=True)
+        names = [f"{folder.rstrip('/')}/{name}" for folder, _, files in walk for name in files]
+    return {name: fs.info(name) for name in names}
+
+
+def read_tails(
+    location: Location, files: Sequence[tuple[str, int]], tail_bytes: int
+) -> list[bytes | Exception]:
     """The last bytes of many files at once, concurrently where the filesystem can.
 
     Args:
@@ -124,142 +179,39 @@ def open_to_read(location: Location, path: str) -> Iterator[BinaryIO]:
     """Open a file for reading in ranges.
 
     Raises:
-        StorageError: The file is gone, or the store does not answer.
+        StorageError: The file is gone, the store does not answer, or the file was replaced meanwhile.
     """
     with failures_of(location.url, path):
+        before = _found(path, location.fs.info(path))
         file = location.fs.open(path, "rb", block_size=_READ_BLOCK_BYTES)
     with file:
-        yield file
-
-
-@contextmanager
-def aside(location: Location) -> Iterator[Path]:
-    """A path of this machine's disk to build a file under, removed at the end.
-
-    On a local destination it is inside the destination, in a folder readers skip, so that publishing is a
-    rename; elsewhere it is in the system's folder for temporary files (``TMPDIR``).
-    """
-    folder = Path(location.path(_ASIDE_FOLDER)) if location.is_local else Path(tempfile.gettempdir())
-    with failures_of(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=".parquet", prefix="building-", dir=folder)
-        os.close(handle)
-    built = Path(name)
-    try:
-        yield built
-    finally:
-        built.unlink(missing_ok=True)
-        if location.is_local:
-            _remove_if_empty(folder)
-
-
-def check_writable(location: Location) -> None:
-    """Write and remove a small file, so that a missing bucket or right is known before money is spent.
-
-    Raises:
-        InputError: The place is not there, or may not be written.
-        StorageError: The store does not answer.
-    """
-    if location.is_local:
-        with aside(location):
-            return
-    probe = location.path(f"{_ASIDE_FOLDER}/probe-{uuid.uuid4().hex}")
-    with failures_of(location.url):
         try:
-            location.fs.pipe_file(probe, b"probe")
-        except FileNotFoundError:
-            message = f"Destination {location.url} is not there: create the bucket, or correct the name."
-            raise InputError(message) from None
-        location.fs.rm_file(probe)
+            yield file
+        except PartitionError:
+            # Half of the old file and half of the new one look corrupt.
+            _check_unchanged(location, before)
+            raise
+    _check_unchanged(location, before)
 
 
-def publish(built: Path, location: Location, key: str) -> None:
-    """Make a finished file visible under its key in one step.
-
-    A rename on a local disk; elsewhere one upload, which an object store makes visible when it is complete.
-
-    Raises:
-        StorageError: It was not published; what was under the key before is still there.
-    """
-    target = location.path(key)
-    with failures_of(location.url, key):
-        if location.is_local:
-            _publish_by_rename(built, Path(target))
-            return
-        location.fs.put_file(str(built), target)
-        if location.fs.info(target)["size"] != built.stat().st_size:
-            message = f"{location.url_of(key)} does not have the size that was uploaded; run again."
+def _check_unchanged(location: Location, before: Found) -> None:
+    with failures_of(location.url, before.path):
+        if _found(before.path, location.fs.info(before.path)) != before:
+            message = f"{location.url} ({before.path}) was replaced while it was read; run again."
             raise StorageError(message)
 
 
-def _publish_by_rename(built: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # mkstemp made it private; a published file has the permissions any new file here would have.
-    built.chmod(0o666 & ~_umask())
-    _sync_to_disk(built)
-    built.replace(target)
-    _sync_to_disk(target.parent)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    # Another partition may be building there, or may have removed it already.
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _sync_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _found(path: str, info: dict[str, Any]) -> Found:
-    version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified") or ""
-    return Found(path, int(info["size"] or 0), str(version).strip('"'))
+    version = next((info[name] for name in _VERSIONS if info.get(name)), "")
+    # A file that replaces another by a rename may carry the other's times.
+    inode = f"-{info['ino']}" if info.get("ino") else ""
+    return Found(path, int(info["size"] or 0), str(version).strip('"') + inode)
 
 
 def _options(scheme: str) -> dict[str, Any]:
-    if scheme not in {"s3", "s3a"}:
+    if scheme not in _S3:
         return {}
-    # s3fs caches listings for the whole process, so new keys would stay invisible; and it retries on top of
-    # botocore's retries, so a dead endpoint would cost seven seconds a call.
-    return {
-        "use_listings_cache": False,
-        "config_kwargs": {"retries": {"max_attempts": 2}, "connect_timeout": _CONNECT_TIMEOUT_S},
-    }
-
-
-@contextmanager
-def failures_of(where: str, what: str = "") -> Iterator[None]:
-    """Turn whatever a store raises into this project's errors; s3fs raises a dozen classes.
-
-    Args:
-        where: The place, as a person knows it.
-        what: What in that place, such as a partition's key.
-
-    Raises:
-        InputError: Credentials or rights are missing.
-        StorageError: Anything else the store or the disk failed at.
-    """
-    place = f"{where} ({what})" if what else where
-    try:
-        yield
-    except PipelineError:
-        raise
-    except (NoCredentialsError, PartialCredentialsError):
-        message = f"No credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
-        raise InputError(message) from None
-    except PermissionError:
-        message = f"Access to {place} is denied: check the credentials and what they may do there."
-        raise InputError(message) from None
-    except (OSError, BotoCoreError, ClientError, aiohttp.ClientError) as error:
-        message = f"{place}: {type(error).__name__} from storage; if it lasts, check the address and the network."
-        raise StorageError(message) from error
+    # s3fs caches listings for the whole process, so new keys would stay invisible; and by default a dead
+    # endpoint costs seven seconds a call, one that accepts and never answers a quarter of an hour.
+    timeouts = {"connect_timeout": _CONNECT_TIMEOUT_S, "read_timeout": _READ_TIMEOUT_S}
+    return {"use_listings_cache": False, "config_kwargs": {"retries": {"max_attempts": 2}, **timeouts}}

@@ -1,0 +1,90 @@
+"""What a store or a disk raises, told as this project's errors.
+
+s3fs raises a dozen classes, pyarrow and the disk some more; this is the one place that knows them. Nothing of
+a store's own message is passed on, only codes, since nobody can vouch for what is in it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import pyarrow as pa
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from s3fs.utils import FileExpired
+
+from tasks.core.errors import InputError, PartitionError, PipelineError, StorageError
+
+
+@contextmanager
+def failures_of(where: str, what: str = "") -> Iterator[None]:
+    """Turn whatever a store raises into this project's errors.
+
+    Args:
+        where: The place, as a person knows it.
+        what: What in that place, such as a partition's key.
+
+    Raises:
+        InputError: Credentials or rights are missing.
+        StorageError: Anything else the store or the disk failed at.
+    """
+    place = f"{where} ({what})" if what else where
+    try:
+        yield
+    except PipelineError:
+        raise
+    except (NoCredentialsError, PartialCredentialsError):
+        message = (
+            f"No credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
+        )
+        raise InputError(message) from None
+    except PermissionError:
+        message = f"Access to {place} is denied: check the credentials and what they may do there."
+        raise InputError(message) from None
+    except FileExpired:
+        message = f"{place} was replaced while it was read; run again."
+        raise StorageError(message) from None
+    except FileNotFoundError:
+        message = f"{place} is not there, or was removed meanwhile; run again if it is."
+        raise StorageError(message) from None
+    except (OSError, BotoCoreError, ClientError, aiohttp.ClientError) as error:
+        message = f"{place}: {_reason(error)} from storage; if it lasts, check the address and the network."
+        raise StorageError(message) from None
+
+
+@contextmanager
+def failures_building(path: Path, name: str) -> Iterator[None]:
+    """Tell what goes wrong while a file is built on this machine's disk.
+
+    Args:
+        path: The file being built.
+        name: The partition it is built for.
+
+    Raises:
+        StorageError: The disk does not take it.
+        PartitionError: Its rows cannot be written as Parquet.
+    """
+    try:
+        yield
+    except pa.ArrowException as error:
+        message = (
+            f"{name} cannot be written as Parquet again ({type(error).__name__}); leave this partition out."
+        )
+        raise PartitionError(message) from None
+    except OSError as error:
+        message = (
+            f"{name} cannot be built in {path.parent}: {_reason(error)}; "
+            "make room there, or set TMPDIR to a folder with room, and run again."
+        )
+        raise StorageError(message) from None
+
+
+def _reason(error: Exception) -> str:
+    """The error's class, with the store's code or the system's words for it."""
+    told = error.__cause__ if isinstance(error.__cause__, ClientError) else error
+    if isinstance(told, ClientError):
+        return f"{type(error).__name__} ({told.response.get('Error', {}).get('Code', 'no code')})"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{type(error).__name__} ({os.strerror(error.errno)})"
+    return type(error).__name__

@@ -1,0 +1,138 @@
+"""How a finished file becomes visible in the destination: built aside, then published in one step.
+
+A reader of the destination sees the old complete file or the new complete file, after any exception and any
+kill. An exception leaves nothing behind; a kill may leave an unfinished file in the folder ``_aside``, which
+readers skip.
+"""
+
+import errno
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tasks.core.errors import InputError, StorageError
+from tasks.core.failures import failures_of
+from tasks.core.storage import Location
+
+_ASIDE_FOLDER = "_aside"
+_UPLOAD = {"chunksize": 16 * 2**20, "max_concurrency": 4}
+"""s3fs's own defaults may hold 500 MB of one upload in memory."""
+_CANNOT_BE_WRITTEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
+_CREATE_TRIES = 100
+
+
+@contextmanager
+def aside(location: Location) -> Iterator[Path]:
+    """A path of this machine's disk to build a file under, removed at the end.
+
+    On a local destination it is inside the destination, in a folder readers skip, so that publishing is a
+    rename; elsewhere it is in the system's folder for temporary files (``TMPDIR``).
+    """
+    folder = _aside_folder(location)
+    try:
+        built = _create_aside(folder, shared=location.is_local)
+    except OSError as error:
+        message = (
+            f"Cannot build a file in {folder}: {error.strerror}. Free or create the folder, or set TMPDIR."
+        )
+        raise StorageError(message) from None
+    try:
+        yield built
+    finally:
+        built.unlink(missing_ok=True)
+        if location.is_local:
+            _remove_if_empty(folder)
+
+
+def _aside_folder(location: Location) -> Path:
+    if location.is_local:
+        return Path(location.path(_ASIDE_FOLDER))
+    # gettempdir would silently go elsewhere, perhaps to a smaller disk, when TMPDIR is missing or full.
+    return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
+
+
+def _create_aside(folder: Path, *, shared: bool) -> Path:
+    """An empty file with the permissions of any new file if it will be published, else a private one."""
+    built = folder / f"building-{uuid.uuid4().hex}.parquet"
+    for tries_left in reversed(range(_CREATE_TRIES)):
+        try:
+            if shared:
+                folder.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(built, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if shared else 0o600))
+        except (FileNotFoundError, FileExistsError):
+            # Another partition, finished at this moment, may have removed the empty folder.
+            if not tries_left or not shared:
+                raise
+        else:
+            break
+    return built
+
+
+def check_writable(location: Location) -> None:
+    """Write and remove a small file, so that a missing bucket or right is known before money is spent.
+
+    Raises:
+        InputError: The place is not there, or may not be written.
+        StorageError: The store does not answer.
+    """
+    with failures_of(location.url):
+        try:
+            if location.is_local:
+                folder = _aside_folder(location)
+                _create_aside(folder, shared=True).unlink()
+                _remove_if_empty(folder)
+                return
+            probe = location.path(f"{_ASIDE_FOLDER}/probe-{uuid.uuid4().hex}")
+            location.fs.pipe_file(probe, b"probe")
+        except OSError as error:
+            if error.errno not in _CANNOT_BE_WRITTEN and not isinstance(error, FileNotFoundError):
+                raise
+            message = (
+                f"Destination {location.url} cannot be written: create it, correct its name, or its rights."
+            )
+            raise InputError(message) from None
+        location.fs.rm_file(probe)
+
+
+def publish(built: Path, location: Location, key: str) -> None:
+    """Make a finished file visible under its key in one step.
+
+    A rename on a local disk; elsewhere one upload, which an object store makes visible when it is complete.
+
+    Raises:
+        StorageError: It was not published; what was under the key before is still there.
+    """
+    target = location.path(key)
+    with failures_of(location.url, key):
+        if location.is_local:
+            _publish_by_rename(built, Path(target))
+            return
+        upload = _UPLOAD if location.is_s3 else {}
+        location.fs.put_file(str(built), target, **upload)
+        if location.fs.info(target)["size"] != built.stat().st_size:
+            message = f"{location.url_of(key)} does not have the size that was uploaded; run again."
+            raise StorageError(message)
+
+
+def _publish_by_rename(built: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sync_to_disk(built)
+    built.replace(target)
+    _sync_to_disk(target.parent)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    # Another partition may be building there, or may have removed it already.
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _sync_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,110 @@
+"""Enriching without a model, and comparing with the source: what the tests of partitions share."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core import parquet, storage
+from tasks.core.columns import SummaryColumns
+from tasks.core.discovery import source_location
+from tasks.core.job import Job
+from tasks.core.model import Outcome, Status, Text
+from tasks.core.prompt import Prompt, Request
+
+COLUMNS = SummaryColumns()
+FACTS = {"summarize_parquet.fingerprint": "f00d"}
+TYPES = [pa.string(), pa.string(), pa.string(), pa.string(), pa.int32(), pa.int32()]
+
+REQUEST = Request(
+    deployment="d", model="m", api_version="v", prompt=Prompt("p"), temperature=0, max_output_tokens=9
+)
+
+
+def job_of(source: str, destination: str, prefix: str = "summary") -> Job:
+    """A job that summarizes the column ``text``."""
+    return Job(
+        pattern=source,
+        source=source_location(source),
+        destination=storage.locate(destination),
+        text_column="text",
+        columns=SummaryColumns(prefix),
+        request=REQUEST,
+    )
+
+
+def outcome_of(text: Text) -> Outcome:
+    """An outcome that tells which text it is of."""
+    if text is None:
+        return Outcome(Status.EMPTY)
+    if isinstance(text, bytes):
+        return Outcome(Status.FAILED, error="the text is not valid UTF-8")
+    return Outcome(Status.OK, text=f"of {text}", model="m", prompt_tokens=len(text), completion_tokens=1)
+
+
+class Echo:
+    """A row service whose outcomes tell which text they are of."""
+
+    def summarize(self, texts: Iterable[Text]) -> Sequence[Outcome]:
+        """One outcome per row."""
+        return [outcome_of(text) for text in texts]
+
+
+def enrich(source: Path, target: Path, column: str = "text") -> list[Text]:
+    """Enrich a file; returns the texts that were read."""
+    texts: list[Text] = []
+    with source.open("rb") as file:
+        reader = parquet.Reader(file, "part.parquet")
+        with parquet.Writer(target, reader.footer, COLUMNS, FACTS) as writer:
+            for index in range(len(reader.footer.row_groups)):
+                table = reader.row_group(index)
+                read = list(parquet.TextColumn(table[column]))
+                writer.write(table, [outcome_of(text) for text in read])
+                texts += read
+        parquet.verify(target, writer.schema, reader.footer)
+    return texts
+
+
+def assert_faithful(source: Path, target: Path, **how: str) -> None:
+    """Everything of the source is in the target, and six columns more."""
+    with pq.ParquetFile(source, **how) as old, pq.ParquetFile(target, **how) as new:
+        _assert_same_layout(old.metadata, new.metadata)
+        before, after = old.schema_arrow, new.schema_arrow
+        kept = pa.schema(list(after)[: len(before)], metadata=before.metadata)
+        assert kept.equals(before, check_metadata=True), f"{kept}\n{before}"
+        assert [field.type for field in list(after)[len(before) :]] == TYPES
+        told = {key.encode(): value.encode() for key, value in FACTS.items()}
+        assert _metadata(new) == _metadata(old) | told
+        for index in range(old.metadata.num_row_groups):
+            was = old.read_row_group(index)
+            now = new.read_row_group(index).select(range(len(before)))
+            assert same_values(was, now.replace_schema_metadata(was.schema.metadata))
+        last = after.names[len(before) :]
+        assert last == list(COLUMNS.names)
+
+
+def _metadata(file: pq.ParquetFile) -> dict[bytes, bytes]:
+    """The footer's entries without Arrow's schema, which tells of the new columns too."""
+    return {key: value for key, value in (file.metadata.metadata or {}).items() if key != b"ARROW:schema"}
+
+
+def _assert_same_layout(old: pq.FileMetaData, new: pq.FileMetaData) -> None:
+    assert old.num_row_groups == new.num_row_groups
+    assert (b"ARROW:schema" in (old.metadata or {})) == (b"ARROW:schema" in (new.metadata or {}))
+    for index in range(old.num_row_groups):
+        was, now = old.row_group(index), new.row_group(index)
+        assert was.num_rows == now.num_rows
+        assert was.sorting_columns == now.sorting_columns
+        for column in range(old.num_columns):
+            one, other = was.column(column), now.column(column)
+            facts = ("path_in_schema", "physical_type", "compression", "num_values")
+            assert [getattr(one, fact) for fact in facts] == [getattr(other, fact) for fact in facts]
+
+
+def same_values(one: pa.Table, other: pa.Table) -> bool:
+    """Equal with metadata; where NaN keeps equality from being told, equal in every bit that shows."""
+    if one.equals(other, check_metadata=True):
+        return True
+    same_schema = one.schema.equals(other.schema, check_metadata=True)
+    return same_schema and repr(one.to_pylist()) == repr(other.to_pylist()) and "nan" in repr(one.to_pylist())

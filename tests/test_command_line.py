@@ -1,0 +1,142 @@
+"""The command line as a person meets it: in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from flows.__main__ import main
+from tasks.local.handle import Endpoint
+from tests.conftest import Serve
+from tests.tables import partition_table, write_partition
+
+ROOT = Path(__file__).parent.parent
+
+
+def flows(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows", *map(str, arguments)],
+        cwd=ROOT, env=os.environ | {"COLUMNS": "120"}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_help_names_every_option_its_default_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    text = capsys.readouterr().out
+    for flag in ("--text-column", "--prompt", "--max-concurrent", "--max-output-tokens", "--column-prefix"):
+        assert flag in text
+    assert "(default: 64)" in text
+    assert "exit codes" in text
+
+
+def test_help_does_not_load_prefect() -> None:
+    code = "import sys, flows.__main__ as f\ntry: f.main(['--help'])\nexcept SystemExit: assert 'prefect' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_a_run_ends_with_0_and_a_table(endpoint: Serve, sample: Path, tmp_path: Path) -> None:
+    server = endpoint()
+    ended = flows("run", sample, tmp_path / "out", "--text-column", "body", "--max-concurrent", 8)
+    assert ended.returncode == 0, ended.stderr
+    for expected in ("3 of 3 published", "rows", "tokens", "rows/s", "requests"):
+        assert expected in ended.stdout
+    assert f"{server.stats().requests} sent" in ended.stdout
+
+
+def test_failed_rows_end_with_1_and_name_the_partition(
+    endpoint: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint(faults={"gpt-4o-mini": "server-error"})
+    write_partition(LocalFileSystem(), f"{tmp_path}/in/a.parquet", partition_table(0, 3))
+    arguments = ["run", f"{tmp_path}/in", f"{tmp_path}/out", "--text-column", "body", "--max-attempts", "1"]
+    assert main(arguments) == 1
+    assert "a.parquet: 3 of 3 rows failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["{tmp}/nothing", "{tmp}/out", "--text-column", "body"], "No partition found: looked under"),
+        (["{tmp}/in", "{tmp}/out", "--text-column", "text"], "column 'text' is missing"),
+        (["{tmp}/in", "{tmp}/in/out", "--text-column", "body"], "lie inside each other"),
+        (["{tmp}/in", "{tmp}/out", "--text-column", "body", "--max-concurrent", "0"], "--max-concurrent:"),
+        (
+            ["{tmp}/in", "{tmp}/out", "--text-column", "body", "--column-prefix", "my summary"],
+            "--column-prefix:",
+        ),
+    ],
+)
+def test_wrong_input_ends_with_2_and_a_sentence_without_a_traceback(
+    endpoint: Serve,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    server = endpoint()
+    write_partition(LocalFileSystem(), f"{tmp_path}/in/a.parquet", partition_table(0, 3))
+    assert main(["run", *(argument.format(tmp=tmp_path) for argument in arguments)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not any(record.exc_info for record in caplog.records)
+    assert server.stats().requests == 0
+
+
+def test_a_missing_setting_ends_with_2_and_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_OPENAI_ENDPOINT", raising=False)
+    monkeypatch.setenv("AZURE_OPENAI_DEPLOYMENT", "d")
+    ended = flows("run", tmp_path, tmp_path / "out", "--text-column", "body")
+    assert ended.returncode == 2
+    assert "AZURE_OPENAI_ENDPOINT is not set" in ended.stderr
+
+
+def interrupt_when_busy(process: subprocess.Popen[str], server: Endpoint) -> None:
+    """Ctrl-C as soon as requests are in flight; the endpoint tells when."""
+    while process.poll() is None and not server.stats().in_flight:
+        pass
+    process.send_signal(signal.SIGINT)
+
+
+def test_ctrl_c_ends_with_130_within_seconds_and_publishes_nothing(endpoint: Serve, tmp_path: Path) -> None:
+    server = endpoint(latency_ms=60_000)
+    write_partition(LocalFileSystem(), f"{tmp_path}/in/a.parquet", partition_table(0, 50))
+    command = [
+        sys.executable,
+        "-m",
+        "flows",
+        "run",
+        f"{tmp_path}/in",
+        f"{tmp_path}/out",
+        "--text-column",
+        "body",
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    interrupt_when_busy(process, server)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert "Interrupted" in errors
+    assert not list(tmp_path.glob("out/**/*.parquet"))
+
+
+def test_the_demo_shows_summaries_beside_their_texts(tmp_path: Path) -> None:
+    ended = flows("demo", "--folder", tmp_path / "demo")
+    assert ended.returncode == 0, ended.stderr
+    assert "4 of 4 published" in ended.stdout
+    assert "summary" in ended.stdout
+    assert str(tmp_path / "demo" / "destination") in ended.stdout.replace("\n", "")
+
+
+def test_the_endpoint_stands_in_for_a_deployment_on_its_own() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tasks.local.endpoint", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--tokens-per-minute" in ended.stdout

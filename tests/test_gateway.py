@@ -1,0 +1,88 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tasks.core.errors import InterruptedRunError, SettingsError
+from tasks.core.gateway import Gateway
+from tasks.core.limiter import Limiter
+from tasks.core.model import Outcome, Status
+from tasks.core.summarizer import RetryPolicy
+
+
+class LoopBoundModel:
+    """Fails when it is used from another loop than its own, as the real client would hang."""
+
+    def __init__(self, latency_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._latency_s = latency_s
+        self.in_flight = self.peak = 0
+        self.busy = threading.Event()
+
+    async def summarize(self, text: str) -> Outcome:
+        assert asyncio.get_running_loop() is self._loop
+        self.busy.set()
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            await asyncio.sleep(self._latency_s)
+        finally:
+            self.in_flight -= 1
+        return Outcome(Status.OK, text)
+
+
+class Opened:
+    """What a test sees of a gateway's inside: its model, and whether it was closed in its loop."""
+
+    model: LoopBoundModel
+    closed = False
+
+
+def gateway(opened: Opened, latency_s: float = 0.001, window: int = 5) -> Gateway:
+    @asynccontextmanager
+    async def open_model() -> AsyncIterator[LoopBoundModel]:
+        opened.model = LoopBoundModel(latency_s)
+        yield opened.model
+        opened.closed = True
+
+    return Gateway(open_model, lambda: Limiter(window), RetryPolicy())
+
+
+def test_many_threads_share_one_loop_and_one_window() -> None:
+    opened = Opened()
+    with gateway(opened) as service, ThreadPoolExecutor(8) as pool:
+        texts = [[f"{thread}-{row}" for row in range(30)] for thread in range(8)]
+        results = list(pool.map(service.summarize, texts))
+    assert [[outcome.text for outcome in outcomes] for outcomes in results] == texts
+    assert opened.model.peak == 5
+    assert opened.closed
+
+
+def test_closing_ends_what_waits_and_leaves_no_thread() -> None:
+    opened = Opened()
+    before = threading.active_count()
+    with ThreadPoolExecutor(2) as pool:
+        with gateway(opened, latency_s=1000.0) as service:
+            waiting = [pool.submit(service.summarize, ["a", "b"]) for _ in range(2)]
+            opened.model.busy.wait()
+        for partition in waiting:
+            with pytest.raises(InterruptedRunError, match="run the same command again"):
+                partition.result()
+    assert opened.model.in_flight == 0
+    assert opened.closed
+    assert threading.active_count() == before
+    with pytest.raises(InterruptedRunError):
+        service.summarize(["too late"])
+
+
+def test_what_keeps_the_model_from_opening_is_told_to_who_enters() -> None:
+    @asynccontextmanager
+    async def open_model() -> AsyncIterator[LoopBoundModel]:
+        raise SettingsError("no key")
+        yield  # pragma: no cover
+
+    with pytest.raises(SettingsError, match="no key"), Gateway(open_model, lambda: Limiter(1), RetryPolicy()):
+        pass

@@ -1,0 +1,196 @@
+"""Texts as they are read, corruption as it is told, and files that are only ever complete."""
+
+import gc
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.core import parquet
+from tasks.core.errors import PartitionError, StorageError
+from tasks.core.footer import parse_footer
+from tests.enriching import COLUMNS, FACTS, assert_faithful, enrich, outcome_of
+
+TEXT_TYPES = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.dictionary(pa.int8(), pa.string()),
+    pa.dictionary(pa.int32(), pa.large_string()),
+]
+RAW = [b"first", b"\xff\xfe bad", None, b"last, longer than twelve bytes"]
+
+
+def typed(raw: list[bytes | None], kind: pa.DataType) -> pa.Array:
+    """Strings made of any bytes, UTF-8 or not."""
+    if pa.types.is_dictionary(kind):
+        values = typed([one for one in raw if one is not None], kind.value_type)
+        places = iter(range(len(values)))
+        indices = pa.array([None if one is None else next(places) for one in raw], kind.index_type)
+        return pa.DictionaryArray.from_arrays(indices, values)
+    storage = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}.get(kind, pa.binary_view())
+    array = pa.array(raw, storage)
+    return pa.Array.from_buffers(kind, len(array), array.buffers())
+
+
+@pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
+def test_one_row_of_invalid_utf8_comes_as_bytes_and_its_neighbours_as_text(kind: pa.DataType) -> None:
+    column = pa.chunked_array([typed(RAW, kind), typed([b"next chunk"], kind)])
+    texts = ["first", b"\xff\xfe bad", None, "last, longer than twelve bytes", "next chunk"]
+    assert list(parquet.TextColumn(column)) == texts
+    assert len(parquet.TextColumn(column)) == 5
+
+
+# pyarrow's own reader refuses a dictionary of narrow indices that holds invalid UTF-8.
+@pytest.mark.parametrize("kind", [kind for kind in TEXT_TYPES if "int8" not in str(kind)], ids=str)
+def test_every_text_type_is_kept_and_gives_the_same_texts(kind: pa.DataType, tmp_path: Path) -> None:
+    table = pa.table({"text": typed(RAW, kind), "id": range(4)})
+    pq.write_table(table, tmp_path / "in.parquet")
+    texts = enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert texts == ["first", b"\xff\xfe bad", None, "last, longer than twelve bytes"]
+    # Values that are not UTF-8 cannot be compared as text, only as bytes.
+    assert pq.read_schema(tmp_path / "out.parquet").field("text") == pq.read_schema(
+        tmp_path / "in.parquet"
+    ).field("text")
+    raw = pq.ParquetFile(tmp_path / "out.parquet").read()["text"].combine_chunks()
+    plain = raw.dictionary_decode() if pa.types.is_dictionary(raw.type) else raw
+    assert plain.cast(pa.large_binary()).to_pylist() == RAW
+
+
+def test_texts_keep_their_order_over_slices_and_chunks() -> None:
+    column = pa.chunked_array(
+        [[f"{chunk}-{row}" for row in range(rows)] for chunk, rows in enumerate((700, 1, 256))]
+    )
+    assert list(parquet.TextColumn(column)) == column.to_pylist()
+    assert list(parquet.TextColumn(pa.chunked_array([], pa.string()))) == []
+
+
+def small(path: Path, **how: object) -> Path:
+    table = pa.table({"text": [f"text {n}" for n in range(500)], "n": range(500)})
+    pq.write_table(table, path, row_group_size=250, compression="none", use_dictionary=False, **how)
+    return path
+
+
+def test_a_flipped_byte_in_the_output_is_noticed_by_a_reader_that_checks(tmp_path: Path) -> None:
+    enrich(small(tmp_path / "in.parquet"), tmp_path / "out.parquet")
+    data = bytearray((tmp_path / "out.parquet").read_bytes())
+    data[data.index(b"text 100")] ^= 1
+    file = pq.ParquetFile(pa.BufferReader(bytes(data)), page_checksum_verification=True)
+    with pytest.raises(OSError, match="CRC"):
+        file.read()
+
+
+def test_a_flipped_byte_in_the_source_names_partition_and_row_group(tmp_path: Path) -> None:
+    path = small(tmp_path / "in.parquet", write_page_checksum=True)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"text 300")] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(PartitionError, match=r"part\.parquet: row group 1 .* corrupt: restore the file"):
+        enrich(path, tmp_path / "out.parquet")
+
+
+def test_any_damage_to_a_source_is_a_partition_error_or_none(tmp_path: Path) -> None:
+    path = small(tmp_path / "in.parquet", write_page_checksum=True)
+    good, chance = path.read_bytes(), random.Random(7)  # noqa: S311 - the same damage each time
+    for _ in range(150):
+        data = bytearray(good)
+        place = chance.randrange(len(data))
+        data[place : place + chance.randrange(1, 40)] = chance.randbytes(8)
+        path.write_bytes(data)
+        try:
+            enrich(path, tmp_path / "out.parquet")
+        except (PartitionError, KeyError):
+            continue  # KeyError: the damage renamed the column, which the preflight tells
+
+
+def test_a_torn_source_is_a_partition_error(tmp_path: Path) -> None:
+    path = small(tmp_path / "in.parquet")
+    good = path.read_bytes()
+    path.write_bytes(good[: len(good) // 2])
+    with pytest.raises(PartitionError, match=r"part\.parquet: the footer cannot be read"):
+        enrich(path, tmp_path / "out.parquet")
+    # The footer in place, the pages before it gone.
+    path.write_bytes(good[len(good) // 2 :])
+    with pytest.raises(PartitionError, match=r"part\.parquet: row group \d"):
+        enrich(path, tmp_path / "out.parquet")
+
+
+def test_damaged_footers_are_partition_errors_whatever_is_damaged(tmp_path: Path) -> None:
+    data, chance = small(tmp_path / "in.parquet").read_bytes(), random.Random(3)  # noqa: S311 - the same damage each time
+    tail = data[-int.from_bytes(data[-8:-4], "little") - 8 :]
+    for _ in range(2000):
+        damaged = bytearray(tail)
+        damaged[chance.randrange(len(tail))] = chance.randrange(256)
+        try:
+            parse_footer(bytes(damaged))
+        except PartitionError as error:
+            assert "footer is corrupt" in str(error)  # noqa: PT017 - most damage goes unnoticed
+
+
+def test_closing_a_writer_after_an_exception_leaves_nothing_that_reads_as_parquet(tmp_path: Path) -> None:
+    source, target = small(tmp_path / "in.parquet"), tmp_path / "out.parquet"
+    with source.open("rb") as file:
+        reader = parquet.Reader(file, "part.parquet")
+        table = reader.row_group(0)
+        with (  # noqa: PT012 - what is raised passes through the writer
+            pytest.raises(ZeroDivisionError),
+            parquet.Writer(target, reader.footer, COLUMNS, FACTS) as writer,
+        ):
+            writer.write(table, [outcome_of(text) for text in parquet.TextColumn(table["text"])])
+            raise ZeroDivisionError
+    del writer
+    gc.collect()
+    with pytest.raises(pa.ArrowInvalid):
+        pq.ParquetFile(target)
+
+
+def test_a_number_of_outcomes_that_is_not_the_number_of_rows_writes_nothing(tmp_path: Path) -> None:
+    source, target = small(tmp_path / "in.parquet"), tmp_path / "out.parquet"
+    with source.open("rb") as file:
+        reader = parquet.Reader(file, "part.parquet")
+        with (
+            pytest.raises(ValueError, match="length"),
+            parquet.Writer(target, reader.footer, COLUMNS, FACTS) as writer,
+        ):
+            writer.write(reader.row_group(0), [outcome_of("x")] * 249)
+    with pytest.raises(pa.ArrowInvalid):
+        pq.ParquetFile(target)
+
+
+def test_a_file_that_is_not_what_was_written_is_not_verified(tmp_path: Path) -> None:
+    source, target = small(tmp_path / "in.parquet"), tmp_path / "out.parquet"
+    enrich(source, target)
+    footer = parse_footer(source.read_bytes())
+    for wrong in (source, tmp_path):
+        with pytest.raises(StorageError, match=str(tmp_path.parent)):
+            parquet.verify(wrong, parquet.enriched_schema(footer.schema, COLUMNS, FACTS), footer)
+    parquet.verify(target, parquet.enriched_schema(footer.schema, COLUMNS, FACTS), footer)
+    assert_faithful(source, target)
+
+
+FILL = """
+import resource, signal, sys
+from pathlib import Path
+from tests.enriching import enrich
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+enrich(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_full_disk_names_the_folder_and_leaves_nothing_that_reads_as_parquet(tmp_path: Path) -> None:
+    source, target = small(tmp_path / "in.parquet"), tmp_path / "out.parquet"
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FILL, source, target],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"StorageError: The partition cannot be built in {tmp_path}" in ended.stderr, ended.stderr
+    assert "set TMPDIR to a folder with room" in ended.stderr
+    with pytest.raises(pa.ArrowInvalid):
+        pq.ParquetFile(target)

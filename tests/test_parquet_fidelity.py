@@ -1,0 +1,230 @@
+"""A partition comes out as it went in, plus six columns: a property, and the cases it may miss."""
+
+import datetime as dt
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.core.errors import PartitionError
+from tests.enriching import assert_faithful, enrich
+
+CODECS = ["zstd", "gzip", "snappy", "brotli", "lz4", "none"]
+LEAVES: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
+    (pa.int8(), st.integers(-128, 127)),
+    (pa.uint32(), st.integers(0, 2**32 - 1)),
+    (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    (pa.uint64(), st.integers(0, 2**64 - 1)),
+    (pa.float32(), st.floats(width=32)),
+    (pa.float64(), st.floats()),
+    (pa.bool_(), st.booleans()),
+    (pa.decimal128(9, 2), st.integers(-(10**9) + 1, 10**9 - 1).map(lambda n: Decimal(n).scaleb(-2))),
+    (pa.decimal256(60, 5), st.integers(-(10**20), 10**20).map(lambda n: Decimal(n).scaleb(-5))),
+    (pa.timestamp("ns"), st.integers(-(2**62), 2**62)),
+    (pa.timestamp("us", "Europe/Berlin"), st.integers(-(10**15), 10**15)),
+    (pa.timestamp("ms"), st.integers(-(10**12), 10**12)),
+    (pa.date32(), st.integers(-(10**5), 10**5)),
+    (pa.time64("ns"), st.integers(0, 86_399_999_999_999)),
+    (pa.duration("us"), st.integers(-(10**15), 10**15)),
+    (pa.string(), st.text(max_size=8)),
+    (pa.large_string(), st.text(max_size=8)),
+    (pa.string_view(), st.text(max_size=20)),
+    (pa.binary(), st.binary(max_size=8)),
+    (pa.binary(4), st.binary(min_size=4, max_size=4)),
+    (pa.dictionary(pa.int8(), pa.string()), st.sampled_from(["a", "b", "ü"])),
+    (pa.uuid(), st.binary(min_size=16, max_size=16)),
+]
+
+
+def nested(
+    pairs: st.SearchStrategy[tuple[pa.DataType, st.SearchStrategy[Any]]],
+) -> st.SearchStrategy[tuple[pa.DataType, st.SearchStrategy[Any]]]:
+    def lists(pair: tuple[pa.DataType, st.SearchStrategy[Any]]) -> tuple[pa.DataType, st.SearchStrategy[Any]]:
+        return pa.list_(pair[0]), st.lists(st.none() | pair[1], max_size=3)
+
+    def structs(
+        pair: tuple[pa.DataType, st.SearchStrategy[Any]],
+    ) -> tuple[pa.DataType, st.SearchStrategy[Any]]:
+        return pa.struct([("item", pair[0]), ("n", pa.int32())]), st.fixed_dictionaries(
+            {"item": pair[1], "n": st.none()}
+        )
+
+    def maps(pair: tuple[pa.DataType, st.SearchStrategy[Any]]) -> tuple[pa.DataType, st.SearchStrategy[Any]]:
+        return pa.map_(pa.string(), pair[0]), st.lists(st.tuples(st.text(max_size=3), pair[1]), max_size=3)
+
+    return pairs.map(lists) | pairs.map(structs) | pairs.map(maps)
+
+
+# What pyarrow cannot build from Python values inside a list, or cannot write there in several row groups.
+ALONE = {pa.uuid(), pa.dictionary(pa.int8(), pa.string()), pa.string_view()}
+PLAIN = [pair for pair in LEAVES if pair[0] not in ALONE]
+KINDS = st.sampled_from(LEAVES) | nested(st.sampled_from(PLAIN)) | nested(nested(st.sampled_from(PLAIN)))
+METADATA: st.SearchStrategy[dict[str, str] | None] = st.none() | st.dictionaries(
+    st.sampled_from(["unit", "note"]), st.text(max_size=5), min_size=1
+)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pa.Table:
+    rows = draw(st.integers(0, 12))
+    fields, arrays = [], []
+    for index in range(draw(st.integers(0, 4))):
+        kind, values = draw(KINDS)
+        nullable = draw(st.booleans())
+        some = draw(st.lists(st.none() | values if nullable else values, min_size=rows, max_size=rows))
+        field_id = {"PARQUET:field_id": str(index + 1)} if draw(st.booleans()) else {}
+        told = draw(METADATA)
+        metadata = {**(told or {}), **field_id} or None
+        name = draw(st.sampled_from(["c", "c.d", "c d", "list.item", "ü"])) + str(index)
+        fields.append(pa.field(name, kind, nullable=nullable, metadata=metadata))
+        arrays.append(_array(some, kind))
+    texts = draw(st.lists(st.none() | st.text(max_size=10), min_size=rows, max_size=rows))
+    place = draw(st.integers(0, len(fields)))
+    fields.insert(place, pa.field("text", pa.string()))
+    arrays.insert(place, pa.array(texts, pa.string()))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=draw(METADATA)))
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.array(values, kind.storage_type))
+    return pa.array(values, kind)
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> dict[str, Any]:
+    codec = draw(st.sampled_from(CODECS) | st.fixed_dictionaries({"text": st.sampled_from(CODECS)}))
+    return {
+        "compression": codec,
+        "row_group_size": draw(st.integers(1, 12)),
+        "store_schema": draw(st.booleans()),
+        "use_compliant_nested_type": draw(st.booleans()),
+        "use_deprecated_int96_timestamps": draw(st.booleans()),
+        "use_dictionary": draw(st.booleans()),
+        "data_page_version": draw(st.sampled_from(["1.0", "2.0"])),
+    }
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(table=tables(), layout=layouts())
+def test_any_table_written_any_way_comes_back_with_nothing_changed_but_six_columns_more(
+    tmp_path: Path, table: pa.Table, layout: dict[str, Any]
+) -> None:
+    rows_a_group = layout.pop("row_group_size")
+    with pq.ParquetWriter(tmp_path / "in.parquet", table.schema, **layout) as writer:
+        writer.write_table(table, rows_a_group)
+        writer.add_key_value_metadata({"org.apache.spark.version": "3.5"})
+    texts = enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert texts == table["text"].to_pylist()
+    assert_faithful(tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+def test_every_column_keeps_its_own_codec_inside_nesting_too(tmp_path: Path) -> None:
+    columns = {"text": ["a"], "c.d": [1], "l": [[1]], "s": [{"item": [1]}], "m": [1.5], "n": [b"x"]}
+    codecs = dict(zip(["text", "c.d", "l.list.item", "s.item.list.item", "m", "n"], CODECS, strict=True))
+    for compliant in (True, False):
+        named = {
+            path.replace("item", "element") if compliant and "list" in path else path: c
+            for path, c in codecs.items()
+        }
+        named = {path.replace("s.element", "s.item"): codec for path, codec in named.items()}
+        pq.write_table(
+            pa.table(columns), tmp_path / "in.parquet", compression=named, use_compliant_nested_type=compliant
+        )
+        enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
+        with pq.ParquetFile(tmp_path / "in.parquet") as file:
+            group = file.metadata.row_group(0)
+            assert len({group.column(i).compression for i in range(6)}) == 6
+        assert_faithful(tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+def test_footer_metadata_of_pandas_and_field_ids_stay(tmp_path: Path) -> None:
+    pandas = json.dumps({"index_columns": [], "columns": [{"name": "text"}]})
+    field = pa.field("text", pa.string(), metadata={"PARQUET:field_id": "7", "owner": "x"})
+    schema = pa.schema([field], metadata={"pandas": pandas, "ü": "é"})
+    pq.write_table(pa.table([pa.array(["a"])], schema=schema), tmp_path / "in.parquet")
+    enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert_faithful(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert pq.read_metadata(tmp_path / "out.parquet").metadata[b"pandas"] == pandas.encode()
+
+
+@pytest.mark.parametrize("groups", [[], [0], [3, 0, 2], [0, 0, 1], [1, 1, 5]])
+def test_row_group_boundaries_stay_empty_ones_included(tmp_path: Path, groups: list[int]) -> None:
+    schema = pa.schema([("text", pa.string()), ("n", pa.int64())])
+    sorting = [pq.SortingColumn(1, descending=True)]
+    with pq.ParquetWriter(
+        tmp_path / "in.parquet", schema, compression="gzip", sorting_columns=sorting
+    ) as writer:
+        for rows in groups:
+            writer.write_table(
+                pa.table({"text": ["x"] * rows, "n": range(rows)}, schema=schema), max(rows, 1)
+            )
+    enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert_faithful(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert pq.read_metadata(tmp_path / "in.parquet").num_row_groups == len(groups)
+
+
+def test_a_row_group_longer_than_pyarrow_writes_by_default_stays_one(tmp_path: Path) -> None:
+    rows = 2**20 + 5
+    table = pa.table({"text": pa.nulls(rows, pa.string()), "n": pa.array(range(rows), pa.int32())})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=rows)
+    assert pq.read_metadata(tmp_path / "in.parquet").num_row_groups == 1
+    enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert_faithful(tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_int96_timestamps_stay_int96_from_year_1_to_9999_and_to_the_nanosecond(
+    tmp_path: Path, unit: str
+) -> None:
+    years = (1, 2020, 9999) if unit == "us" else (1700, 2020, 2200)
+    values = pa.array([dt.datetime(year, 12, 31) for year in years], pa.timestamp("us"))  # noqa: DTZ001 - INT96 has no zone
+    if unit == "ns":
+        values = pa.array(
+            [n + 1 for n in values.cast(pa.timestamp("ns")).cast(pa.int64()).to_pylist()], pa.timestamp("ns")
+        )
+    lists = pa.ListArray.from_arrays([0, 1, 2, 3], values)
+    table = pa.table({"text": ["a", "b", "c"], "t": values, "l": lists})
+    pq.write_table(table, tmp_path / "in.parquet", use_deprecated_int96_timestamps=True, row_group_size=2)
+    enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert_faithful(tmp_path / "in.parquet", tmp_path / "out.parquet", coerce_int96_timestamp_unit=unit)
+    with pq.ParquetFile(tmp_path / "out.parquet", coerce_int96_timestamp_unit=unit) as file:
+        assert file.read()["t"].cast(pa.timestamp(unit)).combine_chunks().equals(values)
+
+
+def test_int96_timestamps_that_no_unit_holds_are_refused_before_a_row_is_read(tmp_path: Path) -> None:
+    values = [pa.scalar(dt.datetime(9999, 1, 1), pa.timestamp("us")), pa.scalar(1, pa.timestamp("ns"))]  # noqa: DTZ001
+    tables = [pa.table({"text": ["a"], "t": pa.array([value])}) for value in values]
+    # One file with both cannot be written by pyarrow at once; its reader decides by row group.
+    path = tmp_path / "in.parquet"
+    _write_int96(path, tables)
+    with pytest.raises(PartitionError, match="INT96 timestamps both outside"):
+        enrich(path, tmp_path / "out.parquet")
+
+
+def _write_int96(path: Path, tables: list[pa.Table]) -> None:
+    """Two row groups of which the first wraps in nanoseconds and the second is finer than microseconds."""
+    wrapped = tables[0]["t"].cast(pa.int64()).to_pylist()[0]
+    days, rest = divmod(wrapped, 86_400_000_000)
+    marker = 12_345
+    stand_in = pa.table({"text": ["a", "b"], "t": pa.array([marker, 1], pa.timestamp("ns"))})
+    pq.write_table(
+        stand_in,
+        path,
+        use_deprecated_int96_timestamps=True,
+        use_dictionary=False,
+        compression="none",
+        row_group_size=1,
+    )
+    epoch = 2_440_588
+    old = marker.to_bytes(8, "little") + epoch.to_bytes(4, "little")
+    new = (rest * 1000).to_bytes(8, "little") + (epoch + days).to_bytes(4, "little")
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))

@@ -1,0 +1,154 @@
+"""Old complete or new complete: what a reader of the destination may see, on disk and on a real S3 server."""
+
+import os
+import stat
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tasks.core import publishing, storage
+from tasks.core.errors import InputError, StorageError
+from tasks.core.storage import Location
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """An empty destination of each kind."""
+    if request.param == "s3":
+        return storage.locate(f"{request.getfixturevalue('bucket')}/out")
+    return storage.locate(str(tmp_path / "out"))
+
+
+def publish(place: Location, key: str, data: bytes) -> None:
+    with publishing.aside(place) as built:
+        built.write_bytes(data)
+        publishing.publish(built, place, key)
+
+
+def keys(place: Location) -> list[str]:
+    return [file.path.removeprefix(f"{place.root}/") for file in storage.find(place, place.root)]
+
+
+@pytest.mark.parametrize("key", ["a.parquet", "y=1/m=%20/a b#[x].parquet", "ü/日.parquet"])
+def test_a_published_file_is_there_and_nothing_else_is(place: Location, key: str) -> None:
+    publish(place, key, b"one")
+    publish(place, key, b"two!")
+    assert keys(place) == [key]
+    assert place.fs.cat_file(place.path(key)) == b"two!"
+
+
+def test_a_file_of_40_megabytes_arrives_whole(place: Location) -> None:
+    data = os.urandom(MEGABYTE) * 40
+    publish(place, "big.parquet", data)
+    assert place.fs.cat_file(place.path("big.parquet")) == data
+
+
+def test_readers_see_the_old_or_the_new_file_complete_while_it_is_published_50_times(place: Location) -> None:
+    contents = {bytes([n]) * (3 * MEGABYTE + n) for n in range(50)}
+    publish(place, "a.parquet", bytes([0]) * 3 * MEGABYTE)
+    done = threading.Event()
+
+    def read() -> int:
+        seen = 0
+        while not done.is_set():
+            data = place.fs.cat_file(place.path("a.parquet"))
+            assert data in contents, f"{len(data)} bytes"
+            seen += 1
+        return seen
+
+    with ThreadPoolExecutor() as pool:
+        reader = pool.submit(read)
+        try:
+            for data in sorted(contents):
+                publish(place, "a.parquet", data)
+        finally:
+            done.set()
+        assert reader.result() > 10
+
+
+def test_an_exception_before_publishing_leaves_the_old_file_and_nothing_aside(place: Location) -> None:
+    publish(place, "a.parquet", b"old")
+    with pytest.raises(ZeroDivisionError), publishing.aside(place) as built:  # noqa: PT012 - what is raised passes through
+        built.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert not built.exists()
+    assert keys(place) == ["a.parquet"]
+    assert place.fs.cat_file(place.path("a.parquet")) == b"old"
+
+
+def test_a_failed_publish_is_a_storage_error_that_names_the_key(place: Location) -> None:
+    with (  # noqa: PT012 - the file goes missing first
+        pytest.raises(StorageError, match=r"part\.parquet"),
+        publishing.aside(place) as built,
+    ):
+        built.unlink()
+        publishing.publish(built, place, "part.parquet")
+    assert keys(place) == []
+
+
+def test_a_published_local_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    place = storage.locate(str(tmp_path))
+    before = os.umask(0o027)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: publish(place, f"{n}.parquet", b"x"), range(40)))
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("*.parquet")} == {0o640}
+
+
+def test_a_file_built_for_a_store_elsewhere_is_private(bucket: str) -> None:
+    with publishing.aside(storage.locate(f"{bucket}/out")) as built:
+        assert stat.S_IMODE(built.stat().st_mode) == 0o600
+
+
+def test_many_partitions_at_once_do_not_take_the_folder_aside_from_each_other(tmp_path: Path) -> None:
+    place = storage.locate(str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: publish(place, f"{n % 7}/a.parquet", b"x"), range(800)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [str(n) for n in range(7)]
+
+
+def test_checking_a_destination_leaves_nothing_there(place: Location) -> None:
+    publishing.check_writable(place)
+    assert keys(place) == []
+    assert not Path(place.root, "_aside").exists()
+
+
+@pytest.mark.parametrize("bad", ["/proc/nowhere/out", "file.txt", "file.txt/out"])
+def test_a_local_destination_that_cannot_be_written_is_an_input_error(tmp_path: Path, bad: str) -> None:
+    (tmp_path / "file.txt").write_text("a file")
+    with pytest.raises(InputError, match=r"Destination .*cannot be written"):
+        publishing.check_writable(storage.locate(str(tmp_path / bad)))
+
+
+def test_a_missing_tmpdir_is_a_storage_error_that_names_it(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    with (
+        pytest.raises(StorageError, match=f"{tmp_path}/missing: No such file.*TMPDIR"),
+        publishing.aside(storage.locate(f"{bucket}/out")),
+    ):
+        pass
+
+
+def test_without_tmpdir_files_are_built_where_the_system_keeps_temporary_files(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    with publishing.aside(storage.locate(f"{bucket}/out")) as built:
+        assert built.parent == Path(tempfile.gettempdir())
+
+
+def test_a_memory_filesystem_is_published_to_like_any_other() -> None:
+    place = storage.locate("memory://publishing/out")
+    publishing.check_writable(place)
+    publish(place, "y=1/a.parquet", b"x")
+    assert keys(place) == ["y=1/a.parquet"]

@@ -1,0 +1,56 @@
+import io
+import json
+import pickle
+
+from rich.console import Console
+
+from tasks.core.model import LeftOut, Outcome, PartitionReport, PartitionState, RunReport, Status, Tally
+from tasks.core.report import to_json, to_markdown, to_table
+
+GOOD = PartitionReport(key="a=1/x.parquet", state=PartitionState.PUBLISHED, tally=Tally(ok=9, failed=1, requests=15))
+BAD = PartitionReport(key="b|c.parquet", state=PartitionState.FAILED, error="row group 2\nis corrupt")
+REPORT = RunReport(
+    source="s3://in", destination="s3://out", partitions=(GOOD, BAD), left_out=LeftOut(2, 3), seconds=2.0
+)
+
+
+def test_tallies_add_up_and_count_what_rows_cost() -> None:
+    outcomes = [
+        Outcome(Status.OK, "s", prompt_tokens=5, completion_tokens=2, requests=3, lost_replies=1),
+        Outcome(Status.EMPTY),
+    ]
+    tally = Tally.of(outcomes) + Tally.of(outcomes)
+    assert tally == Tally(ok=2, empty=2, requests=6, lost_replies=2, prompt_tokens=10, completion_tokens=4)
+    assert tally.rows == 4
+
+
+def test_a_run_succeeded_only_if_nothing_failed() -> None:
+    assert not REPORT.succeeded
+    assert REPORT.headline == "2 partitions, 10 rows: 1 rows and 1 partitions failed, 15 requests, 2.0 s"
+    clean = RunReport(source="", destination="", partitions=(), left_out=LeftOut(), seconds=0.0)
+    assert clean.succeeded
+
+
+def test_the_table_tells_the_counts_and_what_needs_attention() -> None:
+    console = Console(width=120, file=io.StringIO())
+    console.print(to_table(REPORT))
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
+    for expected in ("1 of 2 published", "2 hidden names, 3 other files", "9 ok, 1 failed", "5.0 rows/s", "s3://out"):
+        assert expected in text
+    assert "a=1/x.parquet: 1 of 10 rows failed" in text
+
+
+def test_markdown_keeps_odd_names_and_messages_in_their_cells() -> None:
+    markdown = to_markdown(REPORT)
+    assert "| b\\|c.parquet | row group 2 is corrupt |" in markdown
+
+
+def test_json_has_the_totals_beside_the_partitions() -> None:
+    facts = json.loads(to_json(REPORT))
+    assert facts["tally"]["requests"] == 15
+    assert facts["partitions"][1]["state"] == "failed"
+    assert facts["succeeded"] is False
+
+
+def test_a_report_crosses_processes() -> None:
+    assert pickle.loads(pickle.dumps(REPORT)) == REPORT
