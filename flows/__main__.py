@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    options = {name: group(**_values(parsed, group)) for name, group in _GROUPS.items()}
-    asked = (parsed.source, parsed.destination, parsed.text_column)
+    options: dict[str, Any] = {name: group(**_values(parsed, group)) for name, group in _GROUPS.items()}
+    asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
     _check(asked, prompt=parsed.prompt, model=options["model"], output=options["output"])
     from flows.summarize import summarize_parquet  # noqa: PLC0415 - imports Prefect, which takes a second
 
@@ -86,13 +86,22 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True)
-    run = commands.add_parser("run", help="summarize partitions", epilog=_EPILOG,
-                              formatter_class=argparse.RawDescriptionHelpFormatter)
-    run.add_argument("source", help="a prefix, a glob (quote it) or one file: s3://bucket/folder or a local path")
+    run = commands.add_parser(
+        "run",
+        help="summarize partitions",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "source", help="a prefix, a glob (quote it) or one file: s3://bucket/folder or a local path"
+    )
     run.add_argument("destination", help="where the enriched partitions go, under the same relative paths")
     run.add_argument("--text-column", required=True, help="the column to summarize")
-    run.add_argument("--prompt", default=DEFAULT_PROMPT,
-                     help="what to tell the model; {text} marks where the row's text goes, without it the text follows")
+    run.add_argument(
+        "--prompt",
+        default=DEFAULT_PROMPT,
+        help="what to tell the model; {text} marks where the row's text goes, without it the text follows",
+    )
     for name, group in _GROUPS.items():
         _add_flags(run.add_argument_group(name, group.__doc__), group)
     run.set_defaults(command=_run)
@@ -106,7 +115,10 @@ def _add_flags(arguments: argparse._ArgumentGroup, group: type[BaseModel]) -> No
     for name, field in group.model_fields.items():
         help_text = f"{field.description} (default: {field.default})"
         arguments.add_argument(
-            f"--{_flag(name)}", type=type(field.default), default=field.default, help=help_text.replace("%", "%%"),
+            f"--{_flag(name)}",
+            type=type(field.default),
+            default=field.default,
+            help=help_text.replace("%", "%%"),
             metavar=type(field.default).__name__.upper(),
         )
 

@@ -1,9 +1,10 @@
 """The run, on one page: prepare, discover, map, report, raise."""
 
 import time
+from collections.abc import Sequence
+from typing import cast
 
 from prefect import flow, unmapped
-from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import logs
@@ -35,7 +36,7 @@ def summarize_parquet(
         source: Where the partitions are: a prefix, a glob or one file, as s3://bucket/folder or a local path.
         destination: Where enriched partitions go, under the same relative paths; beside the source, not in it.
         text_column: The column to summarize.
-        prompt: What to tell the model. {text} marks where the row's text goes; without it the text follows.
+        prompt: What to tell the model. {text} marks the place of the row's text, else it follows.
         model: What is asked of the model.
         limits: How hard the deployment may be worked, and how patiently.
         output: What the enriched partitions look like.
@@ -57,13 +58,12 @@ def summarize_parquet(
     # Left in this order: the gateway first, which ends what the runner's threads wait for.
     with (
         Progress() as progress,
-        ThreadPoolTaskRunner(max_workers=limits.max_open_partitions) as runner,
+        _runner(limits.max_open_partitions) as runner,
         open_gateway(settings, job.request, limits, progress) as gateway,
     ):
         plan = find_partitions(job)
         progress.start(plan.rows)
-        futures = _map(plan, job, gateway, limits, runner)
-        results = [future.result(raise_on_failure=False) for future in futures]
+        results = _summarize_all(plan, job, gateway, limits, runner)
     report = RunReport(
         source=source,
         destination=destination,
@@ -77,13 +77,23 @@ def summarize_parquet(
     return report
 
 
-def _map(
-    plan: Plan, job: Job, gateway: Gateway, limits: LimitOptions, runner: ThreadPoolTaskRunner[PartitionReport]
-) -> list[PrefectFuture[PartitionReport]]:
-    """One task per partition, as many at once as partitions may be open."""
+def _runner(open_partitions: int) -> "ThreadPoolTaskRunner[PartitionReport]":
+    return ThreadPoolTaskRunner(max_workers=open_partitions)
+
+
+def _summarize_all(
+    plan: Plan,
+    job: Job,
+    gateway: Gateway,
+    limits: LimitOptions,
+    runner: ThreadPoolTaskRunner[PartitionReport],
+) -> list[PartitionReport | BaseException]:
+    """One task per partition, as many at once as partitions may be open; waits for all."""
     one = summarize_one.with_options(retries=limits.partition_retries)
     shared = {"job": unmapped(job), "gateway": unmapped(gateway)}
-    return list(runner.map(one, {"partition": plan.partitions, **shared}))
+    futures = runner.map(one, {"partition": plan.partitions, **shared})
+    # Prefect's annotations do not tell that, when it need not raise, it hands back the exception.
+    return [cast("PartitionReport | BaseException", f.result(raise_on_failure=False)) for f in futures]
 
 
 def _partition_report(partition: Partition, result: PartitionReport | BaseException) -> PartitionReport:
@@ -95,9 +105,10 @@ def _partition_report(partition: Partition, result: PartitionReport | BaseExcept
     return PartitionReport(key=partition.key, state=PartitionState.FAILED, error=error)
 
 
-def _raise_if_failed(report: RunReport, results: list[PartitionReport | BaseException]) -> None:
+def _raise_if_failed(report: RunReport, results: Sequence[PartitionReport | BaseException]) -> None:
     for result in results:
         if isinstance(result, StopRunError):
             raise result
     if not report.succeeded:
-        raise RunFailedError(f"{report.headline}. The report names the partitions.", report=report)
+        message = f"{report.headline}. The report names the partitions."
+        raise RunFailedError(message, report=report)

@@ -24,6 +24,7 @@ import pytest
 from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import serve
 from tasks.local.handle import Endpoint
+from tasks.local.sample import write_sample
 from tests.s3server import S3Server, running_s3_server
 
 Serve = Callable[..., Endpoint]
@@ -63,7 +64,5 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 @pytest.fixture
 def sample(tmp_path: Path) -> Path:
     """A folder with a few small sample partitions."""
-    from tasks.local.sample import write_sample
-
     write_sample(tmp_path / "source", rows=40, partitions=3)
     return tmp_path / "source"

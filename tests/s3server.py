@@ -67,7 +67,13 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
     )
     ports = dict(zip(_PORT_FLAGS, _free_ports(len(_PORT_FLAGS)), strict=True))
     command = [
-        *(f"{sysconfig.get_path('scripts')}/weed", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *(
+            f"{sysconfig.get_path('scripts')}/weed",
+            "mini",
+            f"-dir={folder}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+        ),
         *(f"-s3.config={identities}", "-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(f"-{flag}={port}" for flag, port in ports.items()),

@@ -20,28 +20,37 @@ ROOT = Path(__file__).parent.parent
 def flows(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "flows", *map(str, arguments)],
-        cwd=ROOT, env=os.environ | {"COLUMNS": "120"}, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_help_names_every_option_its_default_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     text = capsys.readouterr().out
-    for flag in ("--text-column", "--prompt", "--max-concurrent", "--max-output-tokens", "--column-prefix"):
+    for flag in ("--text-column", "--prompt", "--max-concurrent", "--column-prefix"):
         assert flag in text
     assert "(default: 64)" in text
     assert "exit codes" in text
 
 
 def test_help_does_not_load_prefect() -> None:
-    code = "import sys, flows.__main__ as f\ntry: f.main(['--help'])\nexcept SystemExit: assert 'prefect' not in sys.modules"
+    code = (
+        "import sys, flows.__main__ as f\n"
+        "try: f.main(['--help'])\n"
+        "except SystemExit: assert 'prefect' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_a_run_ends_with_0_and_a_table(endpoint: Serve, sample: Path, tmp_path: Path) -> None:
     server = endpoint()
-    ended = flows("run", sample, tmp_path / "out", "--text-column", "body", "--max-concurrent", 8)
+    ended = flows("run", sample, tmp_path / "out", "--text-column", "body", "--max-concurrent", "8")
     assert ended.returncode == 0, ended.stderr
     for expected in ("3 of 3 published", "rows", "tokens", "rows/s", "requests"):
         assert expected in ended.stdout

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.llms.azure_openai import AzureOpenAI  # type: ignore[import-untyped]  # ships no types
+from llama_index.llms.azure_openai import AzureOpenAI
 
 from tasks.local.buckets import Bucket, Quota
 from tasks.local.config import EndpointConfig, parse_flags, to_flags

@@ -36,7 +36,9 @@ def imported(path: Path) -> set[str]:
 
 
 def rooms(names: set[str]) -> set[str]:
-    return {name.split(".")[2] for name in names if name.startswith("tasks.core.") and len(name.split(".")) > 2}
+    return {
+        name.split(".")[2] for name in names if name.startswith("tasks.core.") and len(name.split(".")) > 2
+    }
 
 
 def test_every_room_stands_on_a_storey() -> None:
@@ -64,7 +66,9 @@ def test_nouns_know_neither_prefect_nor_the_flows(folder: str, forbidden: tuple[
 
 
 def test_only_the_llm_room_imports_llamaindex_and_openai() -> None:
-    importers = {p.stem for p in CORE.glob("*.py") if any(n.startswith(("llama_index", "openai")) for n in imported(p))}
+    importers = {
+        p.stem for p in CORE.glob("*.py") if any(n.startswith(("llama_index", "openai")) for n in imported(p))
+    }
     assert importers == {"llm"}
 
 

@@ -95,11 +95,15 @@ def test_a_reply_ends_the_series_of_refusals() -> None:
 def test_refusals_without_any_reply_park_the_run_after_the_longest_wait() -> None:
     async def run() -> None:
         limiter, loop = Limiter(1, max_wait_s=50.0), asyncio.get_running_loop()
-        with pytest.raises(ParkedError, match="refused everything for"):
+
+        async def knock_on() -> None:
             while True:
                 limiter.rate_limited(20.0)
                 async with limiter.slot():
                     pass
+
+        with pytest.raises(ParkedError, match="refused everything for"):
+            await knock_on()
         assert 50 < loop.time() < 80
 
     run_virtually(run())

@@ -74,7 +74,9 @@ def test_an_answer_that_concerns_one_row_is_its_outcome(
     ],
 )
 def test_what_another_attempt_may_mend_is_a_request_error_that_knows_if_it_was_paid(
-    endpoint: Serve, kind: str, lost: bool  # noqa: FBT001 - parametrized
+    endpoint: Serve,
+    kind: str,
+    lost: bool,  # noqa: FBT001 - parametrized
 ) -> None:
     server = endpoint()
     with pytest.raises(RequestError) as caught:
@@ -103,7 +105,9 @@ def test_what_is_wrong_for_every_row_names_its_cure(endpoint: Serve, kind: str, 
     assert server.stats().redirects_followed == 0
 
 
-@pytest.mark.parametrize(("kind", "wait_s"), [("rate-limit:retry-after-ms=300", 0.3), ("rate-limit-long", 3600)])
+@pytest.mark.parametrize(
+    ("kind", "wait_s"), [("rate-limit:retry-after-ms=300", 0.3), ("rate-limit-long", 3600)]
+)
 def test_a_429_tells_how_long_to_wait(endpoint: Serve, kind: str, wait_s: float) -> None:
     endpoint()
     with pytest.raises(RateLimitError) as caught:
@@ -156,7 +160,9 @@ AWKWARD = [
 
 
 @pytest.mark.parametrize("text", AWKWARD, ids=["braces", "double", "json", "nul", "emoji", "spaces", "1MB"])
-@pytest.mark.parametrize("prompt", ["Be {brief} and {{braced}}.", "Shorten: <{text}> {please}"], ids=["system", "inline"])
+@pytest.mark.parametrize(
+    "prompt", ["Be {brief} and {{braced}}.", "Shorten: <{text}> {please}"], ids=["system", "inline"]
+)
 def test_the_endpoint_receives_exactly_the_rows_text_inside_the_frame(
     endpoint: Serve, text: str, prompt: str
 ) -> None:
@@ -190,7 +196,7 @@ def test_the_key_of_another_provider_in_the_environment_is_never_sent(
 
 
 def test_an_unknown_model_is_a_sentence_that_names_the_variable() -> None:
-    with pytest.raises(SettingsError, match="AZURE_OPENAI_MODEL .* 'my-deployment' is not known"):
+    with pytest.raises(SettingsError, match=r"AZURE_OPENAI_MODEL .* 'my-deployment' is not known"):
         check_model("my-deployment")
 
 
@@ -208,16 +214,23 @@ class CountingCredential:
 
 def ask_with_token(credential: CountingCredential, rows: int) -> list[Outcome | BaseException]:
     async def run() -> list[Outcome | BaseException]:
-        settings, token = Settings.from_environment().model_copy(update={"azure_openai_api_key": None}), Token(credential)
+        settings, token = (
+            Settings.from_environment().model_copy(update={"azure_openai_api_key": None}),
+            Token(credential),
+        )
         await token.refresh_if_due()
         async with AiohttpClient(max_connections=8, timeout_s=20) as http:
             model = AzureChatModel(build_client(settings, REQUEST, http, token), REQUEST, token)
-            return await asyncio.gather(*(model.summarize(f"Text {i}.") for i in range(rows)), return_exceptions=True)
+            return await asyncio.gather(
+                *(model.summarize(f"Text {i}.") for i in range(rows)), return_exceptions=True
+            )
 
     return asyncio.run(run())
 
 
-def test_without_a_key_the_token_goes_as_bearer_and_is_renewed_once_when_it_is_rejected(endpoint: Serve) -> None:
+def test_without_a_key_the_token_goes_as_bearer_and_is_renewed_once_when_it_is_rejected(
+    endpoint: Serve,
+) -> None:
     server, credential = endpoint(api_key="token-2", record_bodies=True), CountingCredential()
     outcomes = ask_with_token(credential, rows=8)
     assert [outcome.status for outcome in outcomes if isinstance(outcome, Outcome)] == [Status.OK] * 8

@@ -1,5 +1,6 @@
 """Texts as they are read, corruption as it is told, and files that are only ever complete."""
 
+import base64
 import gc
 import random
 import subprocess
@@ -9,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.parquet import encryption
 
 from tasks.core import parquet
 from tasks.core.errors import PartitionError, StorageError
-from tasks.core.footer import parse_footer
+from tasks.core.footer import footer_bytes, parse_footer
 from tests.enriching import COLUMNS, FACTS, assert_faithful, enrich, outcome_of
 
 TEXT_TYPES = [
@@ -95,7 +97,7 @@ def test_a_flipped_byte_in_the_source_names_partition_and_row_group(tmp_path: Pa
 
 def test_any_damage_to_a_source_is_a_partition_error_or_none(tmp_path: Path) -> None:
     path = small(tmp_path / "in.parquet", write_page_checksum=True)
-    good, chance = path.read_bytes(), random.Random(7)  # noqa: S311 - the same damage each time
+    good, chance = path.read_bytes(), random.Random(7)
     for _ in range(150):
         data = bytearray(good)
         place = chance.randrange(len(data))
@@ -120,7 +122,7 @@ def test_a_torn_source_is_a_partition_error(tmp_path: Path) -> None:
 
 
 def test_damaged_footers_are_partition_errors_whatever_is_damaged(tmp_path: Path) -> None:
-    data, chance = small(tmp_path / "in.parquet").read_bytes(), random.Random(3)  # noqa: S311 - the same damage each time
+    data, chance = small(tmp_path / "in.parquet").read_bytes(), random.Random(3)
     tail = data[-int.from_bytes(data[-8:-4], "little") - 8 :]
     for _ in range(2000):
         damaged = bytearray(tail)
@@ -129,6 +131,30 @@ def test_damaged_footers_are_partition_errors_whatever_is_damaged(tmp_path: Path
             parse_footer(bytes(damaged))
         except PartitionError as error:
             assert "footer is corrupt" in str(error)  # noqa: PT017 - most damage goes unnoticed
+
+
+class Keys(encryption.KmsClient):  # type: ignore[misc]  # pyarrow ships no types
+    """Keys that are not wrapped at all; the files of this test are not secret."""
+
+    def wrap_key(self, key_bytes: bytes, _master_key_identifier: str) -> str:
+        return base64.b64encode(key_bytes).decode()
+
+
+@pytest.mark.parametrize("clear_footer", [False, True])
+def test_an_encrypted_source_is_refused_with_a_footer_in_clear_too(
+    tmp_path: Path, *, clear_footer: bool
+) -> None:
+    factory = encryption.CryptoFactory(lambda _: Keys())
+    asked = encryption.EncryptionConfiguration(
+        footer_key="k", column_keys={"c": ["text"]}, plaintext_footer=clear_footer
+    )
+    locked = factory.file_encryption_properties(encryption.KmsConnectionConfig(), asked)
+    path = small(tmp_path / "in.parquet", encryption_properties=locked)
+    with pytest.raises(PartitionError, match="the file is encrypted"):  # noqa: PT012 - either tells
+        footer_bytes(path.read_bytes())
+        parse_footer(path.read_bytes())
+    with path.open("rb") as file, pytest.raises(PartitionError, match=r"encrypted|cannot be read"):
+        parquet.Reader(file, "part.parquet")
 
 
 def test_closing_a_writer_after_an_exception_leaves_nothing_that_reads_as_parquet(tmp_path: Path) -> None:

@@ -3,7 +3,12 @@ from dataclasses import replace
 from tasks.core.prompt import Prompt, Request
 
 REQUEST = Request(
-    deployment="d", model="m", api_version="v", prompt=Prompt("Be brief."), temperature=0.0, max_output_tokens=10
+    deployment="d",
+    model="m",
+    api_version="v",
+    prompt=Prompt("Be brief."),
+    temperature=0.0,
+    max_output_tokens=10,
 )
 
 

@@ -44,7 +44,9 @@ def test_it_can_be_awaited_twice_in_one_loop_and_again_in_another(endpoint: Serv
 
 def test_a_bad_row_is_one_bad_row_and_a_wrong_key_is_an_error(endpoint: Serve) -> None:
     endpoint()
-    outcomes = asyncio.run(parallel_summarize(["Good text. More.", "[[fault:content-filter]]", None], progress=False))
+    outcomes = asyncio.run(
+        parallel_summarize(["Good text. More.", "[[fault:content-filter]]", None], progress=False)
+    )
     assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FILTERED, Status.EMPTY]
     endpoint(api_key="another")
     with pytest.raises(DeploymentError, match="AZURE_OPENAI_API_KEY"):

@@ -7,7 +7,9 @@ from rich.console import Console
 from tasks.core.model import LeftOut, Outcome, PartitionReport, PartitionState, RunReport, Status, Tally
 from tasks.core.report import to_json, to_markdown, to_table
 
-GOOD = PartitionReport(key="a=1/x.parquet", state=PartitionState.PUBLISHED, tally=Tally(ok=9, failed=1, requests=15))
+GOOD = PartitionReport(
+    key="a=1/x.parquet", state=PartitionState.PUBLISHED, tally=Tally(ok=9, failed=1, requests=15)
+)
 BAD = PartitionReport(key="b|c.parquet", state=PartitionState.FAILED, error="row group 2\nis corrupt")
 REPORT = RunReport(
     source="s3://in", destination="s3://out", partitions=(GOOD, BAD), left_out=LeftOut(2, 3), seconds=2.0
@@ -35,7 +37,13 @@ def test_the_table_tells_the_counts_and_what_needs_attention() -> None:
     console = Console(width=120, file=io.StringIO())
     console.print(to_table(REPORT))
     text = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
-    for expected in ("1 of 2 published", "2 hidden names, 3 other files", "9 ok, 1 failed", "5.0 rows/s", "s3://out"):
+    for expected in (
+        "1 of 2 published",
+        "2 hidden names, 3 other files",
+        "9 ok, 1 failed",
+        "5.0 rows/s",
+        "s3://out",
+    ):
         assert expected in text
     assert "a=1/x.parquet: 1 of 10 rows failed" in text
 

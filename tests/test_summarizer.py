@@ -56,11 +56,17 @@ def summarize(
 
 latencies = st.floats(0, 10)
 failures = st.sampled_from(
-    [RequestError("lost", possibly_paid=True), RateLimitError("429"), RateLimitError("429", retry_after_s=3.0), ValueError()]
+    [
+        RequestError("lost", possibly_paid=True),
+        RateLimitError("429"),
+        RateLimitError("429", retry_after_s=3.0),
+        ValueError(),
+    ]
 )
 texts_and_scripts = st.lists(
     st.tuples(
-        st.sampled_from(["row", "", "  ", None, b"\xff"]), st.lists(st.one_of(latencies, failures), max_size=8)
+        st.sampled_from(["row", "", "  ", None, b"\xff"]),
+        st.lists(st.one_of(latencies, failures), max_size=8),
     ),
     max_size=40,
 )
@@ -69,7 +75,9 @@ texts_and_scripts = st.lists(
 @given(texts_and_scripts, st.integers(1, 9), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_any_latencies_failures_and_window_keep_order_bound_and_one_outcome_a_row(
-    rows: list[tuple[str | bytes | None, list[Step]]], window: int, lazily: bool  # noqa: FBT001 - hypothesis fills it
+    rows: list[tuple[str | bytes | None, list[Step]]],
+    window: int,
+    lazily: bool,  # noqa: FBT001 - hypothesis fills it
 ) -> None:
     texts = [f"row {i}" if text == "row" else text for i, (text, _) in enumerate(rows)]
     model = ScriptedModel({f"row {i}": list(script) for i, (_, script) in enumerate(rows)})
@@ -124,12 +132,16 @@ def test_what_is_wrong_for_every_row_stops_within_the_window() -> None:
 
 
 def test_a_stop_lets_what_is_in_flight_finish_and_wakes_rows_that_wait() -> None:
-    model = ScriptedModel({"a": [RequestError("lost")] * 5, "b": [3.0], "c": [DeploymentError("HTTP 403")]}, latency_s=0.1)
+    model = ScriptedModel(
+        {"a": [RequestError("lost")] * 5, "b": [3.0], "c": [DeploymentError("HTTP 403")]}, latency_s=0.1
+    )
 
     async def run() -> tuple[list[Outcome | BaseException], float]:
         limiter, loop = Limiter(3), asyncio.get_running_loop()
         done: list[Outcome] = []
-        summarizer = Summarizer(model, limiter, RetryPolicy(first_backoff_s=1e4, longest_backoff_s=1e4), on_outcome=done.append)
+        summarizer = Summarizer(
+            model, limiter, RetryPolicy(first_backoff_s=1e4, longest_backoff_s=1e4), on_outcome=done.append
+        )
         with pytest.raises(DeploymentError):
             await summarizer.summarize(["a", "b", "c", "d", "e"])
         return [*done], loop.time()
@@ -154,12 +166,14 @@ def test_a_row_with_an_unforeseen_fault_is_one_bad_row(caplog: pytest.LogCapture
 
 
 def test_no_slot_idles_while_rows_wait_out_a_backoff() -> None:
-    flaky = {f"{i}": [RequestError("lost")] for i in range(0, 400, 4)}
+    flaky: dict[str, list[Step]] = {f"{i}": [RequestError("lost")] for i in range(0, 400, 4)}
     model = ScriptedModel(flaky, latency_s=1.0)
 
     async def run() -> float:
         loop = asyncio.get_running_loop()
-        await Summarizer(model, Limiter(10), RetryPolicy(first_backoff_s=10.0)).summarize(f"{i}" for i in range(400))
+        await Summarizer(model, Limiter(10), RetryPolicy(first_backoff_s=10.0)).summarize(
+            f"{i}" for i in range(400)
+        )
         return loop.time()
 
     # 400 rows and 100 repeats of a second each, ten at a time.
@@ -199,6 +213,7 @@ def test_a_hundred_thousand_rows_make_no_hundred_thousand_tasks() -> None:
                 if i % 10_000 == 0:
                     most = max(most, len(asyncio.all_tasks()))
                 yield None
+
         await summarizer.summarize(rows())
         return most
 
@@ -207,7 +222,7 @@ def test_a_hundred_thousand_rows_make_no_hundred_thousand_tasks() -> None:
 
 def test_memory_is_bounded_by_the_window_and_the_outcomes() -> None:
     class Forgetful(ScriptedModel):
-        async def summarize(self, text: str) -> Outcome:
+        async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - that is the point
             await asyncio.sleep(0)
             return Outcome(Status.OK)
 

@@ -16,10 +16,17 @@ _RENEW_BEFORE_S = 300.0
 
 
 class AccessToken(Protocol):
-    """A token and when it ends, in seconds since 1970."""
+    """A token and when it ends."""
 
-    token: str
-    expires_on: int
+    @property
+    def token(self) -> str:
+        """What is sent."""
+        ...
+
+    @property
+    def expires_on(self) -> int:
+        """Seconds since 1970."""
+        ...
 
 
 class Credential(Protocol):
@@ -79,8 +86,8 @@ class Token:
             return self._credential.get_token(_SCOPE)
         except ClientAuthenticationError:
             message = (
-                "AZURE_OPENAI_API_KEY is not set and Entra ID gave no token: set the key, sign in with `az login`, "
-                "or give this machine an identity."
+                "AZURE_OPENAI_API_KEY is not set and Entra ID gave no token: set the key, sign in with "
+                "`az login`, or give this machine an identity."
             )
             raise SettingsError(message) from None
 

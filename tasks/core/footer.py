@@ -19,6 +19,8 @@ ARROW_SCHEMA = b"ARROW:schema"
 _MAGIC = b"PAR1"
 _MAGIC_ENCRYPTED = b"PARE"
 _TRAILER_BYTES = 8
+_SIGNATURE_BYTES = 28
+"""A nonce of 12 and a tag of 16, as the Parquet format's encryption specifies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +90,22 @@ def parse_footer(tail: bytes) -> Footer:
     except BAD_BYTES:
         message = "the footer is corrupt, or of a kind this program cannot read"
         raise PartitionError(message) from None
+    refuse_encrypted(footer.metadata, footer_bytes(tail))
     return footer
+
+
+def refuse_encrypted(metadata: pq.FileMetaData, footer_length: int) -> None:
+    """Refuse encrypted columns behind a footer in clear; asking pyarrow about one ends the whole process.
+
+    Such a footer is signed, and its signature is no part of the record.
+
+    Args:
+        metadata: The file's record.
+        footer_length: Bytes of its footer, as ``footer_bytes`` told.
+
+    Raises:
+        PartitionError: The file is encrypted.
+    """
+    if footer_length - _TRAILER_BYTES == metadata.serialized_size + _SIGNATURE_BYTES:
+        message = "the file is encrypted"
+        raise PartitionError(message)

@@ -39,7 +39,7 @@ class Gateway:
         open_model: Callable[[], AbstractAsyncContextManager[ChatModel]],
         make_limiter: Callable[[], Limiter],
         policy: RetryPolicy,
-        on_outcome: Callable[[Outcome], None] = lambda _: None,
+        on_outcome: Callable[[Outcome], object] = lambda _: None,
     ) -> None:
         self._open_model = open_model
         self._make_limiter = make_limiter
@@ -110,7 +110,10 @@ class Gateway:
 
 
 def open_gateway(
-    settings: Settings, request: Request, limits: LimitOptions, on_outcome: Callable[[Outcome], None] = lambda _: None
+    settings: Settings,
+    request: Request,
+    limits: LimitOptions,
+    on_outcome: Callable[[Outcome], object] = lambda _: None,
 ) -> Gateway:
     """A gateway to the deployment of the settings; to be entered."""
     from tasks.core.llm import open_model  # noqa: PLC0415 - imports LlamaIndex, which takes seconds

@@ -126,6 +126,10 @@ def _now_s() -> float:
 
 
 def _parked(wait_s: float, refused_s: float) -> ParkedError:
-    asked = f"asks to wait {wait_s:.0f} s" if wait_s > refused_s else f"has refused everything for {refused_s:.0f} s"
+    asked = (
+        f"asks to wait {wait_s:.0f} s"
+        if wait_s > refused_s
+        else f"has refused everything for {refused_s:.0f} s"
+    )
     message = f"HTTP 429: the deployment {asked}. Run the same command again later, or raise max_wait_s."
     return ParkedError(message, wait_s=wait_s)

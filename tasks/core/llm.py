@@ -5,7 +5,7 @@ Nothing here retries, waits or counts, and what a reply means is ``replies``' to
 the loop that uses it and closed there.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -37,8 +37,8 @@ def check_model(name: str) -> None:
         openai_modelname_to_contextsize(name)
     except ValueError:
         message = (
-            f"AZURE_OPENAI_MODEL must name the model behind the deployment in a way LlamaIndex knows, such as "
-            f"gpt-4o-mini; {name!r} is not known."
+            f"AZURE_OPENAI_MODEL must name the model behind the deployment in a way LlamaIndex knows, such "
+            f"as gpt-4o-mini; {name!r} is not known."
         )
         raise SettingsError(message) from None
 
@@ -78,8 +78,8 @@ def build_client(
         max_tokens=request.max_output_tokens,
         azure_endpoint=settings.azure_openai_endpoint,
         api_version=request.api_version,
-        # Always passed, or LlamaIndex sends OPENAI_API_KEY to Azure. The sentinel is openai's word for "none":
-        # with `use_azure_ad` instead, the first token would go out as a key for ever.
+        # Always passed, or LlamaIndex sends OPENAI_API_KEY to Azure. The sentinel is openai's word for
+        # "none": with `use_azure_ad` instead, the first token would go out as a key for ever.
         api_key=key.get_secret_value() if key else API_KEY_SENTINEL,
         azure_ad_token_provider=token.value if token else None,
         timeout=http.timeout.read or 0.0,
@@ -118,11 +118,11 @@ class AzureChatModel:
             rejection = error
         except openai.APIConnectionError as error:
             sent = not isinstance(error.__cause__, httpx.ConnectError)
-            raise RequestError("the connection failed or timed out", possibly_paid=sent) from None
+            message = "the connection failed or timed out"
+            raise RequestError(message, possibly_paid=sent) from None
         except UnicodeEncodeError:
             return Outcome(Status.FAILED, error="the text holds a character that UTF-8 cannot carry")
         except _UNREADABLE as error:
             message = f"the reply could not be read ({type(error).__name__})"
             raise RequestError(message, possibly_paid=True) from None
         return replies.rejected(rejection.status_code, rejection.code, rejection.response.headers)
-

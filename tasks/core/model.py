@@ -219,5 +219,6 @@ class RunReport:
         tally = self.tally
         return (
             f"{len(self.partitions)} partitions, {tally.rows} rows: {tally.failed} rows and "
-            f"{len(self.failed_partitions)} partitions failed, {tally.requests} requests, {self.seconds:.1f} s"
+            f"{len(self.failed_partitions)} partitions failed, {tally.requests} requests, "
+            f"{self.seconds:.1f} s"
         )

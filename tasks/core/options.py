@@ -48,7 +48,9 @@ class LimitOptions(Options):
         description="After this many failed requests a row ends as 'failed'. Waiting for quota costs none.",
     )
     attempt_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        120.0, title="Seconds per attempt", description="Total time for one request, from sending to the last byte."
+        120.0,
+        title="Seconds per attempt",
+        description="Total time for one request, from sending to the last byte.",
     )
     max_wait_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
         300.0,
@@ -71,5 +73,5 @@ class OutputOptions(Options):
     column_prefix: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")] = Field(
         "summary",
         title="Column prefix",
-        description="Names the new columns: PREFIX, PREFIX_status, PREFIX_error, PREFIX_model and two of tokens.",
+        description="Names the new columns: PREFIX, PREFIX_status, PREFIX_error, PREFIX_model, and two more.",
     )

@@ -6,6 +6,7 @@ row group boundaries, codec per column, sorting, nested naming, INT96 timestamps
 time, so memory is one row group, whatever the file's size.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +21,7 @@ from tasks.core import layout
 from tasks.core.columns import SummaryColumns
 from tasks.core.errors import PartitionError, StorageError
 from tasks.core.failures import failures_building
-from tasks.core.footer import BAD_BYTES, Footer
+from tasks.core.footer import BAD_BYTES, Footer, footer_bytes, refuse_encrypted
 from tasks.core.model import Outcome, Text
 
 _ROWS_A_SLICE = 256
@@ -66,6 +67,13 @@ class Reader:
         with _corruption(f"{name}: the footer"):
             self._file = _open(file, "ns")
             self.footer = Footer.of(self._file)
+            file.seek(-8, os.SEEK_END)
+            length = footer_bytes(file.read(8))
+        try:
+            refuse_encrypted(self.footer.metadata, length)
+        except PartitionError as error:
+            message = f"{name}: {error}"
+            raise PartitionError(message) from None
         if layout.int96_paths(self.footer.metadata):
             self._choose_unit(file)
 

@@ -4,7 +4,7 @@ Fed with every outcome from the gateway's thread; silent where nobody looks, tha
 """
 
 from types import TracebackType
-from typing import Self
+from typing import Never, Self
 
 from tqdm import tqdm
 
@@ -15,7 +15,7 @@ class Progress:
     """A progress bar with rows, rows/s and time left; a context manager."""
 
     def __init__(self) -> None:
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Never] | None = None
         self._failed = 0
 
     def start(self, rows: int) -> None:

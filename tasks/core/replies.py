@@ -33,14 +33,18 @@ from tasks.core.errors import DeploymentError, RateLimitError, RequestError
 from tasks.core.model import Outcome, Status
 
 _CURES = {
-    HTTPStatus.UNAUTHORIZED: "the key or token is not accepted: check AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT.",
-    HTTPStatus.FORBIDDEN: "access is denied: check the network rules and the role 'Cognitive Services OpenAI User'.",
+    HTTPStatus.UNAUTHORIZED: "the key or token is not accepted: check AZURE_OPENAI_API_KEY and "
+    "AZURE_OPENAI_ENDPOINT.",
+    HTTPStatus.FORBIDDEN: "access is denied: check the network rules and the role 'Cognitive Services OpenAI "
+    "User'.",
     HTTPStatus.NOT_FOUND: "no such deployment: check AZURE_OPENAI_DEPLOYMENT, AZURE_OPENAI_ENDPOINT and "
     "OPENAI_API_VERSION.",
 }
 _QUOTA_CURE = "the quota is used up: raise it in the Azure portal, or run again in the next billing period."
 _REDIRECT_CURE = "the endpoint redirects elsewhere, which is not followed: correct AZURE_OPENAI_ENDPOINT."
-_PARAMETER_CURE = "the deployment does not take these parameters: check AZURE_OPENAI_MODEL and OPENAI_API_VERSION."
+_PARAMETER_CURE = (
+    "the deployment does not take these parameters: check AZURE_OPENAI_MODEL and OPENAI_API_VERSION."
+)
 _WRONG_FOR_EVERY_ROW = {
     "invalid_api_version",
     "model_not_found",
@@ -74,7 +78,8 @@ def rejected(status: int, code: str | None, headers: Mapping[str, str]) -> Outco
     known = code if code and _CODE.fullmatch(code) else ""
     label = f"HTTP {status}, {known}" if known else f"HTTP {status}"
     if cure := _cure(status, known):
-        raise DeploymentError(f"{label}: {cure}")
+        message = f"{label}: {cure}"
+        raise DeploymentError(message)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise RateLimitError(label, retry_after_s=retry_after_s(headers))
     if status in _TRY_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -86,7 +91,7 @@ def rejected(status: int, code: str | None, headers: Mapping[str, str]) -> Outco
     return Outcome(Status.FAILED, error=label)
 
 
-def completed(completion: Any) -> Outcome:  # noqa: ANN401 - the SDK builds it without checking its fields
+def completed(completion: Any) -> Outcome:
     """Judge a chat completion, as openai's SDK returns it.
 
     Raises:

@@ -19,7 +19,10 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
     rate = tally.rows / report.seconds if report.seconds else 0.0
     statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
     return [
-        ("partitions", f"{len(report.partitions) - len(report.failed_partitions)} of {len(report.partitions)} published"),
+        (
+            "partitions",
+            f"{len(report.partitions) - len(report.failed_partitions)} of {len(report.partitions)} published",
+        ),
         ("left out", f"{left_out.hidden} hidden names, {left_out.other_files} other files"),
         ("rows", f"{tally.rows} ({statuses})"),
         ("requests", f"{tally.requests} sent, {tally.lost_replies} without a reply"),

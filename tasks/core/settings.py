@@ -91,7 +91,9 @@ class Settings(BaseSettings):
     @field_validator("openai_api_version")
     @classmethod
     def _check_version(cls, version: str) -> str:
-        _expect(_API_VERSION.fullmatch(version) is not None, "must look like 2024-10-21 or 2024-10-01-preview")
+        _expect(
+            _API_VERSION.fullmatch(version) is not None, "must look like 2024-10-21 or 2024-10-01-preview"
+        )
         return version
 
 

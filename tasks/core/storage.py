@@ -90,7 +90,8 @@ def locate(url: str) -> Location:
         message = f"{url} names no bucket: use {scheme}://bucket/folder."
         raise InputError(message)
     if scheme in _S3:
-        # s3fs retries on top of botocore's retries; together they are patient enough with two.
+        # s3fs retries on top of botocore's retries, nested twice: with two, a store that never answers costs
+        # four minutes, not an hour.
         fs.retries = 2
     return Location(url, root if root == "/" else root.rstrip("/"), fs)
 
@@ -139,7 +140,7 @@ def find(location: Location, path: str) -> list[Found]:
     return sorted(files, key=lambda file: file.path)
 
 
-def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:  # noqa: ANN401 - fsspec ships no types
+def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     """The files below a path; fsspec's own walk passes over folders it may not read, partitions and all."""
 
     def refuse(error: OSError) -> None:
@@ -212,6 +213,6 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme not in _S3:
         return {}
     # s3fs caches listings for the whole process, so new keys would stay invisible; and by default a dead
-    # endpoint costs seven seconds a call, one that accepts and never answers a quarter of an hour.
+    # endpoint costs seven seconds a call, one that accepts and never answers, an hour.
     timeouts = {"connect_timeout": _CONNECT_TIMEOUT_S, "read_timeout": _READ_TIMEOUT_S}
     return {"use_listings_cache": False, "config_kwargs": {"retries": {"max_attempts": 2}, **timeouts}}

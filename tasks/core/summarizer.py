@@ -56,7 +56,7 @@ class RetryPolicy:
     longest_backoff_s: float = 30.0
 
     def backoff_s(self, attempt: int) -> float:
-        """Seconds to wait after a failed attempt, counted from 1; random, so rows do not come back in step."""
+        """Seconds to wait after failed attempt 1, 2, ...; random, so rows do not come back in step."""
         longest_s = min(self.first_backoff_s * 2.0 ** (attempt - 1), self.longest_backoff_s)
         return random.uniform(0.0, longest_s)  # noqa: S311 - no secret hangs on it
 
@@ -75,9 +75,9 @@ class Summarizer:
         self,
         model: ChatModel,
         limiter: Limiter,
-        policy: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        policy: RetryPolicy = RetryPolicy(),
         *,
-        on_outcome: Callable[[Outcome], None] = lambda _: None,
+        on_outcome: Callable[[Outcome], object] = lambda _: None,
     ) -> None:
         self._model = model
         self._limiter = limiter
@@ -101,7 +101,9 @@ class Summarizer:
         # Twice the window, so that rows waiting out a backoff leave no slot idle.
         wanted = operator.length_hint(texts, _SPARE_WORKERS * self._limiter.max_concurrent)
         workers = min(wanted, _SPARE_WORKERS * self._limiter.max_concurrent)
-        ends = await asyncio.gather(*(self._work(rows, outcomes) for _ in range(workers)), return_exceptions=True)
+        ends = await asyncio.gather(
+            *(self._work(rows, outcomes) for _ in range(workers)), return_exceptions=True
+        )
         for end in ends:
             if end is not None:
                 raise end
@@ -145,7 +147,7 @@ class Summarizer:
             except StopRunError as error:
                 self._limiter.stop(error)
                 raise
-            except Exception as error:  # one bad row is one bad row
+            except Exception as error:  # noqa: BLE001 - one bad row is one bad row
                 logger.error("A row failed in a way nobody foresaw: %s", _place(error))  # noqa: TRY400 - see _place
                 outcome = Outcome(Status.FAILED, error=f"unexpected {type(error).__name__}")
                 break

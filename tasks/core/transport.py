@@ -1,9 +1,9 @@
 """The HTTP client: httpx's interface, which openai's SDK asks for, over one aiohttp session.
 
-httpx's own connection pool scans all connections at the start and end of every request, so its work grows with
-the number of requests that wait. aiohttp's does not. This client follows no redirects (they would take the key
-and the row's text to another host), verifies TLS, keeps no cookies, and says precisely whether a failed request
-was ever sent. It belongs to the loop it is opened in.
+httpx's own connection pool scans all connections at the start and end of every request, so its work grows
+with the number of requests that wait. aiohttp's does not. This client follows no redirects (they would take
+the key and the row's text to another host), verifies TLS, keeps no cookies, and says precisely whether a
+failed request was ever sent. It belongs to the loop it is opened in.
 """
 
 import io
@@ -27,7 +27,9 @@ class AiohttpClient(httpx.AsyncClient):
     def __init__(self, *, max_connections: int, timeout_s: float) -> None:
         super().__init__(follow_redirects=False, timeout=timeout_s)
         self._max_connections = max_connections
-        self._patience = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=timeout_s)
+        self._patience = aiohttp.ClientTimeout(
+            total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=timeout_s
+        )
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -53,7 +55,7 @@ class AiohttpClient(httpx.AsyncClient):
             await self._session.close()
         await super().__aexit__(kind, error, trace)
 
-    async def send(self, request: httpx.Request, **_: Any) -> httpx.Response:  # noqa: ANN401 - httpx's options
+    async def send(self, request: httpx.Request, **_: Any) -> httpx.Response:
         """Send a request and read its reply to the end.
 
         Raises:
