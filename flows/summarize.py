@@ -34,7 +34,7 @@ def summarize_parquet(
 
     Args:
         source: Where the partitions are: a prefix, a glob or one file, as s3://bucket/folder or a local path.
-        destination: Where enriched partitions go, under the same relative paths; beside the source, not in it.
+        destination: Where enriched partitions go, under the same relative paths; not inside the source.
         text_column: The column to summarize.
         prompt: What to tell the model. {text} marks the place of the row's text, else it follows.
         model: What is asked of the model.
