@@ -59,7 +59,7 @@ def summarize_parquet(
     with (
         Progress() as progress,
         _runner(limits.max_open_partitions) as runner,
-        open_gateway(settings, job.request, limits, progress) as gateway,
+        open_gateway(settings, job.request, limits, model.client, progress) as gateway,
     ):
         plan = find_partitions(job)
         progress.start(plan.rows)

@@ -17,8 +17,9 @@ STOREYS = [
     {"errors", "options", "prompt"},
     {"failures", "settings", "columns"},
     {"footer", "storage", "replies", "limiter", "entra", "transport", "report", "progress"},
-    {"layout", "publishing", "llm", "summarizer", "discovery"},
-    {"parquet", "job", "recipe", "gateway"},
+    {"layout", "publishing", "lean", "summarizer", "discovery"},
+    {"parquet", "job", "llm"},
+    {"recipe", "gateway"},
     {"preflight"},
     {"partition"},
 ]

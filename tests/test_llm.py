@@ -1,18 +1,19 @@
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from pydantic import SecretStr
 
-from tasks.core.entra import Token
 from tasks.core.errors import DeploymentError, RateLimitError, RequestError, SettingsError
-from tasks.core.llm import AzureChatModel, build_client, check_model, open_model
+from tasks.core.lean import LeanChatModel
+from tasks.core.llm import AzureChatModel, build_client, check_model, open_model, record_request
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
-from tasks.core.transport import AiohttpClient
+from tasks.core.transport import AiohttpClient, Reply
 from tests.conftest import Serve
 
 REQUEST = Request(
@@ -25,15 +26,25 @@ REQUEST = Request(
 )
 
 
-def ask(text: str, request: Request = REQUEST, *, timeout_s: float = 20.0) -> Outcome:
-    """One request to the endpoint the environment names."""
+class Ask(Protocol):
+    def __call__(self, text: str, request: Request = REQUEST, *, timeout_s: float = 20.0) -> Outcome: ...
 
-    async def run() -> Outcome:
-        settings = Settings.from_environment()
-        async with open_model(settings, request, max_connections=2, timeout_s=timeout_s) as model:
-            return await model.summarize(text)
 
-    return asyncio.run(run())
+@pytest.fixture(params=[False, True], ids=["llamaindex", "lean"])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """One request to the endpoint the environment names, in both ways there are to send it."""
+    lean: bool = request.param
+
+    def send(text: str, request: Request = REQUEST, *, timeout_s: float = 20.0) -> Outcome:
+        async def run() -> Outcome:
+            settings = Settings.from_environment()
+            opened = open_model(settings, request, max_connections=2, timeout_s=timeout_s, lean=lean)
+            async with opened as model:
+                return await model.summarize(text)
+
+        return asyncio.run(run())
+
+    return send
 
 
 @pytest.mark.parametrize(
@@ -50,7 +61,7 @@ def ask(text: str, request: Request = REQUEST, *, timeout_s: float = 20.0) -> Ou
     ],
 )
 def test_an_answer_that_concerns_one_row_is_its_outcome(
-    endpoint: Serve, kind: str, status: Status, error: str
+    endpoint: Serve, ask: Ask, kind: str, status: Status, error: str
 ) -> None:
     server = endpoint()
     outcome = ask(f"A text. [[fault:{kind}]]")
@@ -75,6 +86,7 @@ def test_an_answer_that_concerns_one_row_is_its_outcome(
 )
 def test_what_another_attempt_may_mend_is_a_request_error_that_knows_if_it_was_paid(
     endpoint: Serve,
+    ask: Ask,
     kind: str,
     lost: bool,  # noqa: FBT001 - parametrized
 ) -> None:
@@ -97,7 +109,7 @@ def test_what_another_attempt_may_mend_is_a_request_error_that_knows_if_it_was_p
         ("redirect", "redirects elsewhere"),
     ],
 )
-def test_what_is_wrong_for_every_row_names_its_cure(endpoint: Serve, kind: str, cure: str) -> None:
+def test_what_is_wrong_for_every_row_names_its_cure(endpoint: Serve, ask: Ask, kind: str, cure: str) -> None:
     server = endpoint()
     with pytest.raises(DeploymentError, match=cure):
         ask(f"A text. [[fault:{kind}]]")
@@ -108,7 +120,7 @@ def test_what_is_wrong_for_every_row_names_its_cure(endpoint: Serve, kind: str, 
 @pytest.mark.parametrize(
     ("kind", "wait_s"), [("rate-limit:retry-after-ms=300", 0.3), ("rate-limit-long", 3600)]
 )
-def test_a_429_tells_how_long_to_wait(endpoint: Serve, kind: str, wait_s: float) -> None:
+def test_a_429_tells_how_long_to_wait(endpoint: Serve, ask: Ask, kind: str, wait_s: float) -> None:
     endpoint()
     with pytest.raises(RateLimitError) as caught:
         ask(f"A text. [[fault:{kind}]]")
@@ -116,7 +128,7 @@ def test_a_429_tells_how_long_to_wait(endpoint: Serve, kind: str, wait_s: float)
 
 
 def test_silence_ends_at_the_timeout_and_a_dead_endpoint_was_never_paid(
-    endpoint: Serve, monkeypatch: pytest.MonkeyPatch
+    endpoint: Serve, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint()
     with pytest.raises(RequestError) as hung:
@@ -128,7 +140,7 @@ def test_silence_ends_at_the_timeout_and_a_dead_endpoint_was_never_paid(
     assert not dead.value.possibly_paid
 
 
-def test_lone_surrogates_in_a_reply_become_replacement_characters(endpoint: Serve) -> None:
+def test_lone_surrogates_in_a_reply_become_replacement_characters(endpoint: Serve, ask: Ask) -> None:
     endpoint()
     outcome = ask("A text. [[fault:lone-surrogate]]")
     assert outcome.status is Status.OK
@@ -136,13 +148,15 @@ def test_lone_surrogates_in_a_reply_become_replacement_characters(endpoint: Serv
     (outcome.text or "").encode()
 
 
-def test_a_text_that_utf_8_cannot_carry_is_one_failed_row_without_a_request(endpoint: Serve) -> None:
+def test_a_text_that_utf_8_cannot_carry_is_one_failed_row_without_a_request(
+    endpoint: Serve, ask: Ask
+) -> None:
     server = endpoint()
     assert ask("a lone \ud800 surrogate").status is Status.FAILED
     assert server.stats().requests == 0
 
 
-def test_a_reply_without_usage_has_unknown_tokens(endpoint: Serve) -> None:
+def test_a_reply_without_usage_has_unknown_tokens(endpoint: Serve, ask: Ask) -> None:
     endpoint()
     outcome = ask("A text. [[fault:none-usage]]")
     assert (outcome.status, outcome.prompt_tokens, outcome.completion_tokens) == (Status.OK, None, None)
@@ -164,7 +178,7 @@ AWKWARD = [
     "prompt", ["Be {brief} and {{braced}}.", "Shorten: <{text}> {please}"], ids=["system", "inline"]
 )
 def test_the_endpoint_receives_exactly_the_rows_text_inside_the_frame(
-    endpoint: Serve, text: str, prompt: str
+    endpoint: Serve, ask: Ask, text: str, prompt: str
 ) -> None:
     server = endpoint(record_bodies=True)
     ask(text, replace(REQUEST, prompt=Prompt(prompt)))
@@ -176,7 +190,9 @@ def test_the_endpoint_receives_exactly_the_rows_text_inside_the_frame(
         assert sent == [("system", prompt), ("user", text)]
 
 
-def test_a_request_carries_temperature_and_limit_and_a_reasoning_model_its_own_names(endpoint: Serve) -> None:
+def test_a_request_carries_temperature_and_limit_and_a_reasoning_model_its_own_names(
+    endpoint: Serve, ask: Ask
+) -> None:
     server = endpoint(record_bodies=True)
     ask("A text.")
     ask("A text.", replace(REQUEST, model="o3-mini", deployment="reasoner"))
@@ -187,7 +203,7 @@ def test_a_request_carries_temperature_and_limit_and_a_reasoning_model_its_own_n
 
 
 def test_the_key_of_another_provider_in_the_environment_is_never_sent(
-    endpoint: Serve, monkeypatch: pytest.MonkeyPatch
+    endpoint: Serve, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = endpoint(record_bodies=True, api_key="test-key")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
@@ -212,27 +228,25 @@ class CountingCredential:
         return type("AccessToken", (), {"token": f"token-{self.fetched}", "expires_on": 4_000_000_000})()
 
 
-def ask_with_token(credential: CountingCredential, rows: int) -> list[Outcome | BaseException]:
+def ask_with_token(credential: CountingCredential, rows: int, *, lean: bool) -> list[Outcome | BaseException]:
     async def run() -> list[Outcome | BaseException]:
-        settings, token = (
-            Settings.from_environment().model_copy(update={"azure_openai_api_key": None}),
-            Token(credential),
+        settings = Settings.from_environment().model_copy(update={"azure_openai_api_key": None})
+        opened = open_model(
+            settings, REQUEST, max_connections=8, timeout_s=20, lean=lean, credential=lambda: credential
         )
-        await token.refresh_if_due()
-        async with AiohttpClient(max_connections=8, timeout_s=20) as http:
-            model = AzureChatModel(build_client(settings, REQUEST, http, token), REQUEST, token)
-            return await asyncio.gather(
-                *(model.summarize(f"Text {i}.") for i in range(rows)), return_exceptions=True
-            )
+        async with opened as model:
+            work = (model.summarize(f"Text {i}.") for i in range(rows))
+            return await asyncio.gather(*work, return_exceptions=True)
 
     return asyncio.run(run())
 
 
+@pytest.mark.parametrize("lean", [False, True])
 def test_without_a_key_the_token_goes_as_bearer_and_is_renewed_once_when_it_is_rejected(
-    endpoint: Serve,
+    endpoint: Serve, *, lean: bool
 ) -> None:
     server, credential = endpoint(api_key="token-2", record_bodies=True), CountingCredential()
-    outcomes = ask_with_token(credential, rows=8)
+    outcomes = ask_with_token(credential, rows=8, lean=lean)
     assert [outcome.status for outcome in outcomes if isinstance(outcome, Outcome)] == [Status.OK] * 8
     assert credential.fetched == 2
     assert server.stats().requests <= 16
@@ -241,7 +255,7 @@ def test_without_a_key_the_token_goes_as_bearer_and_is_renewed_once_when_it_is_r
 
 def test_a_token_that_stays_rejected_stops_with_the_cure(endpoint: Serve) -> None:
     endpoint(api_key="never")
-    [error] = ask_with_token(CountingCredential(), rows=1)
+    [error] = ask_with_token(CountingCredential(), rows=1, lean=False)
     assert isinstance(error, DeploymentError)
 
 
@@ -252,3 +266,33 @@ def test_a_key_is_never_shown_by_settings() -> None:
         azure_openai_api_key=SecretStr("very-secret"),
     )
     assert "very-secret" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("text", AWKWARD, ids=["braces", "double", "json", "nul", "emoji", "spaces", "1MB"])
+@pytest.mark.parametrize(
+    "prompt", ["Be {brief}, \N{SNOWMAN}.", 'Shorten: "{text}"'], ids=["system", "inline"]
+)
+def test_both_ways_send_the_same_bytes_with_the_same_headers(text: str, prompt: str) -> None:
+    request = replace(REQUEST, prompt=Prompt(prompt))
+    settings = Settings(
+        azure_openai_endpoint="https://x.openai.azure.com",
+        azure_openai_deployment="d",
+        azure_openai_api_key=SecretStr("k"),
+    )
+    sent: list[tuple[str, str, dict[str, str], bytes]] = []
+
+    class Keeping(AiohttpClient):
+        async def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+            sent.append((method, url, {**headers, "content-length": ""}, body))
+            return Reply(500, [], b"")
+
+    async def run() -> None:
+        http = Keeping(max_connections=1, timeout_s=20)
+        plain = AzureChatModel(build_client(settings, request, http), request)
+        lean = LeanChatModel(http, await record_request(settings, request, None, 20))
+        for model in (plain, lean):
+            with pytest.raises(RequestError):
+                await model.summarize(text)
+
+    asyncio.run(run())
+    assert sent[0] == sent[1]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from tasks.core.errors import InterruptedRunError
 from tasks.core.limiter import Limiter
@@ -113,6 +113,7 @@ def open_gateway(
     settings: Settings,
     request: Request,
     limits: LimitOptions,
+    client: Literal["llamaindex", "lean"] = "llamaindex",
     on_outcome: Callable[[Outcome], object] = lambda _: None,
 ) -> Gateway:
     """A gateway to the deployment of the settings; to be entered."""
@@ -121,7 +122,11 @@ def open_gateway(
     policy = RetryPolicy(max_attempts=limits.max_attempts, attempt_timeout_s=limits.attempt_timeout_s)
     return Gateway(
         lambda: open_model(
-            settings, request, max_connections=limits.max_concurrent, timeout_s=limits.attempt_timeout_s
+            settings,
+            request,
+            max_connections=limits.max_concurrent,
+            timeout_s=limits.attempt_timeout_s,
+            lean=client == "lean",
         ),
         lambda: Limiter(limits.max_concurrent, max_wait_s=limits.max_wait_s),
         policy,

@@ -5,7 +5,7 @@ Nothing here retries, waits or counts, and what a reply means is ``replies``' to
 the loop that uses it and closed there.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -16,11 +16,13 @@ from llama_index.llms.openai.utils import openai_modelname_to_contextsize
 from openai.lib.azure import API_KEY_SENTINEL
 
 from tasks.core import replies
-from tasks.core.entra import Token, default_credential
-from tasks.core.errors import DeploymentError, RequestError, SettingsError
-from tasks.core.model import Outcome, Status
+from tasks.core.entra import Credential, Token, default_credential
+from tasks.core.errors import DeploymentError, SettingsError
+from tasks.core.lean import PLACE, LeanChatModel, Recorder
+from tasks.core.model import Outcome
 from tasks.core.prompt import Request
 from tasks.core.settings import Settings
+from tasks.core.summarizer import ChatModel
 from tasks.core.transport import AiohttpClient
 
 # What LlamaIndex and openai raise on a reply that is not a chat completion.
@@ -45,8 +47,14 @@ def check_model(name: str) -> None:
 
 @asynccontextmanager
 async def open_model(
-    settings: Settings, request: Request, *, max_connections: int, timeout_s: float
-) -> AsyncIterator["AzureChatModel"]:
+    settings: Settings,
+    request: Request,
+    *,
+    max_connections: int,
+    timeout_s: float,
+    lean: bool = False,
+    credential: Callable[[], Credential] = default_credential,
+) -> AsyncIterator[ChatModel]:
     """Build the client in the running loop, and close it there.
 
     Args:
@@ -54,16 +62,30 @@ async def open_model(
         request: What all requests have in common.
         max_connections: Connections at most: as many as requests may be in flight.
         timeout_s: Longest silence while a reply is read; the summarizer sets the total deadline.
+        credential: Where tokens come from, for settings without a key.
+        lean: Send the same requests without LlamaIndex and openai's SDK building each of them.
 
     Raises:
         SettingsError: LlamaIndex does not know the model, or there is neither key nor token.
     """
     check_model(request.model)
-    token = None if settings.azure_openai_api_key else Token(default_credential())
+    token = None if settings.azure_openai_api_key else Token(credential())
     if token:
         await token.refresh_if_due()
     async with AiohttpClient(max_connections=max_connections, timeout_s=timeout_s) as http:
-        yield AzureChatModel(build_client(settings, request, http, token), request, token)
+        model: ChatModel = AzureChatModel(build_client(settings, request, http, token), request)
+        if lean:
+            model = LeanChatModel(http, await record_request(settings, request, token, timeout_s), token)
+        yield RenewingModel(model, token) if token else model
+
+
+async def record_request(
+    settings: Settings, request: Request, token: Token | None, timeout_s: float
+) -> httpx.Request:
+    """The request LlamaIndex and openai's SDK make of a row whose text is ``lean.PLACE``; it is not sent."""
+    async with Recorder(timeout=timeout_s) as recorder:
+        await AzureChatModel(build_client(settings, request, recorder, token), request).summarize(PLACE)
+        return recorder.recorded
 
 
 def build_client(
@@ -91,38 +113,41 @@ def build_client(
 class AzureChatModel:
     """The deployment behind LlamaIndex's ``AzureOpenAI``; belongs to the loop it was built in."""
 
-    def __init__(self, llm: AzureOpenAI, request: Request, token: Token | None = None) -> None:
+    def __init__(self, llm: AzureOpenAI, request: Request) -> None:
         self._llm = llm
         self._template = ChatPromptTemplate.from_messages(list(request.prompt.messages))
-        self._token = token
 
     async def summarize(self, text: str) -> Outcome:
         """Send one request; see ``summarizer.ChatModel``."""
-        if self._token is None:
-            return await self._send(text)
-        await self._token.refresh_if_due()
-        used = self._token.value()
-        try:
-            return await self._send(text)
-        except DeploymentError:
-            # A token may be revoked before it ends: one new one, then the error stands.
-            if not await self._token.renew(used):
-                raise
-        return await self._send(text)
-
-    async def _send(self, text: str) -> Outcome:
         try:
             response = await self._llm.achat(self._template.format_messages(text=text))
             return replies.completed(response.raw)
         except openai.APIStatusError as error:
             rejection = error
         except openai.APIConnectionError as error:
-            sent = not isinstance(error.__cause__, httpx.ConnectError)
-            message = "the connection failed or timed out"
-            raise RequestError(message, possibly_paid=sent) from None
+            raise replies.not_answered(sent=not isinstance(error.__cause__, httpx.ConnectError)) from None
         except UnicodeEncodeError:
-            return Outcome(Status.FAILED, error="the text holds a character that UTF-8 cannot carry")
+            return replies.CANNOT_BE_SENT
         except _UNREADABLE as error:
-            message = f"the reply could not be read ({type(error).__name__})"
-            raise RequestError(message, possibly_paid=True) from None
+            raise replies.unreadable(error) from None
         return replies.rejected(rejection.status_code, rejection.code, rejection.response.headers)
+
+
+class RenewingModel:
+    """A model whose requests carry Entra ID's token: fetched ahead of time, replaced when it is rejected."""
+
+    def __init__(self, model: ChatModel, token: Token) -> None:
+        self._model = model
+        self._token = token
+
+    async def summarize(self, text: str) -> Outcome:
+        """Send one request; see ``summarizer.ChatModel``."""
+        await self._token.refresh_if_due()
+        used = self._token.value()
+        try:
+            return await self._model.summarize(text)
+        except DeploymentError:
+            # A token may be revoked before it ends: one new one, then the error stands.
+            if not await self._token.renew(used):
+                raise
+        return await self._model.summarize(text)

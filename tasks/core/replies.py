@@ -57,6 +57,18 @@ _TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
 _TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT}
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
+CANNOT_BE_SENT = Outcome(Status.FAILED, error="the text holds a character that UTF-8 cannot carry")
+
+
+def not_answered(*, sent: bool) -> RequestError:
+    """No reply came; what was sent may have been served all the same."""
+    return RequestError("the connection failed or timed out", possibly_paid=sent)
+
+
+def unreadable(error: Exception) -> RequestError:
+    """A 200 reply that is not a chat completion; told by the class of what reading it raised."""
+    return RequestError(f"the reply could not be read ({type(error).__name__})", possibly_paid=True)
+
 
 def rejected(status: int, code: str | None, headers: Mapping[str, str]) -> Outcome:
     """Judge an error status.
@@ -92,15 +104,15 @@ def rejected(status: int, code: str | None, headers: Mapping[str, str]) -> Outco
 
 
 def completed(completion: Any) -> Outcome:
-    """Judge a chat completion, as openai's SDK returns it.
+    """Judge a chat completion: openai's object, or anything with its attributes.
 
     Raises:
         LookupError, AttributeError, TypeError: It is not a chat completion.
     """
     choice = completion.choices[0]
     text = sanitize(choice.message.content or "").strip()
-    status, error = _judge(choice.finish_reason, choice.message.refusal, text)
-    usage = completion.usage
+    status, error = _judge(choice.finish_reason, getattr(choice.message, "refusal", None), text)
+    usage = getattr(completion, "usage", None)
     return Outcome(
         status,
         text or None,

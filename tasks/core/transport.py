@@ -7,6 +7,8 @@ failed request was ever sent. It belongs to the loop it is opened in.
 """
 
 import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +16,15 @@ import aiohttp
 import httpx
 
 _CONNECT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply as it came: status, headers as raw name and value, and the body, still encoded."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
 
 
 class AiohttpClient(httpx.AsyncClient):
@@ -56,7 +67,12 @@ class AiohttpClient(httpx.AsyncClient):
         await super().__aexit__(kind, error, trace)
 
     async def send(self, request: httpx.Request, **_: Any) -> httpx.Response:
-        """Send a request and read its reply to the end.
+        """Send a request and read its reply to the end; httpx's other options have no meaning here."""
+        reply = await self.exchange(request.method, str(request.url), request.headers, request.content)
+        return httpx.Response(reply.status, headers=reply.headers, content=reply.body, request=request)
+
+    async def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Send a request and read its reply to the end, without httpx's objects around it.
 
         Raises:
             httpx.ConnectError: There was no connection; nothing was sent.
@@ -67,19 +83,15 @@ class AiohttpClient(httpx.AsyncClient):
             message = "open the client with `async with` first"
             raise RuntimeError(message)
         try:
-            async with self._session.request(
-                request.method,
-                str(request.url),
-                # A file, so that aiohttp sends a large body in pieces.
-                data=io.BytesIO(request.content),
-                headers=request.headers,
-                allow_redirects=False,
-            ) as reply:
-                body = await reply.read()
+            # A file, so that aiohttp sends a large body in pieces.
+            sending = self._session.request(
+                method, url, data=io.BytesIO(body), headers=headers, allow_redirects=False
+            )
+            async with sending as reply:
+                return Reply(reply.status, reply.raw_headers, await reply.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise httpx.ConnectError(type(error).__name__, request=request) from error
+            raise httpx.ConnectError(type(error).__name__) from error
         except TimeoutError as error:
-            raise httpx.ReadTimeout(type(error).__name__, request=request) from error
+            raise httpx.ReadTimeout(type(error).__name__) from error
         except aiohttp.ClientError as error:
-            raise httpx.ReadError(type(error).__name__, request=request) from error
-        return httpx.Response(reply.status, headers=reply.raw_headers, content=body, request=request)
+            raise httpx.ReadError(type(error).__name__) from error

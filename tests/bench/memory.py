@@ -1,0 +1,112 @@
+"""Peak memory of a run against the number of rows: one partition, an endpoint without latency.
+
+    python -m tests.bench.memory --rows 10000 100000 1000000
+
+Each size runs in a process of its own, through the flow, and tells the peak resident memory of that process
+(Prefect's server and the endpoint are other processes). Prints a table and writes JSON beside it.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from tasks.local.config import EndpointConfig
+from tasks.local.spawn import spawn
+
+_SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "
+_ROW_GROUP_ROWS = 20_000
+
+
+def main() -> None:
+    """Measure every size, then tell."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--text-bytes", type=int, default=500)
+    parser.add_argument("--max-concurrent", type=int, default=64)
+    parser.add_argument("--client", choices=["llamaindex", "lean"], default="llamaindex")
+    parser.add_argument("--json", default="memory.json", help="where to write the figures")
+    parser.add_argument("--measure", nargs=2, metavar=("SOURCE", "DESTINATION"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        _measure(options)
+        return
+    figures = [_in_a_process(rows, options) for rows in options.rows]
+    Path(options.json).write_text(json.dumps(figures, indent=1))
+    table = Table("rows", "peak MB", "seconds", "rows/s")
+    for figure in figures:
+        table.add_row(*(f"{figure[name]:,.0f}" for name in ("rows", "peak_mb", "seconds", "rows_per_s")))
+    Console().print(table)
+
+
+def _in_a_process(rows: int, options: argparse.Namespace) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder, spawn(EndpointConfig()) as endpoint:
+        source = Path(folder, "source")
+        source.mkdir()
+        _write(source / "one.parquet", rows, options.text_bytes)
+        environment = {
+            "AZURE_OPENAI_ENDPOINT": endpoint.url,
+            "AZURE_OPENAI_API_KEY": "bench",
+            "AZURE_OPENAI_DEPLOYMENT": "gpt-4o-mini",
+            "PREFECT_HOME": f"{folder}/prefect",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.memory",
+            "--measure",
+            str(source),
+            f"{folder}/destination",
+        ]
+        command += ["--client", options.client, "--max-concurrent", str(options.max_concurrent)]
+        told = subprocess.run(
+            command, env=os.environ | environment, stdout=subprocess.PIPE, check=True, text=True
+        )
+        figure: dict[str, float] = json.loads(told.stdout.splitlines()[-1])
+        if endpoint.stats().requests != rows:
+            message = f"{endpoint.stats().requests} requests for {rows} rows"
+            raise SystemExit(message)
+        return figure
+
+
+def _write(path: Path, rows: int, text_bytes: int) -> None:
+    text = (_SENTENCE * (text_bytes // len(_SENTENCE) + 1))[:text_bytes]
+    schema = pa.schema([("id", pa.int64()), ("body", pa.string())])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for start in range(0, rows, _ROW_GROUP_ROWS):
+            ids = range(start, min(start + _ROW_GROUP_ROWS, rows))
+            writer.write_table(pa.table([pa.array(ids), pa.array([f"Row {i}. {text}" for i in ids])], schema))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from flows.summarize import summarize_parquet  # noqa: PLC0415 - the measured process alone loads Prefect
+    from tasks.core.options import LimitOptions, ModelOptions  # noqa: PLC0415
+
+    began_s = time.monotonic()
+    report = summarize_parquet(
+        *options.measure,
+        text_column="body",
+        model=ModelOptions(client=options.client),
+        limits=LimitOptions(max_concurrent=options.max_concurrent),
+    )
+    seconds = time.monotonic() - began_s
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rows = report.tally.ok
+    print(json.dumps({"rows": rows, "peak_mb": peak_mb, "seconds": seconds, "rows_per_s": rows / seconds}))
+
+
+if __name__ == "__main__":
+    main()
