@@ -95,10 +95,12 @@ def _measure(options: argparse.Namespace) -> None:
     from flows.summarize import summarize_parquet  # noqa: PLC0415 - the measured process alone loads Prefect
     from tasks.core.options import LimitOptions, ModelOptions  # noqa: PLC0415
 
+    source, destination = options.measure
     began_s = time.monotonic()
     report = summarize_parquet(
-        *options.measure,
-        text_column="body",
+        source,
+        destination,
+        "body",
         model=ModelOptions(client=options.client),
         limits=LimitOptions(max_concurrent=options.max_concurrent),
     )
