@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from tasks.core.discovery import discover
 from tasks.local.config import EndpointConfig
 from tasks.local.sample import write_sample
 from tasks.local.spawn import spawn
@@ -53,14 +54,15 @@ def _point_environment_at(url: str, prefect_home: Path) -> None:
         PREFECT_HOME=str(prefect_home),
         PREFECT_PROFILE="ephemeral",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        DO_NOT_TRACK="1",
     )
 
 
 def _side_by_side(destination: Path) -> Table:
     """A few rows of the first partition: text and summary."""
-    first = min(destination.rglob("*.parquet"))
-    rows = pq.ParquetFile(first).read(columns=["body", "summary", "summary_status"]).to_pylist()
-    table = Table(title=f"{first.relative_to(destination)}", title_justify="left", show_lines=True)
+    first = discover(str(destination)).partitions[0]
+    rows = pq.ParquetFile(first.path).read(columns=["body", "summary", "summary_status"]).to_pylist()
+    table = Table(title=first.key, title_justify="left", show_lines=True)
     for column in ("body", "summary"):
         table.add_column(column, ratio=1)
     for row in [row for row in rows if row["summary_status"] == "ok"][:_ROWS_SHOWN]:

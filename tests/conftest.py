@@ -12,6 +12,7 @@ os.environ.update(
     PREFECT_HOME=tempfile.mkdtemp(prefix="prefect-home-"),
     PREFECT_PROFILE="ephemeral",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    DO_NOT_TRACK="1",
     PREFECT_LOGGING_LEVEL="WARNING",
 )
 

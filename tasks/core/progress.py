@@ -1,12 +1,17 @@
 """How far a run is, on a terminal.
 
 Fed with every outcome from the gateway's thread; silent where nobody looks, that is, without a terminal.
+Log lines that go to the terminal meanwhile are written above the bar.
 """
 
+import logging
+import sys
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Never, Self
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tasks.core.model import Outcome, Status
 
@@ -15,12 +20,15 @@ class Progress:
     """A progress bar with rows, rows/s and time left; a context manager."""
 
     def __init__(self) -> None:
+        self._shown = ExitStack()
         self._bar: tqdm[Never] | None = None
         self._failed = 0
 
     def start(self, rows: int) -> None:
         """Begin counting towards a number of rows."""
-        self._bar = tqdm(total=rows, unit=" rows", desc="summarize", disable=None, smoothing=0.1)
+        if sys.stderr.isatty():
+            self._shown.enter_context(logging_redirect_tqdm(_loggers_on_the_terminal()))
+            self._bar = self._shown.enter_context(tqdm(total=rows, unit=" rows", desc="summarize"))
 
     def __call__(self, outcome: Outcome) -> None:
         """Count one row."""
@@ -39,5 +47,9 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
+        self._shown.close()
+
+
+def _loggers_on_the_terminal() -> list[logging.Logger]:
+    loggers = (logging.root, logging.getLogger("prefect"))
+    return [log for log in loggers if any(isinstance(h, logging.StreamHandler) for h in log.handlers)]

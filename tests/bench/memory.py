@@ -62,6 +62,7 @@ def _in_a_process(rows: int, options: argparse.Namespace) -> dict[str, float]:
             "AZURE_OPENAI_DEPLOYMENT": "gpt-4o-mini",
             "PREFECT_HOME": f"{folder}/prefect",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
         }
         command = [
             sys.executable,
