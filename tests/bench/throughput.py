@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,7 +89,7 @@ def bare(url: str, rows: int, window: int) -> None:
     asyncio.run(run())
 
 
-def product(client: str) -> Callable[[str, int, int], None]:
+def product(client: Literal["llamaindex", "lean"]) -> Callable[[str, int, int], None]:
     """This product, Parquet in and out, without Prefect around it."""
 
     def run(url: str, rows: int, window: int) -> None:
@@ -110,7 +111,7 @@ def product(client: str) -> Callable[[str, int, int], None]:
             settings = Settings.from_environment()
             job = prepare(
                 f"{folder}/in", f"{folder}/out", "body", prompt="Be brief.",
-                model=ModelOptions(client=client), output=OutputOptions(), settings=settings,  # type: ignore[arg-type]  # pydantic checks it
+                model=ModelOptions(client=client), output=OutputOptions(), settings=settings,
             )  # fmt: skip
             [partition] = discover(job.pattern).partitions
             limits = LimitOptions(max_concurrent=window)
