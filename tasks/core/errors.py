@@ -15,6 +15,7 @@
         |-- PartitionError        this partition's data cannot be read or written
         |-- StopRunError          wrong for every row: no further request is sent
         |   |-- DeploymentError   exit code 2: key, deployment or quota
+        |   |-- BudgetError       exit code 3: the run's budget is spent; resumable
         |   |-- ParkedError       exit code 4: the deployment asks for a long wait; resumable
         |   `-- InterruptedRunError  exit code 130: the run was asked to stop
         `-- RunFailedError        rows or partitions failed; carries the report
@@ -103,6 +104,12 @@ class DeploymentError(StopRunError):
     """The key, the deployment or its quota does not serve this run."""
 
     exit_code = 2
+
+
+class BudgetError(StopRunError):
+    """The next request would pass the run's budget."""
+
+    exit_code = 3
 
 
 class ParkedError(StopRunError):
