@@ -3,6 +3,7 @@
 Fed with every outcome from the gateway's thread; silent where nobody looks, that is, without a terminal.
 """
 
+import threading
 from types import TracebackType
 from typing import Never, Self
 
@@ -17,10 +18,17 @@ class Progress:
     def __init__(self) -> None:
         self._bar: tqdm[Never] | None = None
         self._failed = 0
+        self._lock = threading.Lock()
 
     def start(self, rows: int) -> None:
         """Begin counting towards a number of rows."""
         self._bar = tqdm(total=rows, unit=" rows", desc="summarize", disable=None, smoothing=0.1)
+
+    def advance(self, rows: int) -> None:
+        """Count rows that need no request; from any thread."""
+        if self._bar is not None:
+            with self._lock:
+                self._bar.update(rows)
 
     def __call__(self, outcome: Outcome) -> None:
         """Count one row."""
@@ -29,7 +37,8 @@ class Progress:
         if outcome.status is Status.FAILED:
             self._failed += 1
             self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
-        self._bar.update()
+        with self._lock:
+            self._bar.update()
 
     def __enter__(self) -> Self:
         """Nothing is shown before ``start``."""
