@@ -123,7 +123,7 @@ def create(location: Location, key: str, data: bytes) -> None:
 
     Args:
         location: Where.
-        key: A name that only this content ever has, so that finding it there is success.
+        key: A name that only this content ever has; so writing it twice, as after a lost reply, is no harm.
         data: The content.
 
     Raises:
@@ -138,9 +138,7 @@ def create(location: Location, key: str, data: bytes) -> None:
             building.write_bytes(data)
             _publish_by_rename(building, path)
             return
-        # A reply that was lost on its way makes the second try find the file of the first.
-        with suppress(FileExistsError):
-            location.fs.pipe_file(target, data, **({"mode": "create"} if location.is_s3 else {}))
+        location.fs.pipe_file(target, data)
 
 
 def remove(location: Location, keys: Sequence[str]) -> None:
