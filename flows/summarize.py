@@ -1,5 +1,6 @@
 """The run, on one page: prepare, discover, map, report, raise."""
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import cast
@@ -11,6 +12,7 @@ from flows import logs
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError
 from tasks.core.gateway import Gateway, open_gateway
 from tasks.core.job import Job, prepare
+from tasks.core.ledger import Ledger
 from tasks.core.model import Partition, PartitionReport, PartitionState, Plan, RunReport
 from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions
 from tasks.core.progress import Progress
@@ -18,6 +20,8 @@ from tasks.core.settings import Settings
 from tasks.discover import find_partitions
 from tasks.report import publish_report
 from tasks.summarize import summarize_one
+
+logger = logging.getLogger(__name__)
 
 
 @flow(name="summarize-parquet", flow_run_name="summarize {source}", log_prints=False)
@@ -55,19 +59,24 @@ def summarize_parquet(
     job = prepare(
         source, destination, text_column, prompt=prompt, model=model, output=output, settings=settings
     )
-    # Left in this order: the gateway first, which ends what the runner's threads wait for.
+    # Left from the last to the first: the gateway, which ends what the runner's threads wait for; when they
+    # have ended, the ledger, which stores the last replies.
     with (
         Progress() as progress,
+        Ledger(job.destination, progress.advance) as ledger,
         _runner(limits.max_open_partitions) as runner,
         open_gateway(settings, job.request, limits, model.client, progress) as gateway,
     ):
         plan = find_partitions(job)
+        ledger.sweep([partition.key for partition in plan.finished])
+        if not plan.partitions:
+            logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
         progress.start(plan.rows)
-        results = _summarize_all(plan, job, gateway, limits, runner)
+        results = _summarize_all(plan, job, gateway, ledger, limits, runner)
     report = RunReport(
         source=source,
         destination=destination,
-        partitions=tuple(map(_partition_report, plan.partitions, results)),
+        partitions=_partition_reports(plan, results),
         left_out=plan.left_out,
         seconds=time.monotonic() - started_s,
     )
@@ -85,15 +94,26 @@ def _summarize_all(
     plan: Plan,
     job: Job,
     gateway: Gateway,
+    ledger: Ledger,
     limits: LimitOptions,
     runner: ThreadPoolTaskRunner[PartitionReport],
 ) -> list[PartitionReport | BaseException]:
     """One task per partition, as many at once as partitions may be open; waits for all."""
     one = summarize_one.with_options(retries=limits.partition_retries)
-    shared = {"job": unmapped(job), "gateway": unmapped(gateway)}
+    shared = {"job": unmapped(job), "gateway": unmapped(gateway), "ledger": unmapped(ledger)}
     futures = runner.map(one, {"partition": plan.partitions, **shared})
     # Prefect's annotations do not tell that, when it need not raise, it hands back the exception.
     return [cast("PartitionReport | BaseException", f.result(raise_on_failure=False)) for f in futures]
+
+
+def _partition_reports(
+    plan: Plan, results: Sequence[PartitionReport | BaseException]
+) -> tuple[PartitionReport, ...]:
+    """One report per partition, in the order of their keys."""
+    skipped = [PartitionReport(key=p.key, state=PartitionState.SKIPPED) for p in plan.finished]
+    return tuple(
+        sorted([*skipped, *map(_partition_report, plan.partitions, results)], key=lambda one: one.key)
+    )
 
 
 def _partition_report(partition: Partition, result: PartitionReport | BaseException) -> PartitionReport:

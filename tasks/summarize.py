@@ -8,6 +8,7 @@ from prefect.tasks import exponential_backoff
 from tasks.core.errors import TransientError
 from tasks.core.gateway import Gateway
 from tasks.core.job import Job
+from tasks.core.ledger import Ledger
 from tasks.core.model import Partition, PartitionReport
 from tasks.core.partition import summarize_partition
 
@@ -27,6 +28,6 @@ def is_transient(task: Task[..., object], run: TaskRun, state: State[object]) ->
     retry_jitter_factor=0.5,
     retry_condition_fn=is_transient,
 )
-def summarize_one(partition: Partition, job: Job, gateway: Gateway) -> PartitionReport:
+def summarize_one(partition: Partition, job: Job, gateway: Gateway, ledger: Ledger) -> PartitionReport:
     """Summarize one partition; blocks while the gateway's loop does the waiting."""
-    return summarize_partition(partition, job, gateway)
+    return summarize_partition(partition, job, gateway, ledger)

@@ -1,6 +1,6 @@
 """Enriching without a model, and comparing with the source: what the tests of partitions share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,8 +10,11 @@ from tasks.core import parquet, storage
 from tasks.core.columns import SummaryColumns
 from tasks.core.discovery import source_location
 from tasks.core.job import Job
-from tasks.core.model import Outcome, Status, Text
+from tasks.core.ledger import Ledger
+from tasks.core.model import Outcome, Partition, PartitionReport, Status, Text
+from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
+from tasks.core.reuse import RowService
 
 COLUMNS = SummaryColumns()
 FACTS = {"summarize_parquet.fingerprint": "f00d"}
@@ -46,9 +49,24 @@ def outcome_of(text: Text) -> Outcome:
 class Echo:
     """A row service whose outcomes tell which text they are of."""
 
-    def summarize(self, texts: Iterable[Text]) -> Sequence[Outcome]:
+    def summarize(
+        self, texts: Iterable[Text], keys: Sequence[bytes | None], on_row: Callable[[int, Outcome], object]
+    ) -> Sequence[Outcome]:
         """One outcome per row."""
-        return [outcome_of(text) for text in texts]
+        return [
+            self._one(text, place, on_row) for place, (text, _) in enumerate(zip(texts, keys, strict=True))
+        ]
+
+    def _one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+        outcome = outcome_of(text)
+        on_row(place, outcome)
+        return outcome
+
+
+def run_partition(partition: Partition, job: Job, rows: RowService) -> PartitionReport:
+    """Summarize a partition as a run of its own."""
+    with Ledger(job.destination) as ledger:
+        return summarize_partition(partition, job, rows, ledger)
 
 
 def enrich(source: Path, target: Path, column: str = "text") -> list[Text]:

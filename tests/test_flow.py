@@ -185,3 +185,35 @@ def test_a_partition_whose_storage_failed_is_tried_again_by_prefect(endpoint: Se
     assert report.succeeded
     assert FlakyFileSystem.failures_left == 0
     assert read(*fsspec.url_to_fs("flaky://bucket/out/part-0.parquet")).metadata.num_rows == 5
+
+
+def test_prefects_retry_after_a_failed_publish_requests_nothing_twice(
+    endpoint: Serve, tmp_path: Path
+) -> None:
+    server = endpoint()
+    fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)
+    FlakyFileSystem.failures_left = 1
+    write_source(tmp_path / "in", partitions=1, rows=50)
+    report = summarize_parquet(f"{tmp_path}/in", "flaky://bucket/retried", "body")
+    assert report.succeeded
+    assert (report.tally.ok, report.tally.reused) == (45, 45)
+    assert (server.stats().requests, server.stats().row_requests_max) == (45, 1)
+
+
+def test_a_finished_dataset_run_again_has_nothing_to_do(
+    endpoint: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = endpoint()
+    write_source(tmp_path / "in", partitions=3, rows=20)
+    summarize_parquet(f"{tmp_path}/in", f"{tmp_path}/out", "body")
+    write_partition(LOCAL, f"{tmp_path}/in/part-9.parquet", partition_table(9, 10))
+    again = summarize_parquet(f"{tmp_path}/in", f"{tmp_path}/out", "body")
+    skipped, published = PartitionState.SKIPPED, PartitionState.PUBLISHED
+    assert [partition.state for partition in again.partitions] == [skipped] * 3 + [published]
+    requests = server.stats().requests
+    with caplog.at_level("INFO"):
+        idle = summarize_parquet(f"{tmp_path}/in", f"{tmp_path}/out", "body")
+    assert idle.succeeded
+    assert "Nothing to do: 4 partitions are finished and unchanged" in caplog.text
+    assert [partition.state for partition in idle.partitions] == [skipped] * 4
+    assert server.stats().requests == requests == 63

@@ -14,13 +14,14 @@ CORE = ROOT / "tasks" / "core"
 # Each room may import those before it; rooms of one line do not import each other.
 STOREYS = [
     {"model"},
-    {"errors", "options", "prompt"},
-    {"failures", "settings", "columns"},
+    {"errors", "options", "prompt", "prices", "sharing"},
+    {"failures", "settings", "columns", "budget"},
     {"footer", "storage", "replies", "limiter", "entra", "transport", "report", "progress"},
-    {"layout", "publishing", "lean", "summarizer", "discovery"},
-    {"parquet", "job", "llm"},
-    {"recipe", "gateway"},
+    {"layout", "publishing", "lean", "summarizer", "discovery", "footers", "segment"},
+    {"parquet", "job", "llm", "shelf"},
+    {"recipe", "gateway", "outputs", "account"},
     {"preflight"},
+    {"ledger", "reuse"},
     {"partition"},
 ]
 

@@ -5,6 +5,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +17,7 @@ from tasks.core.discovery import discover
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
 from tasks.core.job import FINGERPRINT_KEY, Job
 from tasks.core.model import Outcome, Partition, PartitionState, Status, Text
-from tasks.core.partition import summarize_partition
-from tests.enriching import REQUEST, Echo, job_of, outcome_of
+from tests.enriching import REQUEST, Echo, job_of, outcome_of, run_partition
 from tests.s3server import running_s3_server
 
 GROUPS = (40, 3, 57)
@@ -30,14 +30,20 @@ class At:
     def __init__(self, row: int, act: Callable[[], None]) -> None:
         self._row, self._act, self._met = row, act, 0
 
-    def summarize(self, texts: Iterable[Text]) -> Sequence[Outcome]:
-        return [self._one(text) for text in texts]
+    def summarize(
+        self, texts: Iterable[Text], keys: Sequence[bytes | None], on_row: Callable[[int, Outcome], object]
+    ) -> Sequence[Outcome]:
+        return [
+            self._one(text, place, on_row) for place, (text, _) in enumerate(zip(texts, keys, strict=True))
+        ]
 
-    def _one(self, text: Text) -> Outcome:
+    def _one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
         if self._met == self._row:
             self._act()
         self._met += 1
-        return outcome_of(text)
+        outcome = outcome_of(text)
+        on_row(place, outcome)
+        return outcome
 
 
 def write_source(path: Path, start: int = 0, padding: int = 0) -> Path:
@@ -77,13 +83,19 @@ def output(job: Job) -> pa.Table:
 
 
 def left(job: Job) -> list[str]:
-    """Every file of the destination, finished or not."""
+    """Every file of the destination, finished or not, but for what the ledger keeps."""
     place = job.destination
-    return [file.path.removeprefix(f"{place.root}/") for file in storage.find(place, place.root)]
+    files = [file.path.removeprefix(f"{place.root}/") for file in storage.find(place, place.root)]
+    return [name for name in files if not name.startswith("_ledger/")]
+
+
+def earlier(job: Job) -> Job:
+    """A job whose outputs are worth nothing to this one."""
+    return replace(job, request=replace(job.request, temperature=1.0))
 
 
 def test_every_summary_is_in_its_row_over_uneven_row_groups(job: Job) -> None:
-    report = summarize_partition(only(job), job, Echo())
+    report = run_partition(only(job), job, Echo())
     assert (report.key, report.state, report.error) == (KEY, PartitionState.PUBLISHED, None)
     assert report.tally.by_status[Status.EMPTY] + report.tally.ok == report.tally.rows == sum(GROUPS)
     rows = output(job).to_pylist()
@@ -97,7 +109,7 @@ def test_every_summary_is_in_its_row_over_uneven_row_groups(job: Job) -> None:
 
 
 def test_the_footer_of_an_output_carries_the_fingerprint_and_its_row_groups(job: Job) -> None:
-    summarize_partition(only(job), job, Echo())
+    run_partition(only(job), job, Echo())
     with job.destination.fs.open(job.destination.path(KEY)) as file:
         metadata = pq.ParquetFile(file).metadata
     assert metadata.metadata[FINGERPRINT_KEY.encode()] == REQUEST.fingerprint.encode()
@@ -112,10 +124,10 @@ def test_an_exception_at_any_row_leaves_the_destination_as_it_was(job: Job, row:
         raise InterruptedRunError(message)
 
     if rerun:
-        summarize_partition(only(job), job, Echo())
+        run_partition(only(job), earlier(job), Echo())
     before = output(job) if rerun else None
     with pytest.raises(InterruptedRunError):
-        summarize_partition(only(job), job, At(row, fail))
+        run_partition(only(job), job, At(row, fail))
     assert left(job) == ([KEY] if rerun else [])
     assert before is None or output(job).equals(before)
     if job.destination.is_local:
@@ -124,16 +136,15 @@ def test_an_exception_at_any_row_leaves_the_destination_as_it_was(job: Job, row:
 
 KILLED = """
 import sys, threading
-from tests.enriching import job_of
+from tests.enriching import job_of, run_partition
 from tests.test_partition import At, only
-from tasks.core.partition import summarize_partition
 
 def block():
     print("at row 50", flush=True)
     threading.Event().wait()
 
 job = job_of(sys.argv[1], sys.argv[2])
-summarize_partition(only(job), job, At(50, block))
+run_partition(only(job), job, At(50, block))
 """
 
 
@@ -149,14 +160,14 @@ def start(program: str, *arguments: str, until: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("rerun", [False, True], ids=["first run", "rerun"])
 def test_kill_9_while_writing_leaves_no_output_or_the_old_one(job: Job, *, rerun: bool) -> None:
     if rerun:
-        summarize_partition(only(job), job, Echo())
+        run_partition(only(job), earlier(job), Echo())
     before = output(job) if rerun else None
     with start(KILLED, job.pattern, job.destination.url, until="at row 50") as child:
         child.kill()
     visible = [key for key in left(job) if not key.startswith("_")]
     assert visible == ([KEY] if rerun else [])
     assert before is None or output(job).equals(before)
-    summarize_partition(only(job), job, Echo())
+    run_partition(only(job), job, Echo())
     assert output(job)["summary"].null_count == output(job)["text"].null_count
 
 
@@ -169,9 +180,9 @@ def test_a_source_replaced_while_it_is_read_is_a_storage_error_and_no_mixed_outp
         job.source.fs.put_file(str(other), job.source.path(KEY))
 
     with pytest.raises(StorageError, match="was replaced while it was read"):
-        summarize_partition(only(job), job, At(41, replace))
+        run_partition(only(job), job, At(41, replace))
     assert left(job) == []
-    summarize_partition(only(job), job, Echo())
+    run_partition(only(job), job, Echo())
     assert output(job)["id"].to_pylist() == list(range(1000, 1100))
 
 
@@ -180,14 +191,14 @@ def test_a_source_without_the_text_column_by_now_is_a_partition_error(job: Job, 
     pq.write_table(pa.table({"id": [1]}), tmp_path / "other.parquet")
     job.source.fs.put_file(str(tmp_path / "other.parquet"), job.source.path(KEY))
     with pytest.raises(PartitionError, match=r"part a\.parquet: column 'text' is missing"):
-        summarize_partition(partition, job, Echo())
+        run_partition(partition, job, Echo())
 
 
 def test_a_partition_that_is_gone_by_now_is_a_storage_error(job: Job) -> None:
     partition = only(job)
     job.source.fs.rm_file(job.source.path(KEY))
     with pytest.raises(StorageError, match="is not there"):
-        summarize_partition(partition, job, Echo())
+        run_partition(partition, job, Echo())
     assert left(job) == []
 
 
@@ -196,17 +207,16 @@ def test_partitions_without_rows_come_out_too(job: Job, tmp_path: Path, rows: in
     table = pa.table({"text": pa.array([None] * rows, pa.string())})
     pq.write_table(table, tmp_path / "other.parquet")
     job.source.fs.put_file(str(tmp_path / "other.parquet"), job.source.path(KEY))
-    report = summarize_partition(only(job), job, Echo())
+    report = run_partition(only(job), job, Echo())
     assert report.tally.rows == rows == len(output(job))
 
 
 STORE_DIES = """
 import sys, time
 from pathlib import Path
-from tests.enriching import job_of
+from tests.enriching import job_of, run_partition
 from tests.test_partition import At, only
 from tasks.core.errors import StorageError
-from tasks.core.partition import summarize_partition
 
 def wait():
     print("at row 1", flush=True)
@@ -215,7 +225,7 @@ def wait():
 job = job_of(sys.argv[1], sys.argv[2])
 partition = only(job)
 try:
-    summarize_partition(partition, job, At(1, wait))
+    run_partition(partition, job, At(1, wait))
 except StorageError as error:
     print("StorageError", error)
 """
@@ -247,4 +257,4 @@ def test_a_store_that_dies_meanwhile_is_a_storage_error_soon_and_the_program_end
             said, _ = child.communicate("\n", timeout=30)
     assert child.returncode == 0
     assert said.startswith("StorageError")
-    assert not list(tmp_path.glob("out/**/*.parquet"))
+    assert not [path for path in tmp_path.glob("out/**/*.parquet") if "_ledger" not in path.parts]

@@ -7,7 +7,7 @@ a client used from two loops hangs or pays twice. Closing the gateway ends every
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -19,7 +19,7 @@ from tasks.core.model import Outcome, Text
 from tasks.core.options import LimitOptions
 from tasks.core.prompt import Request
 from tasks.core.settings import Settings
-from tasks.core.summarizer import ChatModel, RetryPolicy, Summarizer
+from tasks.core.summarizer import ChatModel, OnRow, RetryPolicy, Summarizer
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +68,15 @@ class Gateway:
             self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
-    def summarize(self, texts: Iterable[Text]) -> list[Outcome]:
+    def summarize(
+        self, texts: Iterable[Text], keys: Sequence[bytes | None] = (), on_row: OnRow = lambda *_: None
+    ) -> list[Outcome]:
         """Summarize rows; blocks the calling thread, from as many threads as there are.
+
+        Args:
+            texts: The rows' texts; pulled on the gateway's thread.
+            keys: The rows' keys; rows with equal keys are requested once.
+            on_row: Called on the gateway's thread with a row's place and its outcome, the moment it is there.
 
         Returns:
             One outcome per row, in the rows' order.
@@ -79,7 +86,7 @@ class Gateway:
         """
         summarizer = self._ready.result()
         try:
-            return self._submit(summarizer.summarize(texts)).result()
+            return self._submit(summarizer.summarize(texts, keys, on_row)).result()
         except CancelledError:
             message = "The run was stopped before this partition was finished; run the same command again."
             raise InterruptedRunError(message) from None

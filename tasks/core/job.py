@@ -8,12 +8,18 @@ from dataclasses import dataclass
 
 from tasks.core import discovery, storage
 from tasks.core.columns import SummaryColumns
+from tasks.core.model import Partition
 from tasks.core.options import ModelOptions, OutputOptions
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
 from tasks.core.storage import Location
 
 FINGERPRINT_KEY = "summarize_parquet.fingerprint"
+TEXT_COLUMN_KEY = "summarize_parquet.text_column"
+COLUMN_PREFIX_KEY = "summarize_parquet.column_prefix"
+SOURCE_VERSION_KEY = "summarize_parquet.source_version"
+FAILED_ROWS_KEY = "summarize_parquet.failed_rows"
+"""Told last, when all rows have an outcome; so an output that tells it is complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +42,14 @@ class Job:
     columns: SummaryColumns
     request: Request
 
-    @property
-    def facts(self) -> dict[str, str]:
-        """What the footer of an enriched partition tells about how it was made."""
-        return {FINGERPRINT_KEY: self.request.fingerprint}
+    def facts_of(self, partition: Partition) -> dict[str, str]:
+        """What the footer of an enriched partition tells about how it was made, before its rows are known."""
+        return {
+            FINGERPRINT_KEY: self.request.fingerprint,
+            TEXT_COLUMN_KEY: self.text_column,
+            COLUMN_PREFIX_KEY: self.columns.prefix,
+            SOURCE_VERSION_KEY: f"{partition.version} {partition.size_bytes}",
+        }
 
 
 def prepare(

@@ -24,6 +24,11 @@ class Status(StrEnum):
     TOO_LONG = "too_long"
     FAILED = "failed"
 
+    @property
+    def is_answered(self) -> bool:
+        """The deployment gave its final answer: it is paid for, kept, and never asked for again."""
+        return self not in {Status.EMPTY, Status.FAILED}
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -38,6 +43,7 @@ class Outcome:
         completion_tokens: Tokens billed for its reply.
         requests: HTTP requests sent for this row, rejected ones included.
         lost_replies: Requests whose reply never arrived; they may be on the bill.
+        reused: The answer was paid for earlier, or for another row; its tokens are those of that request.
     """
 
     status: Status
@@ -48,6 +54,7 @@ class Outcome:
     completion_tokens: int | None = None
     requests: int = 0
     lost_replies: int = 0
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +65,9 @@ class Tally:
         ok: Rows with this status; the same for the six that follow.
         requests: HTTP requests sent, rejected ones included.
         lost_replies: Requests whose reply never arrived; they may be on the bill.
-        prompt_tokens: Tokens sent, as billed.
-        completion_tokens: Tokens received, as billed.
+        prompt_tokens: Tokens sent, as billed; those of reused answers are not among them.
+        completion_tokens: Tokens received, as billed; the same.
+        reused: Rows whose answer was paid for earlier, or for another row.
     """
 
     ok: int = 0
@@ -73,6 +81,7 @@ class Tally:
     lost_replies: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reused: int = 0
 
     @classmethod
     def of(cls, outcomes: Iterable[Outcome]) -> "Tally":
@@ -82,6 +91,9 @@ class Tally:
             counts[outcome.status.value] += 1
             counts["requests"] += outcome.requests
             counts["lost_replies"] += outcome.lost_replies
+            counts["reused"] += outcome.reused
+            if outcome.reused:
+                continue
             counts["prompt_tokens"] += outcome.prompt_tokens or 0
             counts["completion_tokens"] += outcome.completion_tokens or 0
         return cls(**counts)
@@ -147,17 +159,20 @@ class Plan:
         partitions: What to summarize, in order.
         rows: Rows in all of them together.
         left_out: What was seen and left alone.
+        finished: What is published already and needs no work, in order.
     """
 
     partitions: tuple[Partition, ...]
     rows: int
     left_out: LeftOut
+    finished: tuple[Partition, ...] = ()
 
 
 class PartitionState(StrEnum):
     """How a partition ended."""
 
     PUBLISHED = "published"
+    SKIPPED = "skipped"
     FAILED = "failed"
 
 
@@ -167,7 +182,8 @@ class PartitionReport:
 
     Attributes:
         key: Which one.
-        state: ``published``, or ``failed``, in which case an earlier output is untouched.
+        state: ``published``; ``skipped``, because an earlier output is complete and its source unchanged; or
+            ``failed``, in which case an earlier output is untouched.
         tally: Its rows, requests and tokens.
         seconds: Wall time from opening to publishing.
         error: Why it failed; None when it was published.
@@ -209,6 +225,11 @@ class RunReport:
         return tuple(p for p in self.partitions if p.state is PartitionState.FAILED)
 
     @property
+    def skipped_partitions(self) -> tuple[PartitionReport, ...]:
+        """The partitions that were finished before this run."""
+        return tuple(p for p in self.partitions if p.state is PartitionState.SKIPPED)
+
+    @property
     def succeeded(self) -> bool:
         """Every partition is published and every row has an outcome other than failed."""
         return not self.failed_partitions and not self.tally.failed
@@ -217,8 +238,10 @@ class RunReport:
     def headline(self) -> str:
         """The run in one line."""
         tally = self.tally
+        skipped = len(self.skipped_partitions)
+        before = f" ({skipped} finished before)" if skipped else ""
         return (
-            f"{len(self.partitions)} partitions, {tally.rows} rows: {tally.failed} rows and "
+            f"{len(self.partitions)} partitions{before}, {tally.rows} rows: {tally.failed} rows and "
             f"{len(self.failed_partitions)} partitions failed, {tally.requests} requests, "
             f"{self.seconds:.1f} s"
         )

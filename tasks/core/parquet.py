@@ -92,14 +92,14 @@ class Reader:
             self._file = micros
             self.footer = Footer.of(micros, unit)
 
-    def row_group(self, index: int) -> pa.Table:
-        """Read one row group.
+    def row_group(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read one row group, or some of its columns.
 
         Raises:
             PartitionError: Its data is corrupt.
         """
         with _corruption(f"{self._name}: row group {index}"):
-            table = self._file.read_row_group(index, use_threads=False)
+            table = self._file.read_row_group(index, columns, use_threads=False)
             if len(table) != self.footer.row_groups[index]:
                 message = "fewer rows than the footer says"
                 raise pa.ArrowInvalid(message)
@@ -199,6 +199,10 @@ class Writer:
         enriched = pa.Table.from_arrays(arrays, schema=self.schema)
         with self._building():
             self._writer.write_table(enriched, row_group_size=max(1, len(enriched)))
+
+    def tell(self, facts: dict[str, str]) -> None:
+        """Add entries to the footer's metadata that were not known at the start."""
+        self._writer.add_key_value_metadata(facts)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -5,38 +5,31 @@ Either the whole enriched partition appears under its key in one step, or nothin
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 
-from tasks.core import parquet, publishing, storage
+from tasks.core import outputs, parquet, publishing, storage
 from tasks.core.errors import PartitionError
 from tasks.core.failures import failures_of
-from tasks.core.job import Job
-from tasks.core.model import Outcome, Partition, PartitionReport, PartitionState, Tally, Text
+from tasks.core.job import FAILED_ROWS_KEY, Job
+from tasks.core.ledger import Ledger
+from tasks.core.model import Partition, PartitionReport, PartitionState, Tally
 from tasks.core.preflight import schema_problems
+from tasks.core.reuse import AskOnce, RowService
 
 logger = logging.getLogger(__name__)
 
 
-class RowService(Protocol):
-    """Where rows are handed in; the gateway is one."""
-
-    def summarize(self, texts: Iterable[Text]) -> Sequence[Outcome]:
-        """One outcome per row, in the rows' order; blocks."""
-        ...
-
-
-def summarize_partition(partition: Partition, job: Job, rows: RowService) -> PartitionReport:
+def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger: Ledger) -> PartitionReport:
     """Summarize one partition and publish it.
 
     Args:
         partition: Which one.
         job: How.
         rows: Where its rows are summarized.
+        ledger: What is paid for already, and where replies are kept until the partition is published.
 
     Returns:
         What happened, with state ``published``.
@@ -48,18 +41,22 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService) -> Par
     """
     started_s = time.monotonic()
     logger.info("Partition %s: started", partition.key)
+    account = ledger.open(partition.key)
+    account.add_known(outputs.paid_rows(partition.key, job))
     with publishing.aside(job.destination) as built:
-        tally = _build(built, partition, job, rows)
+        tally = _build(built, partition, job, AskOnce(rows, job.request, account))
         publishing.publish(built, job.destination, partition.key)
+    # From here on the output is what remembers; a kill in between leaves entries nobody needs.
+    ledger.settle(partition.key)
     seconds = time.monotonic() - started_s
     logger.info(
-        "Partition %s: published, %d rows, %d failed, %d requests, %.1f s",
-        *(partition.key, tally.rows, tally.failed, tally.requests, seconds),
+        "Partition %s: published, %d rows, %d failed, %d reused, %d requests, %.1f s",
+        *(partition.key, tally.rows, tally.failed, tally.reused, tally.requests, seconds),
     )
     return PartitionReport(key=partition.key, state=PartitionState.PUBLISHED, tally=tally, seconds=seconds)
 
 
-def _build(built: Path, partition: Partition, job: Job, rows: RowService) -> Tally:
+def _build(built: Path, partition: Partition, job: Job, rows: AskOnce) -> Tally:
     """Write the enriched partition aside and verify it."""
     tally = Tally()
     reading = partial(failures_of, job.source.url, partition.key)
@@ -67,13 +64,15 @@ def _build(built: Path, partition: Partition, job: Job, rows: RowService) -> Tal
         with reading():
             reader = parquet.Reader(file, partition.key)
         _check_schema(reader.footer.schema, partition, job)
-        with parquet.Writer(built, reader.footer, job.columns, job.facts, partition.key) as writer:
+        facts = job.facts_of(partition)
+        with parquet.Writer(built, reader.footer, job.columns, facts, partition.key) as writer:
             for index in range(len(reader.footer.row_groups)):
                 with reading():
                     table = reader.row_group(index)
                 outcomes = rows.summarize(parquet.TextColumn(table[job.text_column]))
                 tally += Tally.of(outcomes)
                 writer.write(table, outcomes)
+            writer.tell({FAILED_ROWS_KEY: str(tally.failed)})
     parquet.verify(built, writer.schema, reader.footer)
     return tally
 

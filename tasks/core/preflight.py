@@ -10,17 +10,15 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks.core import layout, parquet, publishing, storage
+from tasks.core import layout, parquet, publishing
 from tasks.core.columns import SummaryColumns
 from tasks.core.errors import PartitionError, PipelineError, PreflightError, StorageError, TransientError
-from tasks.core.failures import failures_of
-from tasks.core.footer import Footer, footer_bytes, parse_footer
+from tasks.core.footer import Footer
+from tasks.core.footers import read_footers
 from tasks.core.job import Job
 from tasks.core.model import Discovery, Partition, Plan
-from tasks.core.storage import Location
+from tasks.core.storage import Found
 
-_TAIL_BYTES = 64 * 1024
-_FOOTERS_AT_ONCE = 128
 _PROBLEMS_TOLD = 200
 _TEXT_TYPES = "string, large_string, string_view or dictionary of one of them"
 
@@ -86,18 +84,14 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _findings(partitions: tuple[Partition, ...], job: Job) -> Iterator[_Finding]:
-    for start in range(0, len(partitions), _FOOTERS_AT_ONCE):
-        some = partitions[start : start + _FOOTERS_AT_ONCE]
-        tails = storage.read_tails(job.source, [(p.path, p.size_bytes) for p in some], _TAIL_BYTES)
-        for partition, tail in zip(some, tails, strict=True):
-            yield _finding(partition, tail, job)
+    files = [Found(partition.path, partition.size_bytes, partition.version) for partition in partitions]
+    for partition, footer in zip(partitions, read_footers(job.source, files), strict=True):
+        yield _finding(partition, footer, job)
 
 
-def _finding(partition: Partition, tail: bytes | Exception, job: Job) -> _Finding:
-    try:
-        footer = parse_footer(_whole_footer(partition, tail, job.source))
-    except PipelineError as error:
-        return _Finding(0, (f"{partition.key}: {error}",), may_pass=isinstance(error, TransientError))
+def _finding(partition: Partition, footer: Footer | PipelineError, job: Job) -> _Finding:
+    if isinstance(footer, PipelineError):
+        return _Finding(0, (f"{partition.key}: {footer}",), may_pass=isinstance(footer, TransientError))
     problems = tuple(_problems(footer, partition.key, job))
     return _Finding(footer.rows, tuple(f"{partition.key}: {problem}" for problem in problems))
 
@@ -107,26 +101,9 @@ def _problems(footer: Footer, key: str, job: Job) -> Iterator[str]:
     yield from problems
     if not problems:
         try:
-            layout.writer_options(footer, parquet.enriched_schema(footer.schema, job.columns, job.facts))
+            layout.writer_options(footer, parquet.enriched_schema(footer.schema, job.columns, {}))
         except PartitionError as error:
             yield str(error)
-
-
-def _whole_footer(partition: Partition, tail: bytes | Exception, source: Location) -> bytes:
-    """The footer, read again if it is longer than the tail that was read at first."""
-    with failures_of(source.url, partition.key):
-        if isinstance(tail, Exception):
-            raise tail
-        needed = footer_bytes(tail)
-        if needed <= len(tail):
-            return tail
-        if needed > partition.size_bytes:
-            message = "the file is truncated, it is shorter than its footer"
-            raise PartitionError(message)
-        (longer,) = storage.read_tails(source, [(partition.path, partition.size_bytes)], needed)
-        if isinstance(longer, Exception):
-            raise longer
-        return longer
 
 
 def _message(findings: list[_Finding]) -> str:

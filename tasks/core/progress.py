@@ -6,6 +6,7 @@ Log lines that go to the terminal meanwhile are written above the bar.
 
 import logging
 import sys
+import threading
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Never, Self
@@ -23,12 +24,19 @@ class Progress:
         self._shown = ExitStack()
         self._bar: tqdm[Never] | None = None
         self._failed = 0
+        self._lock = threading.Lock()
 
     def start(self, rows: int) -> None:
         """Begin counting towards a number of rows."""
         if sys.stderr.isatty():
             self._shown.enter_context(logging_redirect_tqdm(_loggers_on_the_terminal()))
             self._bar = self._shown.enter_context(tqdm(total=rows, unit=" rows", desc="summarize"))
+
+    def advance(self, rows: int) -> None:
+        """Count rows that need no request; from any thread."""
+        if self._bar is not None:
+            with self._lock:
+                self._bar.update(rows)
 
     def __call__(self, outcome: Outcome) -> None:
         """Count one row."""
@@ -37,7 +45,8 @@ class Progress:
         if outcome.status is Status.FAILED:
             self._failed += 1
             self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
-        self._bar.update()
+        with self._lock:
+            self._bar.update()
 
     def __enter__(self) -> Self:
         """Nothing is shown before ``start``."""

@@ -5,7 +5,11 @@ The row's text is data: it is put in unread, braces and all, and nothing of it r
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import TypeGuard
+
+from tasks.core.model import Text
 
 PLACEHOLDER = "{text}"
 _FORMAT = 1
@@ -55,3 +59,26 @@ class Request:
         """A hash that is equal only for requests whose replies may stand for each other, as 32 hex digits."""
         facts = json.dumps({"format": _FORMAT, **asdict(self)}, sort_keys=True)
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
+
+    def row_keys(self, texts: Iterable[Text]) -> list[bytes | None]:
+        """The key of each row: 16 bytes that are equal only for rows whose replies may stand for each other.
+
+        The fingerprint holds the prompt, so together with the row's text it decides every message that is
+        sent.
+
+        Returns:
+            One key per row; None for a row that is never sent (null, blank, not valid UTF-8).
+        """
+        start = hashlib.blake2b(self.fingerprint.encode(), digest_size=16)
+        return [_key(start, text) if is_sendable(text) else None for text in texts]
+
+
+def is_sendable(text: Text) -> TypeGuard[str]:
+    """Whether a row has text that can be sent."""
+    return isinstance(text, str) and bool(text.strip())
+
+
+def _key(start: "hashlib.blake2b", text: str) -> bytes:
+    row = start.copy()
+    row.update(text.encode("utf-8", "surrogatepass"))
+    return row.digest()

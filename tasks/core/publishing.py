@@ -9,8 +9,9 @@ import errno
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from glob import has_magic
 from pathlib import Path
 
 from tasks.core.errors import InputError, StorageError
@@ -115,6 +116,52 @@ def publish(built: Path, location: Location, key: str) -> None:
         if location.fs.info(target)["size"] != built.stat().st_size:
             message = f"{location.url_of(key)} does not have the size that was uploaded; run again."
             raise StorageError(message)
+
+
+def create(location: Location, key: str, data: bytes) -> None:
+    """Make a small file that is complete or not there; when this returns it is durable.
+
+    Args:
+        location: Where.
+        key: A name that only this content ever has; so writing it twice, as after a lost reply, is no harm.
+        data: The content.
+
+    Raises:
+        StorageError: It may or may not be there; trying again is safe.
+    """
+    target = location.path(key)
+    with failures_of(location.url, key):
+        if location.is_local:
+            path = Path(target)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            building = path.with_name(f".{uuid.uuid4().hex}")
+            building.write_bytes(data)
+            _publish_by_rename(building, path)
+            return
+        location.fs.pipe_file(target, data)
+
+
+def remove(location: Location, keys: Sequence[str]) -> None:
+    """Remove files, of which some may be gone.
+
+    Raises:
+        StorageError: Some are still there.
+    """
+    paths = [location.path(key) for key in keys]
+    with failures_of(location.url):
+        if location.is_s3 and paths and not has_magic(location.root):
+            # A thousand names in one request, none of which needs to be there.
+            location.fs.rm(paths)
+            return
+        for path in paths:
+            with suppress(FileNotFoundError):
+                location.fs.rm_file(path)
+
+
+def remove_empty_folder(location: Location, key: str) -> None:
+    """Remove a folder of a local disk if it is empty; object stores have none."""
+    if location.is_local:
+        _remove_if_empty(Path(location.path(key)))
 
 
 def _publish_by_rename(built: Path, target: Path) -> None:

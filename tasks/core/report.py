@@ -19,17 +19,22 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
     rate = tally.rows / report.seconds if report.seconds else 0.0
     statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
     return [
-        (
-            "partitions",
-            f"{len(report.partitions) - len(report.failed_partitions)} of {len(report.partitions)} published",
-        ),
+        ("partitions", _partitions(report)),
         ("left out", f"{left_out.hidden} hidden names, {left_out.other_files} other files"),
         ("rows", f"{tally.rows} ({statuses})"),
         ("requests", f"{tally.requests} sent, {tally.lost_replies} without a reply"),
+        ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),
         ("tokens", f"{tally.prompt_tokens} in, {tally.completion_tokens} out"),
         ("time", f"{report.seconds:.1f} s, {rate:.1f} rows/s"),
         ("output", report.destination),
     ]
+
+
+def _partitions(report: RunReport) -> str:
+    skipped, failed = len(report.skipped_partitions), len(report.failed_partitions)
+    total = len(report.partitions)
+    before = f", {skipped} finished before and unchanged" if skipped else ""
+    return f"{total - skipped - failed} of {total} published{before}"
 
 
 def attention(report: RunReport) -> list[PartitionReport]:

@@ -175,6 +175,19 @@ def read_tails(
     return cast("list[bytes | Exception]", tails)
 
 
+def read_whole(location: Location, paths: Sequence[str]) -> list[bytes | Exception]:
+    """The contents of many small files at once, concurrently where the filesystem can.
+
+    Returns:
+        For each file its bytes, or the error that reading it met.
+    """
+    with failures_of(location.url):
+        # Not `cat`, which takes brackets in a name for a pattern.
+        whole = [None] * len(paths)
+        contents = location.fs.cat_ranges(list(paths), whole, whole, on_error="return")
+    return cast("list[bytes | Exception]", contents)
+
+
 @contextmanager
 def open_to_read(location: Location, path: str) -> Iterator[BinaryIO]:
     """Open a file for reading in ranges.

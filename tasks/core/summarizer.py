@@ -10,7 +10,7 @@ import logging
 import operator
 import random
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,11 +18,16 @@ from typing import Protocol
 from tasks.core.errors import RateLimitError, RequestError, StopRunError
 from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status, Text
+from tasks.core.prompt import is_sendable
+from tasks.core.sharing import SharedReplies
 
 logger = logging.getLogger(__name__)
 
 _ROWS_BETWEEN_BREATHS = 500
 _SPARE_WORKERS = 2
+
+OnRow = Callable[[int, Outcome], object]
+"""Takes a row's place and its outcome."""
 
 
 class ChatModel(Protocol):
@@ -83,12 +88,18 @@ class Summarizer:
         self._limiter = limiter
         self._policy = policy
         self._on_outcome = on_outcome
+        self._shared = SharedReplies()
 
-    async def summarize(self, texts: Iterable[Text]) -> list[Outcome]:
+    async def summarize(
+        self, texts: Iterable[Text], keys: Sequence[bytes | None] = (), on_row: OnRow = lambda *_: None
+    ) -> list[Outcome]:
         """Summarize rows.
 
         Args:
             texts: The rows' texts, pulled as slots free up; None or blank needs no request.
+            keys: The rows' keys; rows with equal keys are requested once. Without keys, every row is.
+            on_row: Called on the loop with each row's place among the texts and its outcome, the moment it
+                is there; so also for rows that end before the whole fails.
 
         Returns:
             One outcome per row, in the rows' order.
@@ -102,30 +113,39 @@ class Summarizer:
         wanted = operator.length_hint(texts, _SPARE_WORKERS * self._limiter.max_concurrent)
         workers = min(wanted, _SPARE_WORKERS * self._limiter.max_concurrent)
         ends = await asyncio.gather(
-            *(self._work(rows, outcomes) for _ in range(workers)), return_exceptions=True
+            *(self._work(rows, keys, outcomes, on_row) for _ in range(workers)), return_exceptions=True
         )
         for end in ends:
             if end is not None:
                 raise end
         return [outcome for outcome in outcomes if outcome is not None]
 
-    async def _work(self, rows: Iterator[Text], outcomes: list[Outcome | None]) -> None:
+    async def _work(
+        self,
+        rows: Iterator[Text],
+        keys: Sequence[bytes | None],
+        outcomes: list[Outcome | None],
+        on_row: OnRow,
+    ) -> None:
         for text in rows:
             index = len(outcomes)
             outcomes.append(None)
-            outcome = await self._outcome(text)
+            outcome = await self._outcome(text, keys[index] if keys else None)
             outcomes[index] = outcome
+            on_row(index, outcome)
             self._on_outcome(outcome)
             if not outcome.requests and index % _ROWS_BETWEEN_BREATHS == 0:
                 # Rows without a request never wait; thousands of them must not keep the loop from others.
                 await asyncio.sleep(0)
 
-    async def _outcome(self, text: Text) -> Outcome:
+    async def _outcome(self, text: Text, key: bytes | None) -> Outcome:
         if isinstance(text, bytes):
             return Outcome(Status.FAILED, error="the text is not valid UTF-8")
-        if text is None or not text.strip():
+        if not is_sendable(text):
             return Outcome(Status.EMPTY)
-        return await self._request(text)
+        if key is None:
+            return await self._request(text)
+        return await self._shared.once(key, lambda: self._request(text))
 
     async def _request(self, text: str) -> Outcome:
         """Try until there is an outcome; waits hold no slot."""

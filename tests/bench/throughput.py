@@ -98,6 +98,7 @@ def product(client: Literal["llamaindex", "lean"]) -> Callable[[str, int, int], 
         from tasks.core.discovery import discover  # noqa: PLC0415
         from tasks.core.gateway import open_gateway  # noqa: PLC0415
         from tasks.core.job import prepare  # noqa: PLC0415
+        from tasks.core.ledger import Ledger  # noqa: PLC0415
         from tasks.core.options import LimitOptions, ModelOptions, OutputOptions  # noqa: PLC0415
         from tasks.core.partition import summarize_partition  # noqa: PLC0415
         from tasks.core.settings import Settings  # noqa: PLC0415
@@ -115,8 +116,11 @@ def product(client: Literal["llamaindex", "lean"]) -> Callable[[str, int, int], 
             )  # fmt: skip
             [partition] = discover(job.pattern).partitions
             limits = LimitOptions(max_concurrent=window)
-            with open_gateway(settings, job.request, limits, client) as gateway:
-                summarize_partition(partition, job, gateway)
+            with (
+                Ledger(job.destination) as ledger,
+                open_gateway(settings, job.request, limits, client) as gateway,
+            ):
+                summarize_partition(partition, job, gateway, ledger)
 
     return run
 

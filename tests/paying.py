@@ -1,0 +1,84 @@
+"""Whole runs without Prefect for tests that count requests; in this process, or in one that can be killed."""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core import storage
+from tasks.core.discovery import discover
+from tasks.core.gateway import open_gateway
+from tasks.core.job import Job, prepare
+from tasks.core.ledger import Ledger
+from tasks.core.model import PartitionReport, Tally
+from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
+from tasks.core.outputs import finished
+from tasks.core.partition import summarize_partition
+from tasks.core.preflight import preflight
+from tasks.core.settings import Settings
+
+WINDOW = 20
+LIMITS = LimitOptions(max_concurrent=WINDOW, max_attempts=2)
+
+
+def job_of(source: str, destination: str, prompt: str = "Summarize.", prefix: str = "summary") -> Job:
+    return prepare(
+        source,
+        destination,
+        "body",
+        prompt=prompt,
+        model=ModelOptions(),
+        output=OutputOptions(column_prefix=prefix),
+        settings=Settings.from_environment(),
+    )
+
+
+def run(source: str, destination: str, **how: str) -> list[PartitionReport]:
+    """Summarize all partitions that are not finished, as many at once as there are."""
+    job = job_of(source, destination, **how)
+    with (
+        Ledger(job.destination) as ledger,
+        ThreadPoolExecutor(8) as pool,
+        open_gateway(Settings.from_environment(), job.request, LIMITS) as gateway,
+    ):
+        found = discover(job.pattern)
+        done = finished(found.partitions, job)
+        ledger.sweep([partition.key for partition in done])
+        plan = preflight(replace(found, partitions=tuple(p for p in found.partitions if p not in done)), job)
+        started = [
+            pool.submit(summarize_partition, partition, job, gateway, ledger) for partition in plan.partitions
+        ]
+        return [partition.result() for partition in started]
+
+
+def tally(source: str, destination: str, **how: str) -> Tally:
+    return sum((report.tally for report in run(source, destination, **how)), Tally())
+
+
+def write(folder: str, texts: Sequence[str | None], key: str = "part.parquet") -> None:
+    """One partition with a row group of every 250 rows."""
+    place = storage.locate(folder)
+    table = pa.table({"id": range(len(texts)), "body": pa.array(texts, pa.string())})
+    place.fs.makedirs(place.path(key).rpartition("/")[0], exist_ok=True)
+    with place.fs.open(place.path(key), "wb") as file:
+        pq.write_table(table, file, row_group_size=250)
+
+
+def read(folder: str, key: str = "part.parquet") -> pa.Table:
+    """An output without its footer's metadata, which tells when its source was written."""
+    place = storage.locate(folder)
+    with place.fs.open(place.path(key), "rb") as file:
+        table: pa.Table = pq.ParquetFile(file).read()
+    return table.replace_schema_metadata(None)
+
+
+def names(folder: str) -> list[str]:
+    place = storage.locate(folder)
+    return [file.path.removeprefix(place.path("")) for file in storage.find(place, place.root)]
+
+
+if __name__ == "__main__":
+    run(*sys.argv[1:3])

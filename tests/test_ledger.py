@@ -1,0 +1,182 @@
+"""Group commit: how much may be in memory only, and what a failing store does to it."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from tasks.core import storage
+from tasks.core.account import Account, Pace
+from tasks.core.errors import InterruptedRunError, StorageError
+from tasks.core.ledger import Ledger
+from tasks.core.model import Outcome, Status
+from tasks.core.shelf import Shelf
+from tasks.core.storage import Location
+from tests.test_segment import key
+
+NEVER = Pace(commit_after_s=10_000.0)
+KEY = "part.parquet"
+SOON_S = 20.0
+
+
+class WatchedFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no annotations
+    """Tells each write, and fails as many as it is told to."""
+
+    protocol = "watched"
+    store: dict[str, object] = {}  # noqa: RUF012 - the base class keeps it so
+    pseudo_dirs = [""]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures_left = 0
+        self.tries = threading.Semaphore(0)
+        self.writes = threading.Semaphore(0)
+
+    def pipe_file(self, *args: object, **how: object) -> None:
+        self.tries.release()
+        if self.failures_left:
+            self.failures_left -= 1
+            raise TimeoutError
+        super().pipe_file(*args, **how)
+        self.writes.release()
+
+
+@pytest.fixture
+def place() -> Location:
+    WatchedFileSystem.clear_instance_cache()
+    WatchedFileSystem.store.clear()
+    return Location("watched://out", "/out", WatchedFileSystem())
+
+
+def append(account: Account, *numbers: int) -> None:
+    for number in numbers:
+        account.append(key(number), Outcome(Status.OK, f"{number}", requests=1))
+
+
+def segments(place: Location) -> list[int]:
+    """How many replies each segment holds."""
+    return sorted(len(table) for table in Shelf(place, KEY).read())
+
+
+def test_replies_of_a_second_are_stored_together_without_anybody_asking(place: Location) -> None:
+    with Ledger(place, pace=Pace(commit_after_s=0.05)) as ledger:
+        append(ledger.open(KEY), *range(10))
+        assert place.fs.writes.acquire(timeout=SOON_S)
+        assert segments(place) == [10]
+
+
+def test_a_few_hundred_replies_are_stored_at_once(place: Location) -> None:
+    with Ledger(place, pace=NEVER) as ledger:
+        account = ledger.open(KEY)
+        append(account, *range(255))
+        assert account.unsaved == 255
+        append(account, 255)
+        assert place.fs.writes.acquire(timeout=SOON_S)
+        assert segments(place) == [256]
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, InterruptedRunError])
+def test_whatever_ends_the_run_stores_the_rest_first(
+    place: Location, error: type[BaseException] | None
+) -> None:
+    def work(ledger: Ledger) -> None:
+        append(ledger.open(KEY), 1, 2, 3)
+        if error:
+            raise error
+
+    if error:
+        with pytest.raises(error), Ledger(place, pace=NEVER) as ledger:
+            work(ledger)
+    else:
+        with Ledger(place, pace=NEVER) as ledger:
+            work(ledger)
+    assert segments(place) == [3]
+
+
+def test_what_a_store_did_not_take_is_kept_and_tried_again(place: Location) -> None:
+    place.fs.failures_left = 1
+    with Ledger(place, pace=Pace(commit_after_s=0.0)) as ledger:
+        account = ledger.open(KEY)
+        append(account, 1)
+        assert place.fs.tries.acquire(timeout=SOON_S)
+        append(account, 2)
+        assert place.fs.writes.acquire(timeout=SOON_S)
+    assert sum(segments(place)) == 2
+
+
+def test_a_store_that_takes_nothing_to_the_end_is_told_with_a_count(place: Location) -> None:
+    place.fs.failures_left = 1000
+    with (
+        pytest.raises(StorageError, match=r"2 replies could not be stored in watched://out/_ledger"),
+        Ledger(place, pace=NEVER) as ledger,
+    ):
+        append(ledger.open(KEY), 1, 2)
+
+
+def test_it_does_not_hide_the_error_that_ended_the_run(
+    place: Location, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work() -> None:
+        with Ledger(place, pace=NEVER) as ledger:
+            append(ledger.open(KEY), 1)
+            raise InterruptedRunError
+
+    place.fs.failures_left = 1000
+    with pytest.raises(InterruptedRunError):
+        work()
+    assert "1 replies could not be stored" in caplog.text
+
+
+def test_a_second_try_in_the_same_process_knows_what_is_in_memory_only(place: Location) -> None:
+    with Ledger(place, pace=NEVER) as ledger:
+        append(ledger.open(KEY), 1, 2)
+        known = ledger.open(KEY).look_up([key(2), None, key(3), key(1)])
+    assert [outcome.text if outcome else None for outcome in known] == ["2", None, None, "1"]
+
+
+def test_no_more_is_paid_when_nothing_can_be_kept(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.core.account._FIRST_BACKOFF_S", 0.001)
+    place.fs.failures_left = 5
+    with Ledger(place, pace=Pace(commit_after_s=0.0)) as ledger:
+        account = ledger.open(KEY)
+        account.check()
+        append(account, 1)
+        for _ in range(6):
+            assert place.fs.tries.acquire(timeout=SOON_S)
+        assert place.fs.writes.acquire(timeout=SOON_S)
+    assert segments(place) == [1]
+
+
+def test_many_look_ups_of_rows_say_what_is_reused(tmp_path: Path) -> None:
+    place, reused = storage.locate(str(tmp_path)), list[int]()
+    with Ledger(place) as ledger:
+        append(ledger.open(KEY), *range(1000))
+    with Ledger(place, reused.append) as ledger:
+        account = ledger.open(KEY)
+        known = account.look_up([key(n) for n in range(500, 1500)])
+        assert [outcome.text for outcome in known[:500] if outcome] == [f"{n}" for n in range(500, 1000)]
+        assert known[500:] == [None] * 500
+        assert known[0] == Outcome(Status.OK, "500", reused=True)
+    assert reused == [500]
+
+
+def test_a_settled_partition_leaves_nothing(tmp_path: Path) -> None:
+    place = storage.locate(str(tmp_path / "out"))
+    with Ledger(place) as ledger:
+        append(ledger.open(KEY), *range(600))
+        ledger.settle(KEY)
+        append(ledger.open("another"), 1)
+        ledger.settle("another")
+    assert not list(tmp_path.rglob("*"))[1:]
+
+
+def test_an_account_holds_a_million_rows_in_dozens_of_objects(tmp_path: Path) -> None:
+    """A short form: 20,000 rows, as fast as they can be appended."""
+    place = storage.locate(str(tmp_path))
+    with Ledger(place) as ledger:
+        account = ledger.open(KEY)
+        for number in range(20_000):
+            append(account, number)
+    assert len(list(tmp_path.rglob("*.parquet"))) < 70
+    assert sum(segments(place)) == 20_000

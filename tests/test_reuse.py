@@ -1,0 +1,198 @@
+"""What is paid for once is never requested again: reruns, increments, equal rows, stops."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tasks.core import segment, storage
+from tasks.core.errors import DeploymentError, StorageError
+from tasks.core.shelf import Shelf
+from tasks.local.handle import Endpoint
+from tests.conftest import Serve
+from tests.paying import WINDOW, names, read, run, tally, write
+from tests.test_segment import entries
+
+
+def texts(rows: int) -> list[str | None]:
+    return [f"This is row {n}. And more." for n in range(rows)]
+
+
+@pytest.fixture(params=["local", "s3"])
+def folders(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """A source and a destination."""
+    base = str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
+    return f"{base}/in", f"{base}/out"
+
+
+@pytest.fixture
+def server(endpoint: Serve) -> Endpoint:
+    return endpoint()
+
+
+def test_a_finished_run_repeated_makes_no_request_and_writes_nothing(
+    folders: tuple[str, str], server: Endpoint
+) -> None:
+    write(folders[0], texts(300))
+    write(folders[0], texts(10), "day=1/other.parquet")
+    assert tally(*folders).ok == 310
+    before, places = server.stats().requests, storage.locate(folders[1])
+    versions = storage.find(places, places.root)
+    assert run(*folders) == []
+    assert server.stats().requests == before
+    assert storage.find(places, places.root) == versions
+    assert names(folders[1]) == ["day=1/other.parquet", "part.parquet"]
+
+
+def test_one_changed_row_of_a_thousand_is_one_request(folders: tuple[str, str], server: Endpoint) -> None:
+    rows = texts(1000)
+    write(folders[0], rows)
+    run(*folders)
+    assert server.stats().requests == 1000
+    rows[617] = "This is something else. And more."
+    write(folders[0], rows)
+    counted = tally(*folders)
+    assert server.stats().requests == 1001
+    assert (counted.rows, counted.ok, counted.requests, counted.reused) == (1000, 1000, 1, 999)
+    summaries = read(folders[1])["summary"].to_pylist()
+    assert summaries == [f"This is row {n}." if n != 617 else "This is something else." for n in range(1000)]
+
+
+def test_inserted_deleted_and_moved_rows_pay_for_the_inserted_ones_alone(
+    tmp_path: Path, server: Endpoint
+) -> None:
+    write(f"{tmp_path}/in", texts(100))
+    run(f"{tmp_path}/in", f"{tmp_path}/out")
+    rows = ["This is new. More.", *reversed(texts(50)), None, "This is newer. More."]
+    write(f"{tmp_path}/in", rows)
+    counted = tally(f"{tmp_path}/in", f"{tmp_path}/out")
+    assert (server.stats().requests, counted.requests, counted.reused, counted.empty) == (102, 2, 50, 1)
+
+
+def test_another_column_prefix_reuses_every_row(tmp_path: Path, server: Endpoint) -> None:
+    write(f"{tmp_path}/in", texts(50))
+    run(f"{tmp_path}/in", f"{tmp_path}/out")
+    assert tally(f"{tmp_path}/in", f"{tmp_path}/out", prefix="short").reused == 50
+    assert server.stats().requests == 50
+    assert read(f"{tmp_path}/out")["short"].to_pylist() == [f"This is row {n}." for n in range(50)]
+
+
+def test_a_prompt_changed_by_one_character_reuses_nothing(folders: tuple[str, str], server: Endpoint) -> None:
+    write(folders[0], texts(40))
+    run(*folders, prompt="Summarize.")
+    counted = tally(*folders, prompt="Summarize!")
+    assert (counted.reused, counted.requests, server.stats().requests) == (0, 40, 80)
+
+
+def test_two_equal_rows_of_a_thousand_are_999_requests(folders: tuple[str, str], server: Endpoint) -> None:
+    rows = texts(1000)
+    rows[3] = rows[990]
+    write(folders[0], rows)
+    counted = tally(*folders)
+    assert (server.stats().requests, counted.requests, counted.reused) == (999, 999, 1)
+    assert server.stats().prompt_tokens == counted.prompt_tokens
+    assert read(folders[1])["summary"].to_pylist()[3] == "This is row 990."
+
+
+def test_equal_rows_of_partitions_that_run_together_are_one_request(tmp_path: Path, endpoint: Serve) -> None:
+    server = endpoint(latency_ms=30, sigma=1)
+    for number in range(5):
+        write(f"{tmp_path}/in", texts(100), f"part-{number}.parquet")
+    counted = tally(f"{tmp_path}/in", f"{tmp_path}/out")
+    assert (server.stats().requests, counted.ok, counted.reused) == (100, 500, 400)
+
+
+def test_failed_rows_alone_are_requested_again_and_the_output_is_healed(
+    folders: tuple[str, str], endpoint: Serve
+) -> None:
+    server = endpoint(fault_rate=0.4, latency_ms=1)
+    write(folders[0], texts(100))
+    failed = tally(*folders).failed
+    assert failed > 0
+    server.configure(fault_rate=0.0)
+    server.reset()
+    counted = tally(*folders)
+    assert (counted.failed, counted.requests, counted.reused) == (0, failed, 100 - failed)
+    assert (server.stats().requests, server.stats().row_requests_max) == (failed, 1)
+    assert read(folders[1])["summary"].to_pylist() == [f"This is row {n}." for n in range(100)]
+    assert run(*folders) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [("content-filter", "filtered"), ("length", "truncated"), ("refusal", "refused")]
+)
+def test_answers_that_are_no_summary_are_paid_for_too_and_kept(
+    tmp_path: Path, server: Endpoint, fault: str, status: str
+) -> None:
+    rows = [*texts(20), f"A text. [[fault:{fault}]]"]
+    write(f"{tmp_path}/in", rows)
+    run(f"{tmp_path}/in", f"{tmp_path}/out")
+    before = read(f"{tmp_path}/out")
+    assert before["summary_status"].to_pylist()[-1] == status
+    write(f"{tmp_path}/in", [*rows, "A new one. More."])
+    assert tally(f"{tmp_path}/in", f"{tmp_path}/out").requests == 1
+    assert read(f"{tmp_path}/out").slice(0, 21).equals(before)
+    assert server.stats().requests == 22
+
+
+def test_a_key_revoked_in_the_middle_keeps_what_was_answered(
+    folders: tuple[str, str], endpoint: Serve
+) -> None:
+    rows = [*texts(300), "A text. [[fault:unauthorized]]"]
+    server = endpoint(latency_ms=5)
+    write(folders[0], rows)
+    with pytest.raises(DeploymentError):
+        run(*folders)
+    answered = server.stats().paid
+    assert answered >= 300 - WINDOW
+    assert sum(len(table) for table in Shelf(storage.locate(folders[1]), "part.parquet").read()) == answered
+    server.reset()
+    rows[300] = "All is well. More."
+    write(folders[0], rows)
+    counted = tally(*folders)
+    assert (counted.reused, counted.requests) == (answered, 301 - answered)
+    assert names(folders[1]) == ["part.parquet"]
+
+
+def test_after_a_failed_publish_nothing_is_requested_again(tmp_path: Path, server: Endpoint) -> None:
+    write(f"{tmp_path}/in", texts(50))
+    # A folder where the file should go cannot be replaced by it.
+    (tmp_path / "out" / "part.parquet" / "in the way").mkdir(parents=True)
+    with pytest.raises(StorageError):
+        run(f"{tmp_path}/in", f"{tmp_path}/out")
+    assert server.stats().requests == 50
+    (tmp_path / "out" / "part.parquet" / "in the way").rmdir()
+    (tmp_path / "out" / "part.parquet").rmdir()
+    counted = tally(f"{tmp_path}/in", f"{tmp_path}/out")
+    assert (counted.ok, counted.reused, server.stats().requests) == (50, 50, 50)
+
+
+def test_what_a_kill_between_publishing_and_removing_left_is_swept_by_the_next_run(
+    folders: tuple[str, str], server: Endpoint
+) -> None:
+    write(folders[0], texts(50))
+    run(*folders)
+    published = storage.locate(folders[1])
+
+    Shelf(published, "part.parquet").add(segment.table_of(entries()))
+    assert run(*folders) == []
+    assert names(folders[1]) == ["part.parquet"]
+    assert server.stats().requests == 50
+
+
+def test_a_corrupt_earlier_output_is_replaced_and_paid_for_again(tmp_path: Path, server: Endpoint) -> None:
+    write(f"{tmp_path}/in", texts(50))
+    run(f"{tmp_path}/in", f"{tmp_path}/out")
+    (tmp_path / "out" / "part.parquet").write_bytes(b"PAR1" + os.urandom(1000) + b"PAR1")
+    counted = tally(f"{tmp_path}/in", f"{tmp_path}/out")
+    assert (counted.ok, counted.requests, server.stats().requests) == (50, 50, 100)
+
+
+def test_no_text_of_a_row_is_in_the_ledger(tmp_path: Path, server: Endpoint) -> None:
+    write(f"{tmp_path}/in", ["First sentence. Secretword follows.", "A text. [[fault:unauthorized]]"])
+    with pytest.raises(DeploymentError):
+        run(f"{tmp_path}/in", f"{tmp_path}/out")
+    assert server.stats().paid <= 1
+    for path in (tmp_path / "out").rglob("*"):
+        assert "Secretword" not in path.name
+        assert path.is_dir() or b"Secretword" not in path.read_bytes()

@@ -1,0 +1,111 @@
+"""A partition's folder of segments: merging, damage, and what is left when it is removed."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.core import segment, storage
+from tasks.core.errors import StorageError
+from tasks.core.model import Outcome, Status
+from tasks.core.shelf import Shelf, folder_of, sweep
+from tasks.core.storage import Location
+from tests.test_segment import entries, key
+
+KEY = "day=1/secret customer.parquet"
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    if request.param == "local":
+        return storage.locate(str(tmp_path / "out [x]"))
+    return storage.locate(f"{request.getfixturevalue('bucket')}/out [x]")
+
+
+def names(place: Location) -> list[str]:
+    return [file.path.removeprefix(place.path("")) for file in storage.find(place, place.root)]
+
+
+def keys_in(place: Location) -> set[bytes]:
+    return {key for table in Shelf(place, KEY).read() for key in table["key"].to_pylist()}
+
+
+def test_what_one_wrote_another_reads_and_the_names_tell_nothing(place: Location) -> None:
+    assert Shelf(place, KEY).read() == []
+    Shelf(place, KEY).add(segment.table_of(entries(3)))
+    (table,) = Shelf(place, KEY).read()
+    assert table["text"].to_pylist() == ["summary 0", "summary 1", "summary 2"]
+    (name,) = names(place)
+    assert name.startswith(f"_ledger/{folder_of(KEY).removeprefix('_ledger/')}/0-")
+    assert not any(word in name for word in ("day", "secret", "customer"))
+    assert Shelf(place, "another").read() == []
+
+
+def test_storing_the_same_again_is_no_error_and_no_second_segment(place: Location) -> None:
+    # As after a write that was done and whose reply was lost.
+    for _ in range(2):
+        Shelf(place, KEY).add(segment.table_of(entries(3)))
+    assert len(names(place)) == 1
+
+
+def test_a_thousand_commits_leave_dozens_of_objects_and_every_key(tmp_path: Path) -> None:
+    place = storage.locate(str(tmp_path))
+    shelf, most = Shelf(place, KEY), 0
+    for number in range(1000):
+        shelf.add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+        if shelf.merge_due:
+            shelf.merge()
+        most = max(most, len(list(tmp_path.rglob("*.parquet"))))
+    assert most <= 70
+    assert keys_in(place) == {key(number) for number in range(1000)}
+
+
+def test_merging_on_s3_leaves_one_segment_of_the_next_level(bucket: str) -> None:
+    place = storage.locate(f"{bucket}/out")
+    shelf = Shelf(place, KEY)
+    for number in range(33):
+        shelf.add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+    shelf.merge()
+    assert [name.rpartition("/")[2][:2] for name in names(place)] == ["1-"]
+    assert keys_in(place) == {key(number) for number in range(33)}
+
+
+def test_a_kill_between_merging_and_removing_leaves_doubles_that_do_no_harm(place: Location) -> None:
+    shelf = Shelf(place, KEY)
+    shelf.add(segment.table_of(entries(3)))
+    shelf.add(segment.table_of(entries(5)), level=1)
+    assert keys_in(place) == {key(n) for n in range(5)}
+
+
+@pytest.mark.parametrize("cut", [0, 10, None])
+def test_a_damaged_segment_counts_as_absent_and_is_named(
+    place: Location, cut: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = Shelf(place, KEY)
+    shelf.add(segment.table_of(entries(3)))
+    (name,) = names(place)
+    shelf.add(segment.table_of({key(9): Outcome(Status.OK, "good")}))
+    data = bytearray(place.fs.cat_file(place.path(name)))
+    data[40] ^= 1
+    place.fs.pipe_file(place.path(name), bytes(data[:cut]))
+    assert keys_in(place) == {key(9)}
+    assert name in caplog.text
+
+
+def test_a_store_that_does_not_answer_is_no_absence(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    Shelf(place, KEY).add(segment.table_of(entries(3)))
+
+    def fail(paths: list[str], *_: object, **__: object) -> list[Exception]:
+        return [TimeoutError() for _ in paths]
+
+    monkeypatch.setattr(place.fs, "cat_ranges", fail)
+    with pytest.raises(StorageError):
+        Shelf(place, KEY).read()
+
+
+def test_finished_partitions_leave_no_segments_and_others_keep_theirs(place: Location) -> None:
+    for name in (KEY, "another"):
+        Shelf(place, name).add(segment.table_of(entries(3)))
+    sweep(place, [KEY, "a third"])
+    assert [name.rpartition("/")[0] for name in names(place)] == [folder_of("another")]
+    Shelf(place, "another").remove()
+    assert names(place) == []
