@@ -7,22 +7,27 @@ something runs, so that help is quick.
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
-from tasks.core.errors import PipelineError, RunFailedError
-from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions
+from tasks.core.errors import PipelineError, RunFailedError, StopRunError
+from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions, PriceOptions
 from tasks.core.report import to_table
 
-_GROUPS: dict[str, type[BaseModel]] = {"model": ModelOptions, "limits": LimitOptions, "output": OutputOptions}
+_GROUPS: dict[str, type[BaseModel]] = {
+    "model": ModelOptions,
+    "limits": LimitOptions,
+    "output": OutputOptions,
+    "prices": PriceOptions,
+}
 _INTERRUPTED = 130
 _WRONG_INPUT = 2
 
 _EPILOG = """\
 exit codes: 0 every row has a summary or needs none, 1 rows or partitions failed, 2 wrong input or settings,
-4 the deployment asks for a long wait, 130 interrupted.
+3 the budget is spent (run again to go on), 4 the deployment asks for a long wait, 130 interrupted.
 
 The deployment and its key come from the environment: AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT,
 AZURE_OPENAI_API_KEY (or Entra ID), AWS_* for S3. See the settings table in README.md.
@@ -50,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(parsed: argparse.Namespace) -> int:
     options: dict[str, Any] = {name: group(**_values(parsed, group)) for name, group in _GROUPS.items()}
     asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
-    _check(asked, prompt=parsed.prompt, model=options["model"], output=options["output"])
+    _check(asked, prompt=parsed.prompt, **{name: options[name] for name in ("model", "output", "prices")})
     from flows.summarize import summarize_parquet  # noqa: PLC0415 - imports Prefect, which takes a second
 
     console = Console()
     try:
         report = summarize_parquet(*asked, prompt=parsed.prompt, **options)
-    except RunFailedError as error:
+    except (RunFailedError, StopRunError) as error:
         if error.report:
             console.print(to_table(error.report))
         raise
@@ -113,13 +118,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_flags(arguments: argparse._ArgumentGroup, group: type[BaseModel]) -> None:
     for name, field in group.model_fields.items():
-        help_text = f"{field.description} (default: {field.default})"
+        # A number that may be left out is annotated as one of two.
+        kind = get_args(field.annotation)[0] if field.default is None else type(field.default)
+        default = "none" if field.default is None else field.default
         arguments.add_argument(
             f"--{_flag(name)}",
-            type=type(field.default),
+            type=kind,
             default=field.default,
-            help=help_text.replace("%", "%%"),
-            metavar=type(field.default).__name__.upper(),
+            help=f"{field.description} (default: {default})".replace("%", "%%"),
+            metavar=kind.__name__.upper(),
         )
 
 

@@ -9,12 +9,13 @@ from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import logs
-from tasks.core.errors import PipelineError, RunFailedError, StopRunError
+from tasks.core.budget import budget_of
+from tasks.core.errors import PipelineError, RunFailedError, StopRunError, TooManyFailedError
 from tasks.core.gateway import Gateway, open_gateway
 from tasks.core.job import Job, prepare
 from tasks.core.ledger import Ledger
 from tasks.core.model import Partition, PartitionReport, PartitionState, Plan, RunReport
-from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions
+from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions, PriceOptions
 from tasks.core.progress import Progress
 from tasks.core.settings import Settings
 from tasks.discover import find_partitions
@@ -33,6 +34,7 @@ def summarize_parquet(
     model: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
     limits: LimitOptions = LimitOptions(),  # noqa: B008 - frozen
     output: OutputOptions = OutputOptions(),  # noqa: B008 - frozen
+    prices: PriceOptions = PriceOptions(),  # noqa: B008 - frozen
 ) -> RunReport:
     """Summarize a text column of Parquet partitions and write the same partitions, enriched.
 
@@ -43,29 +45,38 @@ def summarize_parquet(
         prompt: What to tell the model. {text} marks the place of the row's text, else it follows.
         model: What is asked of the model.
         limits: How hard the deployment may be worked, and how patiently.
-        output: What the enriched partitions look like.
+        output: What the enriched partitions look like, and which are good enough to publish.
+        prices: What tokens cost, when it is not the list price.
 
     Returns:
         What happened to every partition; counts only, no data.
 
     Raises:
         InputError: What was asked for cannot be done; nothing was spent.
-        StopRunError: The deployment serves no request, or asks for a long wait.
+        StopRunError: The budget is spent, the deployment serves no request, or it asks for a long wait.
         RunFailedError: Rows or partitions failed; all others are published.
     """
     logs.configure()
     started_s = time.monotonic()
     settings = Settings.from_environment()
     job = prepare(
-        source, destination, text_column, prompt=prompt, model=model, output=output, settings=settings
+        source,
+        destination,
+        text_column,
+        prompt=prompt,
+        model=model,
+        output=output,
+        prices=prices,
+        settings=settings,
     )
+    budget = budget_of(limits, job.price, prompt, model.max_output_tokens)
     # Left from the last to the first: the gateway, which ends what the runner's threads wait for; when they
     # have ended, the ledger, which stores the last replies.
     with (
         Progress() as progress,
         Ledger(job.destination, progress.advance) as ledger,
         _runner(limits.max_open_partitions) as runner,
-        open_gateway(settings, job.request, limits, model.client, progress) as gateway,
+        open_gateway(settings, job.request, limits, model.client, budget, progress) as gateway,
     ):
         plan = find_partitions(job)
         ledger.sweep([partition.key for partition in plan.finished])
@@ -79,6 +90,8 @@ def summarize_parquet(
         partitions=_partition_reports(plan, results),
         left_out=plan.left_out,
         seconds=time.monotonic() - started_s,
+        bill=gateway.bill,
+        price=job.price,
     )
     # The report is worth having, but its page is not worth failing a paid run for.
     publish_report(report, return_state=True)
@@ -120,6 +133,8 @@ def _partition_report(partition: Partition, result: PartitionReport | BaseExcept
     """A task's result as a report; an exception is a failed partition."""
     if isinstance(result, PartitionReport):
         return result
+    if isinstance(result, TooManyFailedError) and result.report:
+        return result.report
     known = isinstance(result, PipelineError)
     error = str(result) if known else f"unexpected {type(result).__name__}; the run's log tells where"
     return PartitionReport(key=partition.key, state=PartitionState.FAILED, error=error)
@@ -128,6 +143,7 @@ def _partition_report(partition: Partition, result: PartitionReport | BaseExcept
 def _raise_if_failed(report: RunReport, results: Sequence[PartitionReport | BaseException]) -> None:
     for result in results:
         if isinstance(result, StopRunError):
+            result.report = report
             raise result
     if not report.succeeded:
         message = f"{report.headline}. The report names the partitions."

@@ -13,14 +13,15 @@ CORE = ROOT / "tasks" / "core"
 
 # Each room may import those before it; rooms of one line do not import each other.
 STOREYS = [
+    {"prices"},
     {"model"},
-    {"errors", "options", "prompt", "prices", "sharing"},
+    {"errors", "options", "prompt", "sharing"},
     {"failures", "settings", "columns", "budget"},
     {"footer", "storage", "replies", "limiter", "entra", "transport", "report", "progress"},
     {"layout", "publishing", "lean", "summarizer", "discovery", "footers", "segment"},
     {"parquet", "job", "llm", "shelf"},
-    {"recipe", "gateway", "outputs", "account"},
-    {"preflight"},
+    {"recipe", "meter", "outputs", "account"},
+    {"gateway", "preflight"},
     {"ledger", "reuse"},
     {"partition"},
 ]

@@ -4,15 +4,35 @@ import pickle
 
 from rich.console import Console
 
-from tasks.core.model import LeftOut, Outcome, PartitionReport, PartitionState, RunReport, Status, Tally
+from tasks.core.model import (
+    Bill,
+    FailedRow,
+    LeftOut,
+    Outcome,
+    PartitionReport,
+    PartitionState,
+    RunReport,
+    Status,
+    Tally,
+)
+from tasks.core.prices import Price
 from tasks.core.report import to_json, to_markdown, to_table
 
 GOOD = PartitionReport(
-    key="a=1/x.parquet", state=PartitionState.PUBLISHED, tally=Tally(ok=9, failed=1, requests=15)
+    key="a=1/x.parquet",
+    state=PartitionState.PUBLISHED,
+    tally=Tally(ok=9, failed=1),
+    failures=(FailedRow(4, "HTTP 500"),),
 )
 BAD = PartitionReport(key="b|c.parquet", state=PartitionState.FAILED, error="row group 2\nis corrupt")
 REPORT = RunReport(
-    source="s3://in", destination="s3://out", partitions=(GOOD, BAD), left_out=LeftOut(2, 3), seconds=2.0
+    source="s3://in",
+    destination="s3://out",
+    partitions=(GOOD, BAD),
+    left_out=LeftOut(2, 3),
+    seconds=2.0,
+    bill=Bill(sent=15, answered=10, refused=5, prompt_tokens=1000),
+    price=Price(2.0, 8.0),
 )
 
 
@@ -43,9 +63,11 @@ def test_the_table_tells_the_counts_and_what_needs_attention() -> None:
         "9 ok, 1 failed",
         "5.0 rows/s",
         "s3://out",
+        "15 sent, 10 answered, 5 refused",
+        "0.0020 USD",
     ):
         assert expected in text
-    assert "a=1/x.parquet: 1 of 10 rows failed" in text
+    assert "a=1/x.parquet: 1 of 10 rows failed (row 4: HTTP 500)" in text
 
 
 def test_markdown_keeps_odd_names_and_messages_in_their_cells() -> None:
@@ -55,7 +77,7 @@ def test_markdown_keeps_odd_names_and_messages_in_their_cells() -> None:
 
 def test_json_has_the_totals_beside_the_partitions() -> None:
     facts = json.loads(to_json(REPORT))
-    assert facts["tally"]["requests"] == 15
+    assert facts["bill"]["sent"] == 15
     assert facts["partitions"][1]["state"] == "failed"
     assert facts["succeeded"] is False
 

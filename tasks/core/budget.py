@@ -8,7 +8,8 @@ what is in flight together never pass the limit by more than an estimate was sho
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tasks.core.errors import BudgetError
+from tasks.core.errors import BudgetError, InputError
+from tasks.core.options import LimitOptions
 from tasks.core.prices import Price
 
 _BYTES_A_TOKEN = 3.0
@@ -80,3 +81,24 @@ class Budget:
             "command again to go on."
         )
         raise BudgetError(message)
+
+
+def budget_of(limits: LimitOptions, price: Price | None, prompt: str, max_output_tokens: int) -> Budget:
+    """The budget a person asked for.
+
+    Raises:
+        InputError: It is in dollars, and nobody knows the price.
+    """
+    if limits.max_cost_usd is not None and price is None:
+        message = (
+            "max_cost_usd needs a price, and the model is not in the price list: give input_usd_per_million "
+            "and output_usd_per_million."
+        )
+        raise InputError(message)
+    return Budget(
+        limits.max_requests,
+        limits.max_cost_usd,
+        price=price,
+        frame_tokens=int(len(prompt.encode()) / _BYTES_A_TOKEN),
+        max_output_tokens=max_output_tokens,
+    )

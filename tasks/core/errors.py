@@ -13,9 +13,11 @@
         |   |-- SourceError       no partition where was looked
         |   `-- PreflightError    partitions that cannot be enriched
         |-- PartitionError        this partition's data cannot be read or written
+        |   `-- TooManyFailedError  more of its rows failed than may be published
         |-- StopRunError          wrong for every row: no further request is sent
         |   |-- DeploymentError   exit code 2: key, deployment or quota
         |   |-- BudgetError       exit code 3: the run's budget is spent; resumable
+        |   |-- BreakerError      everything fails
         |   |-- ParkedError       exit code 4: the deployment asks for a long wait; resumable
         |   `-- InterruptedRunError  exit code 130: the run was asked to stop
         `-- RunFailedError        rows or partitions failed; carries the report
@@ -27,7 +29,7 @@ with defaults, so every error survives pickling. No message holds a key, a promp
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from tasks.core.model import RunReport
+    from tasks.core.model import PartitionReport, RunReport
 
 
 class PipelineError(Exception):
@@ -96,8 +98,23 @@ class PartitionError(TerminalError):
     """One partition's data cannot be read or written; the other partitions are not concerned."""
 
 
+class TooManyFailedError(PartitionError):
+    """More of a partition's rows failed than may be published.
+
+    Args:
+        message: What happened and what to do next.
+        report: What happened in the partition, as far as it came.
+    """
+
+    def __init__(self, message: str, *, report: "PartitionReport | None" = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 class StopRunError(TerminalError):
     """Wrong for every row: no further request is sent, what was answered is kept."""
+
+    report: "RunReport | None" = None
 
 
 class DeploymentError(StopRunError):
@@ -110,6 +127,10 @@ class BudgetError(StopRunError):
     """The next request would pass the run's budget."""
 
     exit_code = 3
+
+
+class BreakerError(StopRunError):
+    """Row after row failed, and none was answered."""
 
 
 class ParkedError(StopRunError):

@@ -13,9 +13,11 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from tasks.core.budget import Budget
 from tasks.core.errors import InterruptedRunError
 from tasks.core.limiter import Limiter
-from tasks.core.model import Outcome, Text
+from tasks.core.meter import Meter
+from tasks.core.model import Bill, Outcome, Text
 from tasks.core.options import LimitOptions
 from tasks.core.prompt import Request
 from tasks.core.settings import Settings
@@ -31,6 +33,7 @@ class Gateway:
         open_model: Opens the model in the gateway's loop.
         make_limiter: Builds the limiter in the gateway's loop.
         policy: How patiently a row is tried.
+        budget: What may be spent.
         on_outcome: Called with each outcome, for progress; on the gateway's thread.
     """
 
@@ -39,11 +42,14 @@ class Gateway:
         open_model: Callable[[], AbstractAsyncContextManager[ChatModel]],
         make_limiter: Callable[[], Limiter],
         policy: RetryPolicy,
+        budget: Budget | None = None,
         on_outcome: Callable[[Outcome], object] = lambda _: None,
     ) -> None:
         self._open_model = open_model
         self._make_limiter = make_limiter
         self._policy = policy
+        self._budget = budget or Budget()
+        self._meter: Meter | None = None
         self._on_outcome = on_outcome
         self._ready: Future[Summarizer] = Future()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
@@ -67,6 +73,11 @@ class Gateway:
         if self._loop and self._closing:
             self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
+
+    @property
+    def bill(self) -> Bill:
+        """What was sent and received; final once the gateway is closed."""
+        return self._meter.bill if self._meter else Bill()
 
     def summarize(
         self, texts: Iterable[Text], keys: Sequence[bytes | None] = (), on_row: OnRow = lambda *_: None
@@ -110,7 +121,9 @@ class Gateway:
     async def _serve(self) -> None:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         async with self._open_model() as model:
-            summarizer = Summarizer(model, self._make_limiter(), self._policy, on_outcome=self._on_outcome)
+            self._meter = Meter(model, self._budget)
+            limiter = self._make_limiter()
+            summarizer = Summarizer(self._meter, limiter, self._policy, on_outcome=self._on_outcome)
             self._ready.set_result(summarizer)
             await self._closing.wait()
             await _cancel_others()
@@ -121,6 +134,7 @@ def open_gateway(
     request: Request,
     limits: LimitOptions,
     client: Literal["llamaindex", "lean"] = "llamaindex",
+    budget: Budget | None = None,
     on_outcome: Callable[[Outcome], object] = lambda _: None,
 ) -> Gateway:
     """A gateway to the deployment of the settings; to be entered."""
@@ -137,6 +151,7 @@ def open_gateway(
         ),
         lambda: Limiter(limits.max_concurrent, max_wait_s=limits.max_wait_s),
         policy,
+        budget,
         on_outcome,
     )
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from tasks.core import discovery, storage
 from tasks.core.columns import SummaryColumns
 from tasks.core.model import Partition
-from tasks.core.options import ModelOptions, OutputOptions
+from tasks.core.options import ModelOptions, OutputOptions, PriceOptions
+from tasks.core.prices import Price, price_of
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
 from tasks.core.storage import Location
@@ -33,6 +34,8 @@ class Job:
         text_column: The column to summarize.
         columns: The columns to add.
         request: What all requests have in common.
+        max_failed_fraction: The part of a partition's rows that may fail and it is still published.
+        price: What tokens cost; None when nobody knows.
     """
 
     pattern: str
@@ -41,6 +44,8 @@ class Job:
     text_column: str
     columns: SummaryColumns
     request: Request
+    max_failed_fraction: float = 1.0
+    price: Price | None = None
 
     def facts_of(self, partition: Partition) -> dict[str, str]:
         """What the footer of an enriched partition tells about how it was made, before its rows are known."""
@@ -61,6 +66,7 @@ def prepare(
     model: ModelOptions,
     output: OutputOptions,
     settings: Settings,
+    prices: PriceOptions = PriceOptions(),  # noqa: B008 - frozen
 ) -> Job:
     """Resolve and check what was asked for.
 
@@ -81,6 +87,8 @@ def prepare(
             temperature=model.temperature,
             max_output_tokens=model.max_output_tokens,
         ),
+        max_failed_fraction=output.max_failed_fraction,
+        price=price_of(settings.model_name, prices.input_usd_per_million, prices.output_usd_per_million),
     )
     discovery.check_apart(job.source, job.destination)
     return job

@@ -10,12 +10,13 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from tasks.core.errors import ParkedError, StopRunError
+from tasks.core.errors import BreakerError, ParkedError, StopRunError
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_UNTOLD_WAIT_S = 60.0
 _SHORTEST_WAIT_S = 0.1
 _SPREAD = 0.1
+_BREAKER_ROWS = 50
 
 
 class Limiter:
@@ -35,6 +36,7 @@ class Limiter:
         self._open_at_s = 0.0
         self._refused_since_s: float | None = None
         self._waits = 0
+        self._failed_in_a_row = 0
         self._stopped_by: StopRunError | None = None
         self._stopped = asyncio.Event()
 
@@ -74,7 +76,23 @@ class Limiter:
     def answered(self) -> None:
         """The deployment served a request: the series of refusals, if there was one, is over."""
         self._refused_since_s = None
-        self._waits = 0
+        self._waits = self._failed_in_a_row = 0
+
+    def row_failed(self, reason: str) -> None:
+        """A row used up its attempts.
+
+        Raises:
+            BreakerError: Many rows did, one after the other, and the deployment answered none meanwhile.
+        """
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= max(self.max_concurrent, _BREAKER_ROWS):
+            message = (
+                f"The last {self._failed_in_a_row} rows failed and none was answered ({reason}): check the "
+                "deployment and the network, then run the same command again."
+            )
+            error = BreakerError(message)
+            self.stop(error)
+            raise error
 
     def rate_limited(self, retry_after_s: float | None) -> None:
         """The deployment said 429: nobody starts before it may serve again.

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+from tasks.core.prices import Price
+
 Text = str | bytes | None
 """A row's text: None when it is null, raw bytes when it is not valid UTF-8."""
 
@@ -44,6 +46,7 @@ class Outcome:
         requests: HTTP requests sent for this row, rejected ones included.
         lost_replies: Requests whose reply never arrived; they may be on the bill.
         reused: The answer was paid for earlier, or for another row; its tokens are those of that request.
+        cached_tokens: Prompt tokens the deployment had in its cache.
     """
 
     status: Status
@@ -55,6 +58,7 @@ class Outcome:
     requests: int = 0
     lost_replies: int = 0
     reused: bool = False
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,9 @@ class Tally:
         lost_replies: Requests whose reply never arrived; they may be on the bill.
         prompt_tokens: Tokens sent, as billed; those of reused answers are not among them.
         completion_tokens: Tokens received, as billed; the same.
-        reused: Rows whose answer was paid for earlier, or for another row.
+        reused: Rows whose answer was paid for earlier, or for another row ...
+        reused_prompt_tokens: ... and the tokens that were not sent for them ...
+        reused_completion_tokens: ... or received.
     """
 
     ok: int = 0
@@ -82,6 +88,8 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reused: int = 0
+    reused_prompt_tokens: int = 0
+    reused_completion_tokens: int = 0
 
     @classmethod
     def of(cls, outcomes: Iterable[Outcome]) -> "Tally":
@@ -92,10 +100,9 @@ class Tally:
             counts["requests"] += outcome.requests
             counts["lost_replies"] += outcome.lost_replies
             counts["reused"] += outcome.reused
-            if outcome.reused:
-                continue
-            counts["prompt_tokens"] += outcome.prompt_tokens or 0
-            counts["completion_tokens"] += outcome.completion_tokens or 0
+            paid = "reused_" if outcome.reused else ""
+            counts[f"{paid}prompt_tokens"] += outcome.prompt_tokens or 0
+            counts[f"{paid}completion_tokens"] += outcome.completion_tokens or 0
         return cls(**counts)
 
     @property
@@ -111,6 +118,29 @@ class Tally:
     def __add__(self, other: "Tally") -> "Tally":
         """Both together."""
         return Tally(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """What a run sent to the deployment and got for it, whatever became of the rows.
+
+    Attributes:
+        sent: HTTP requests; each was answered, refused or lost.
+        answered: Requests with a final answer for their row.
+        refused: Requests the deployment turned down: limits, faults, wrong settings. Not billed.
+        lost: Requests whose reply never arrived; they may be billed, and billed again for their repetition.
+        prompt_tokens: Tokens sent, as the answers tell.
+        completion_tokens: Tokens received, as the answers tell.
+        cached_tokens: Those of the prompt tokens the deployment had in its cache.
+    """
+
+    sent: int = 0
+    answered: int = 0
+    refused: int = 0
+    lost: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +206,14 @@ class PartitionState(StrEnum):
     FAILED = "failed"
 
 
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A row that ended as failed: its place in the partition, counted from 0, and why."""
+
+    row: int
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionReport:
     """What happened to one partition.
@@ -187,6 +225,7 @@ class PartitionReport:
         tally: Its rows, requests and tokens.
         seconds: Wall time from opening to publishing.
         error: Why it failed; None when it was published.
+        failures: Its first failed rows and why, counted from 0.
     """
 
     key: str
@@ -194,6 +233,7 @@ class PartitionReport:
     tally: Tally = Tally()
     seconds: float = 0.0
     error: str | None = None
+    failures: tuple[FailedRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +246,8 @@ class RunReport:
         partitions: One report each, in the order of their keys.
         left_out: Names under the source that are not partitions.
         seconds: Wall time of the run.
+        bill: What was sent to the deployment and received, by this run alone.
+        price: What tokens cost; None when nobody knows.
     """
 
     source: str
@@ -213,6 +255,22 @@ class RunReport:
     partitions: tuple[PartitionReport, ...]
     left_out: LeftOut
     seconds: float
+    bill: Bill = Bill()
+    price: Price | None = None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the answers cost by the price list; None when nobody knows."""
+        bill = self.bill
+        return None if self.price is None else self.price.cost_usd(bill.prompt_tokens, bill.completion_tokens)
+
+    @property
+    def saved_usd(self) -> float | None:
+        """What reused answers would have cost; None when nobody knows."""
+        if self.price is None:
+            return None
+        tally = self.tally
+        return self.price.cost_usd(tally.reused_prompt_tokens, tally.reused_completion_tokens)
 
     @property
     def tally(self) -> Tally:
@@ -242,6 +300,6 @@ class RunReport:
         before = f" ({skipped} finished before)" if skipped else ""
         return (
             f"{len(self.partitions)} partitions{before}, {tally.rows} rows: {tally.failed} rows and "
-            f"{len(self.failed_partitions)} partitions failed, {tally.requests} requests, "
+            f"{len(self.failed_partitions)} partitions failed, {self.bill.sent} requests, "
             f"{self.seconds:.1f} s"
         )

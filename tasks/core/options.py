@@ -4,7 +4,7 @@ One definition serves all three: names, titles, one sentence of help, bounds and
 and endpoints are not options, they are settings of the environment.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,53 +31,108 @@ class ModelOptions(Options):
         description="'lean' sends the same requests without building each with LlamaIndex: less CPU per row.",
     )
 
-    max_output_tokens: Annotated[int, Field(ge=1, le=128_000)] = Field(
+    max_output_tokens: int = Field(
         256,
+        ge=1,
+        le=128_000,
         title="Longest summary (tokens)",
         description="A reply that reaches it is kept with status 'truncated'. Azure reserves this many "
         "tokens of the quota for every request, so keep it tight.",
     )
-    temperature: Annotated[float, Field(ge=0, le=2)] = Field(
-        0.0, title="Temperature", description="0 gives the steadiest summaries; reasoning models ignore it."
+    temperature: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        title="Temperature",
+        description="0 gives the steadiest summaries; reasoning models ignore it.",
+    )
+
+
+class PriceOptions(Options):
+    """What tokens cost, when it is not the list price."""
+
+    input_usd_per_million: float | None = Field(
+        None,
+        ge=0,
+        title="Price of prompt tokens",
+        description="US dollars per million prompt tokens; the model's list price when empty.",
+    )
+    output_usd_per_million: float | None = Field(
+        None,
+        ge=0,
+        title="Price of completion tokens",
+        description="US dollars per million completion tokens; the model's list price when empty.",
     )
 
 
 class LimitOptions(Options):
     """How hard the deployment may be worked, and how patiently."""
 
-    max_concurrent: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        64, title="Requests in flight", description="At most this many at once, over all partitions."
+    max_concurrent: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        title="Requests in flight",
+        description="At most this many at once, over all partitions.",
     )
-    max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+    max_attempts: int = Field(
         6,
+        ge=1,
+        le=100,
         title="Attempts per row",
         description="After this many failed requests a row ends as 'failed'. Waiting for quota costs none.",
     )
-    attempt_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+    attempt_timeout_s: float = Field(
         120.0,
+        gt=0,
+        le=3600,
         title="Seconds per attempt",
         description="Total time for one request, from sending to the last byte.",
     )
-    max_wait_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+    max_wait_s: float = Field(
         300.0,
+        ge=0,
+        le=86_400,
         title="Longest wait for quota (seconds)",
         description="When the deployment asks for a longer wait, the run stops and says when to come back.",
     )
-    max_open_partitions: Annotated[int, Field(ge=1, le=256)] = Field(
-        8, title="Partitions open at once", description="Each holds one row group in memory."
+    max_requests: int | None = Field(
+        None,
+        ge=1,
+        title="Budget (requests)",
+        description="Before it sends one more, the run stops; run again to go on. No limit when empty.",
     )
-    partition_retries: Annotated[int, Field(ge=0, le=100)] = Field(
+    max_cost_usd: float | None = Field(
+        None,
+        gt=0,
+        title="Budget (US dollars)",
+        description="The same, for the estimated cost. What is in flight may still be added.",
+    )
+    max_open_partitions: int = Field(
+        8, ge=1, le=256, title="Partitions open at once", description="Each holds one row group in memory."
+    )
+    partition_retries: int = Field(
         3,
+        ge=0,
+        le=100,
         title="Retries per partition",
         description="When storage fails, a partition is tried again this often, waiting longer each time.",
     )
 
 
 class OutputOptions(Options):
-    """What the enriched partitions look like."""
+    """What the enriched partitions look like, and which are good enough to publish."""
 
-    column_prefix: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")] = Field(
+    column_prefix: str = Field(
         "summary",
+        pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$",
         title="Column prefix",
         description="Names the new columns: PREFIX, PREFIX_status, PREFIX_error, PREFIX_model, and two more.",
+    )
+    max_failed_fraction: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        title="Failed rows tolerated (fraction)",
+        description="A partition with more of its rows failed is not published; its paid replies are kept.",
     )

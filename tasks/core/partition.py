@@ -5,21 +5,26 @@ Either the whole enriched partition appears under its key in one step, or nothin
 
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from tasks.core import outputs, parquet, publishing, storage
-from tasks.core.errors import PartitionError
+from tasks.core.errors import PartitionError, TooManyFailedError
 from tasks.core.failures import failures_of
 from tasks.core.job import FAILED_ROWS_KEY, Job
 from tasks.core.ledger import Ledger
-from tasks.core.model import Partition, PartitionReport, PartitionState, Tally
+from tasks.core.model import FailedRow, Outcome, Partition, PartitionReport, PartitionState, Status, Tally
 from tasks.core.preflight import schema_problems
 from tasks.core.reuse import AskOnce, RowService
 
 logger = logging.getLogger(__name__)
+
+_FAILURES_KEPT = 20
+_FAILURES_TOLD = 3
 
 
 def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger: Ledger) -> PartitionReport:
@@ -36,7 +41,7 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
 
     Raises:
         StorageError: Source, destination or the disk for temporary files failed; trying again is safe.
-        PartitionError: Its data cannot be read.
+        PartitionError: Its data cannot be read, or too many rows failed; paid replies are kept.
         StopRunError: No row would be served.
     """
     started_s = time.monotonic()
@@ -44,21 +49,23 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     account = ledger.open(partition.key)
     account.add_known(outputs.paid_rows(partition.key, job))
     with publishing.aside(job.destination) as built:
-        tally = _build(built, partition, job, AskOnce(rows, job.request, account))
+        report = _build(built, partition, job, AskOnce(rows, job.request, account))
+        _check_failed(report, job.max_failed_fraction)
         publishing.publish(built, job.destination, partition.key)
     # From here on the output is what remembers; a kill in between leaves entries nobody needs.
     ledger.settle(partition.key)
-    seconds = time.monotonic() - started_s
+    tally, seconds = report.tally, time.monotonic() - started_s
     logger.info(
         "Partition %s: published, %d rows, %d failed, %d reused, %d requests, %.1f s",
         *(partition.key, tally.rows, tally.failed, tally.reused, tally.requests, seconds),
     )
-    return PartitionReport(key=partition.key, state=PartitionState.PUBLISHED, tally=tally, seconds=seconds)
+    return replace(report, seconds=seconds)
 
 
-def _build(built: Path, partition: Partition, job: Job, rows: AskOnce) -> Tally:
+def _build(built: Path, partition: Partition, job: Job, rows: AskOnce) -> PartitionReport:
     """Write the enriched partition aside and verify it."""
     tally = Tally()
+    failures: list[FailedRow] = []
     reading = partial(failures_of, job.source.url, partition.key)
     with storage.open_to_read(job.source, partition.path) as file:
         with reading():
@@ -70,11 +77,34 @@ def _build(built: Path, partition: Partition, job: Job, rows: AskOnce) -> Tally:
                 with reading():
                     table = reader.row_group(index)
                 outcomes = rows.summarize(parquet.TextColumn(table[job.text_column]))
+                failures += _failed_rows(outcomes, tally.rows)[: _FAILURES_KEPT - len(failures)]
                 tally += Tally.of(outcomes)
                 writer.write(table, outcomes)
             writer.tell({FAILED_ROWS_KEY: str(tally.failed)})
     parquet.verify(built, writer.schema, reader.footer)
-    return tally
+    state = PartitionState.PUBLISHED
+    return PartitionReport(key=partition.key, state=state, tally=tally, failures=tuple(failures))
+
+
+def _failed_rows(outcomes: Sequence[Outcome], first_row: int) -> list[FailedRow]:
+    return [
+        FailedRow(first_row + place, outcome.error or "")
+        for place, outcome in enumerate(outcomes)
+        if outcome.status is Status.FAILED
+    ]
+
+
+def _check_failed(report: PartitionReport, max_failed_fraction: float) -> None:
+    """Refuse to publish a partition with too many failed rows; what was paid for is in the ledger."""
+    tally = report.tally
+    if tally.failed <= max_failed_fraction * tally.rows:
+        return
+    first = ", ".join(f"row {failure.row}: {failure.reason}" for failure in report.failures[:_FAILURES_TOLD])
+    message = (
+        f"{report.key}: not published, {tally.failed} of {tally.rows} rows failed ({first}), more than "
+        f"max_failed_fraction {max_failed_fraction:g} allows. Paid replies are kept: run again for the rest."
+    )
+    raise TooManyFailedError(message, report=replace(report, state=PartitionState.FAILED, error=message))
 
 
 def _check_schema(schema: pa.Schema, partition: Partition, job: Job) -> None:

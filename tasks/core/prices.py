@@ -5,8 +5,6 @@ Prices are list prices in US dollars; what a contract says may differ, so both c
 
 from dataclasses import dataclass
 
-from genai_prices import Usage, calc_price
-
 _MILLION = 1_000_000
 
 
@@ -49,6 +47,8 @@ def price_of(model: str, input_usd: float | None = None, output_usd: float | Non
 
 
 def _listed(model: str) -> Price | None:
+    from genai_prices import Usage, calc_price  # noqa: PLC0415 - loads the whole price list
+
     try:
         found = calc_price(Usage(input_tokens=_MILLION, output_tokens=_MILLION), model, provider_id="azure")
     except LookupError:

@@ -120,6 +120,7 @@ def completed(completion: Any) -> Outcome:
         completion.model,
         usage.prompt_tokens if usage else None,
         usage.completion_tokens if usage else None,
+        cached_tokens=_cached_tokens(usage),
     )
 
 
@@ -151,6 +152,11 @@ def _cure(status: int, code: str) -> str | None:
     if status < HTTPStatus.BAD_REQUEST:
         return _REDIRECT_CURE
     return _CURES.get(HTTPStatus(status)) if status in _CURES else None
+
+
+def _cached_tokens(usage: Any) -> int | None:
+    details = getattr(usage, "prompt_tokens_details", None)
+    return getattr(details, "cached_tokens", None)
 
 
 def _judge(finish_reason: str, refusal: str | None, text: str) -> tuple[Status, str | None]:

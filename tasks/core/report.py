@@ -8,9 +8,10 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from tasks.core.model import PartitionReport, RunReport
+from tasks.core.model import Bill, PartitionReport, RunReport
 
 _PARTITIONS_TOLD = 50
+_ROWS_TOLD = 3
 
 
 def facts(report: RunReport) -> list[tuple[str, str]]:
@@ -22,12 +23,28 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
         ("partitions", _partitions(report)),
         ("left out", f"{left_out.hidden} hidden names, {left_out.other_files} other files"),
         ("rows", f"{tally.rows} ({statuses})"),
-        ("requests", f"{tally.requests} sent, {tally.lost_replies} without a reply"),
+        ("requests", _requests(report.bill)),
         ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),
-        ("tokens", f"{tally.prompt_tokens} in, {tally.completion_tokens} out"),
+        ("tokens", _tokens(report.bill)),
+        ("cost", _cost(report)),
         ("time", f"{report.seconds:.1f} s, {rate:.1f} rows/s"),
         ("output", report.destination),
     ]
+
+
+def _requests(bill: Bill) -> str:
+    lost = f", {bill.lost} without a reply (they may be billed too)" if bill.lost else ""
+    return f"{bill.sent} sent, {bill.answered} answered, {bill.refused} refused{lost}"
+
+
+def _tokens(bill: Bill) -> str:
+    return f"{bill.prompt_tokens} in ({bill.cached_tokens} cached), {bill.completion_tokens} out"
+
+
+def _cost(report: RunReport) -> str:
+    if report.cost_usd is None:
+        return "unknown: the model is not in the price list"
+    return f"{report.cost_usd:.4f} USD by the price list, {report.saved_usd or 0.0:.4f} USD saved by reuse"
 
 
 def _partitions(report: RunReport) -> str:
@@ -45,7 +62,10 @@ def attention(report: RunReport) -> list[PartitionReport]:
 
 def reason(partition: PartitionReport) -> str:
     """Why a partition needs attention, in words."""
-    return partition.error or f"{partition.tally.failed} of {partition.tally.rows} rows failed"
+    if partition.error:
+        return partition.error
+    first = ", ".join(f"row {failure.row}: {failure.reason}" for failure in partition.failures[:_ROWS_TOLD])
+    return f"{partition.tally.failed} of {partition.tally.rows} rows failed ({first})"
 
 
 def to_table(report: RunReport) -> Table:

@@ -161,6 +161,7 @@ class Summarizer:
             except RequestError as error:
                 failures, lost = failures + 1, lost + error.possibly_paid
                 if failures >= self._policy.max_attempts:
+                    self._limiter.row_failed(str(error))
                     outcome = Outcome(Status.FAILED, error=f"{failures} attempts, the last: {error}")
                     break
                 await self._limiter.pause(self._policy.backoff_s(failures))
