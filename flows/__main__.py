@@ -7,7 +7,7 @@ something runs, so that help is quick.
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
@@ -126,8 +126,13 @@ def _add_flags(arguments: argparse._ArgumentGroup, group: type[BaseModel]) -> No
             type=kind,
             default=field.default,
             help=f"{field.description} (default: {default})".replace("%", "%%"),
-            metavar=kind.__name__.upper(),
+            choices=_choices(field.annotation),
+            metavar=None if _choices(field.annotation) else kind.__name__.upper(),
         )
+
+
+def _choices(annotation: object) -> tuple[str, ...] | None:
+    return get_args(annotation) if get_origin(annotation) is Literal else None
 
 
 def _values(parsed: argparse.Namespace, group: type[BaseModel]) -> dict[str, Any]:

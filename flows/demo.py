@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tasks.core.discovery import discover
 from tasks.local.config import EndpointConfig
@@ -40,7 +41,7 @@ def run_demo(folder: str) -> int:
         code = main(["run", str(source), str(destination), "--text-column", "body"])
     console = Console()
     console.print(_side_by_side(destination))
-    console.print(f"in:  {source}\nout: {destination}", highlight=False, soft_wrap=True)
+    console.print(f"in:  {source}\nout: {destination}", highlight=False, markup=False, soft_wrap=True)
     return code
 
 
@@ -55,6 +56,7 @@ def _point_environment_at(url: str, prefect_home: Path) -> None:
         PREFECT_PROFILE="ephemeral",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         DO_NOT_TRACK="1",
+        NO_PROXY="127.0.0.1,localhost",
     )
 
 
@@ -66,5 +68,5 @@ def _side_by_side(destination: Path) -> Table:
     for column in ("body", "summary"):
         table.add_column(column, ratio=1)
     for row in [row for row in rows if row["summary_status"] == "ok"][:_ROWS_SHOWN]:
-        table.add_row(row["body"][:_SHOWN_CHARACTERS], row["summary"])
+        table.add_row(Text(row["body"][:_SHOWN_CHARACTERS]), Text(row["summary"]))
     return table

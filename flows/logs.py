@@ -1,8 +1,8 @@
 """What a run logs: the core's lines, and errors of ours as the sentence they are.
 
 Prefect ships the loggers named in ``pyproject.toml`` to the run's page, but leaves their level to the root
-logger's WARNING; and it logs a traceback for every exception, which for an error that already says what
-happened and what to do only hides the sentence.
+logger's WARNING; and it logs every exception twice, once with its traceback, which for an error that already
+says what happened and what to do only hides the sentence.
 """
 
 import logging
@@ -12,11 +12,9 @@ from tasks.core.errors import PipelineError
 _PREFECT_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
-class _NoTracebackForKnownErrors(logging.Filter):
+class _KnownErrorsOnce(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], PipelineError):
-            record.exc_info = record.exc_text = None
-        return True
+        return not (record.exc_info and isinstance(record.exc_info[1], PipelineError))
 
 
 def configure() -> None:
@@ -24,5 +22,5 @@ def configure() -> None:
     logging.getLogger("tasks").setLevel(logging.INFO)
     for name in _PREFECT_RUN_LOGGERS:
         logger = logging.getLogger(name)
-        if not any(isinstance(existing, _NoTracebackForKnownErrors) for existing in logger.filters):
-            logger.addFilter(_NoTracebackForKnownErrors())
+        if not any(isinstance(existing, _KnownErrorsOnce) for existing in logger.filters):
+            logger.addFilter(_KnownErrorsOnce())

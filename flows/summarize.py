@@ -20,7 +20,7 @@ from tasks.core.progress import Progress
 from tasks.core.settings import Settings
 from tasks.discover import find_partitions
 from tasks.report import publish_report
-from tasks.summarize import summarize_one
+from tasks.summarize import with_retries
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def _summarize_all(
     runner: ThreadPoolTaskRunner[PartitionReport],
 ) -> list[PartitionReport | BaseException]:
     """One task per partition, as many at once as partitions may be open; waits for all."""
-    one = summarize_one.with_options(retries=limits.partition_retries)
+    one = with_retries(limits.partition_retries)
     shared = {"job": unmapped(job), "gateway": unmapped(gateway), "ledger": unmapped(ledger)}
     futures = runner.map(one, {"partition": plan.partitions, **shared})
     # Prefect's annotations do not tell that, when it need not raise, it hands back the exception.

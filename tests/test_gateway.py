@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -90,3 +91,24 @@ def test_what_keeps_the_model_from_opening_is_told_to_who_enters() -> None:
 
     with pytest.raises(SettingsError, match="no key"), Gateway(open_model, lambda: Limiter(1), RetryPolicy()):
         pass
+
+
+def test_closing_in_the_middle_of_many_short_calls_hangs_nobody_and_invents_no_outcome() -> None:
+    for _ in range(30):
+        opened = Opened()
+        seen: list[Outcome] = []
+
+        def work(service: Gateway, seen: list[Outcome]) -> None:
+            with contextlib.suppress(InterruptedRunError):
+                while True:
+                    seen += service.summarize(["a"])
+
+        with gateway(opened, latency_s=0.0, window=8) as service:
+            threads = [threading.Thread(target=work, args=(service, seen)) for _ in range(16)]
+            for thread in threads:
+                thread.start()
+            opened.model.busy.wait()
+        for thread in threads:
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+        assert {outcome.status for outcome in seen} <= {Status.OK}

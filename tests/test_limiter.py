@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from tasks.core.errors import DeploymentError, ParkedError
+from tasks.core.errors import BreakerError, DeploymentError, ParkedError
 from tasks.core.limiter import Limiter
 from tests.virtualtime import run_virtually
 
@@ -146,5 +146,32 @@ def test_its_state_can_be_read() -> None:
             assert repr(limiter) == "Limiter(1 of 5 in flight, 0 waits in a row)"
         limiter.stop(DeploymentError("x"))
         assert repr(limiter) == "Limiter(0 of 5 in flight, stopped)"
+
+    run_virtually(run())
+
+
+def test_a_deployment_that_never_answered_stops_the_run_after_two_windows_of_requests() -> None:
+    async def run() -> None:
+        limiter = Limiter(100)
+        for _ in range(199):
+            limiter.attempt_failed("the connection failed")
+        with pytest.raises(BreakerError, match=r"200 requests were sent and none was answered.*same command"):
+            limiter.attempt_failed("the connection failed")
+
+    run_virtually(run())
+
+
+def test_after_an_answer_it_takes_row_after_failed_row_to_stop_the_run() -> None:
+    async def run() -> None:
+        limiter = Limiter(10)
+        for _ in range(10):
+            limiter.answered()
+            for _ in range(49):
+                limiter.attempt_failed("HTTP 500")
+                limiter.row_failed("HTTP 500")
+        with pytest.raises(BreakerError, match="the last 50 rows failed"):
+            limiter.row_failed("HTTP 500")
+        with pytest.raises(BreakerError):
+            await limiter.pause(1)
 
     run_virtually(run())

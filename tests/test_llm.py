@@ -270,7 +270,9 @@ def test_a_key_is_never_shown_by_settings() -> None:
 
 @pytest.mark.parametrize("text", AWKWARD, ids=["braces", "double", "json", "nul", "emoji", "spaces", "1MB"])
 @pytest.mark.parametrize(
-    "prompt", ["Be {brief}, \N{SNOWMAN}.", 'Shorten: "{text}"'], ids=["system", "inline"]
+    "prompt",
+    ["Be {brief}, \N{SNOWMAN}.", 'Shorten: "{text}"', "{text}, again: {text}"],
+    ids=["system", "inline", "twice"],
 )
 def test_both_ways_send_the_same_bytes_with_the_same_headers(text: str, prompt: str) -> None:
     request = replace(REQUEST, prompt=Prompt(prompt))

@@ -2,11 +2,12 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.core import asummarize, parallel_summarize
-from tasks.core.errors import DeploymentError, SettingsError
+from tasks.core.errors import DeploymentError, InputError, SettingsError
 from tasks.core.model import Outcome, Status
 from tests.conftest import Serve
 
@@ -65,3 +66,29 @@ def test_importing_it_loads_neither_prefect_nor_llamaindex() -> None:
         "assert not {'prefect', 'llama_index', 'openai'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)
+
+
+def test_arguments_that_would_lose_or_overspend_are_refused(endpoint: Serve) -> None:
+    server = endpoint()
+    for max_concurrent, max_tokens in ((0, 1), (-1, 1), (1, 0)):
+        with pytest.raises(InputError, match="at least 1"):
+            asyncio.run(parallel_summarize(["A text."], max_concurrent, max_tokens=max_tokens))
+    with pytest.raises(InputError, match="one string"):
+        asyncio.run(parallel_summarize("A text.", progress=False))
+    assert server.stats().requests == 0
+
+
+def test_what_is_not_a_text_is_one_failed_row(endpoint: Serve) -> None:
+    endpoint()
+    texts: list[Any] = ["A good text. More.", 5, ["x"]]
+    outcomes = asyncio.run(parallel_summarize(texts, progress=False))
+    assert [outcome.error for outcome in outcomes] == [None, "the text is a int", "the text is a list"]
+
+
+def test_no_proxy_comes_between_this_machine_and_an_endpoint_on_it(
+    endpoint: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint()
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert asyncio.run(asummarize("A text. More.")).status is Status.OK

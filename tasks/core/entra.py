@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from tasks.core.errors import SettingsError
+from tasks.core.errors import DeploymentError, RequestError
 
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 _RENEW_BEFORE_S = 300.0
@@ -60,7 +60,8 @@ class Token:
         """Fetch a token when there is none, or when it ends within five minutes.
 
         Raises:
-            SettingsError: No credential gave one.
+            DeploymentError: No credential gave one.
+            RequestError: Entra ID did not answer.
         """
         if self._clock() < self._renew_at_s:
             return
@@ -80,7 +81,7 @@ class Token:
         self._value, self._renew_at_s = fetched.token, fetched.expires_on - _RENEW_BEFORE_S
 
     def _get(self) -> AccessToken:
-        from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415 - only without a key
+        from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415 - only without a key
 
         try:
             return self._credential.get_token(_SCOPE)
@@ -89,7 +90,10 @@ class Token:
                 "AZURE_OPENAI_API_KEY is not set and Entra ID gave no token: set the key, sign in with "
                 "`az login`, or give this machine an identity."
             )
-            raise SettingsError(message) from None
+            raise DeploymentError(message) from None
+        except AzureError as error:
+            message = f"Entra ID did not answer ({type(error).__name__})"
+            raise RequestError(message) from None
 
 
 def default_credential() -> Credential:

@@ -118,9 +118,18 @@ class StopRunError(TerminalError):
 
 
 class DeploymentError(StopRunError):
-    """The key, the deployment or its quota does not serve this run."""
+    """The key, the deployment or its quota does not serve this run.
+
+    Args:
+        message: What happened and the cure.
+        status: The HTTP status that told it; None when it was not one.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class BudgetError(StopRunError):

@@ -55,6 +55,9 @@ class Gateway:
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Event | None = None
+        # Guards the last moment work is taken: after it, everything taken is cancelled, and nothing is lost.
+        self._door = threading.Lock()
+        self._is_shut = False
 
     def __enter__(self) -> Self:
         """Start the loop and open the model.
@@ -70,7 +73,9 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End what still waits, close the model, stop the loop."""
-        if self._loop and self._closing:
+        with self._door:
+            self._is_shut = True
+        if self._loop and self._closing and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
@@ -97,16 +102,15 @@ class Gateway:
         """
         summarizer = self._ready.result()
         try:
-            return self._submit(summarizer.summarize(texts, keys, on_row)).result()
+            return self._submit(lambda: summarizer.summarize(texts, keys, on_row)).result()
         except CancelledError:
-            message = "The run was stopped before this partition was finished; run the same command again."
-            raise InterruptedRunError(message) from None
+            raise _interrupted() from None
 
-    def _submit(self, work: Coroutine[Any, Any, list[Outcome]]) -> Future[list[Outcome]]:
-        if self._loop is None or self._loop.is_closed():
-            work.close()
-            raise CancelledError
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+    def _submit(self, work: Callable[[], Coroutine[Any, Any, list[Outcome]]]) -> Future[list[Outcome]]:
+        with self._door:
+            if self._is_shut or self._loop is None:
+                raise CancelledError
+            return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     def _run(self) -> None:
         try:
@@ -126,6 +130,8 @@ class Gateway:
             summarizer = Summarizer(self._meter, limiter, self._policy, on_outcome=self._on_outcome)
             self._ready.set_result(summarizer)
             await self._closing.wait()
+            # No row may take what closing does to its request for an answer, or for a fault of its own.
+            limiter.stop(_interrupted())
             await _cancel_others()
 
 
@@ -154,6 +160,11 @@ def open_gateway(
         budget,
         on_outcome,
     )
+
+
+def _interrupted() -> InterruptedRunError:
+    message = "The run was stopped before this partition was finished; run the same command again."
+    return InterruptedRunError(message)
 
 
 async def _cancel_others() -> None:

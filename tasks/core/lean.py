@@ -55,13 +55,14 @@ class LeanChatModel:
         self._http = http
         self._url = str(recorded.url)
         self._headers = {name: value for name, value in recorded.headers.items() if name != "content-length"}
-        self._before, self._after = recorded.content.split(PLACE.encode())
+        # A prompt may name the text's place more than once.
+        self._pieces = recorded.content.split(PLACE.encode())
         self._token = token
 
     async def summarize(self, text: str) -> Outcome:
         """Send one request; see ``summarizer.ChatModel``."""
         try:
-            body = self._before + json.dumps(text, ensure_ascii=False)[1:-1].encode() + self._after
+            body = json.dumps(text, ensure_ascii=False)[1:-1].encode().join(self._pieces)
         except UnicodeEncodeError:
             return replies.CANNOT_BE_SENT
         try:

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import NoReturn
 
 from tasks.core.errors import BreakerError, ParkedError, StopRunError
 
@@ -16,7 +17,7 @@ _FIRST_WAIT_S = 1.0
 _LONGEST_UNTOLD_WAIT_S = 60.0
 _SHORTEST_WAIT_S = 0.1
 _SPREAD = 0.1
-_BREAKER_ROWS = 50
+_BREAKER = 50
 
 
 class Limiter:
@@ -37,6 +38,7 @@ class Limiter:
         self._refused_since_s: float | None = None
         self._waits = 0
         self._failed_in_a_row = 0
+        self._unanswered: int | None = 0
         self._stopped_by: StopRunError | None = None
         self._stopped = asyncio.Event()
 
@@ -77,6 +79,19 @@ class Limiter:
         """The deployment served a request: the series of refusals, if there was one, is over."""
         self._refused_since_s = None
         self._waits = self._failed_in_a_row = 0
+        self._unanswered = None
+
+    def attempt_failed(self, reason: str) -> None:
+        """A request got no usable reply.
+
+        Raises:
+            BreakerError: Many did, and the deployment has not answered one request of this run.
+        """
+        if self._unanswered is None:
+            return
+        self._unanswered += 1
+        if self._unanswered >= max(2 * self.max_concurrent, _BREAKER):
+            self._break(f"{self._unanswered} requests were sent and none was answered ({reason})")
 
     def row_failed(self, reason: str) -> None:
         """A row used up its attempts.
@@ -85,14 +100,8 @@ class Limiter:
             BreakerError: Many rows did, one after the other, and the deployment answered none meanwhile.
         """
         self._failed_in_a_row += 1
-        if self._failed_in_a_row >= max(self.max_concurrent, _BREAKER_ROWS):
-            message = (
-                f"The last {self._failed_in_a_row} rows failed and none was answered ({reason}): check the "
-                "deployment and the network, then run the same command again."
-            )
-            error = BreakerError(message)
-            self.stop(error)
-            raise error
+        if self._failed_in_a_row >= max(self.max_concurrent, _BREAKER):
+            self._break(f"the last {self._failed_in_a_row} rows failed and none was answered ({reason})")
 
     def rate_limited(self, retry_after_s: float | None) -> None:
         """The deployment said 429: nobody starts before it may serve again.
@@ -120,6 +129,15 @@ class Limiter:
         """Let no further request start; the first reason given is the one that is told."""
         self._stopped_by = self._stopped_by or error
         self._stopped.set()
+
+    def _break(self, what: str) -> NoReturn:
+        message = (
+            f"Stopped, {what}: check AZURE_OPENAI_ENDPOINT, the deployment and the network, then run the "
+            "same command again."
+        )
+        error = BreakerError(message)
+        self.stop(error)
+        raise error
 
     async def _acquire(self) -> None:
         while True:

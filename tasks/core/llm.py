@@ -7,6 +7,7 @@ the loop that uses it and closed there.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import httpx
 import openai
@@ -72,7 +73,11 @@ async def open_model(
     token = None if settings.azure_openai_api_key else Token(credential())
     if token:
         await token.refresh_if_due()
-    async with AiohttpClient(max_connections=max_connections, timeout_s=timeout_s) as http:
+    # Plain http is for loopback, which no proxy may come between.
+    proxies = settings.azure_openai_endpoint.startswith("https:")
+    async with AiohttpClient(
+        max_connections=max_connections, timeout_s=timeout_s, use_environment_proxies=proxies
+    ) as http:
         model: ChatModel = AzureChatModel(build_client(settings, request, http, token), request)
         if lean:
             model = LeanChatModel(http, await record_request(settings, request, token, timeout_s), token)
@@ -119,6 +124,8 @@ class AzureChatModel:
 
     async def summarize(self, text: str) -> Outcome:
         """Send one request; see ``summarizer.ChatModel``."""
+        if not replies.is_encodable(text):
+            return replies.CANNOT_BE_SENT
         try:
             response = await self._llm.achat(self._template.format_messages(text=text))
             return replies.completed(response.raw)
@@ -126,8 +133,6 @@ class AzureChatModel:
             rejection = error
         except openai.APIConnectionError as error:
             raise replies.not_answered(sent=not isinstance(error.__cause__, httpx.ConnectError)) from None
-        except UnicodeEncodeError:
-            return replies.CANNOT_BE_SENT
         except _UNREADABLE as error:
             raise replies.unreadable(error) from None
         return replies.rejected(rejection.status_code, rejection.code, rejection.response.headers)
@@ -146,8 +151,8 @@ class RenewingModel:
         used = self._token.value()
         try:
             return await self._model.summarize(text)
-        except DeploymentError:
+        except DeploymentError as error:
             # A token may be revoked before it ends: one new one, then the error stands.
-            if not await self._token.renew(used):
+            if error.status != HTTPStatus.UNAUTHORIZED or not await self._token.renew(used):
                 raise
         return await self._model.summarize(text)

@@ -71,16 +71,22 @@ def schema_problems(schema: pa.Schema, key: str, text_column: str, columns: Summ
         yield f"column '{text_column}' is {schema.field(text_column).type}, not {_TEXT_TYPES}"
     # Many readers do not tell upper from lower case.
     folders = [part.partition("=")[0] for part in key.split("/")[:-1] if "=" in part]
-    taken = {name.casefold() for name in [*names, *folders]}
+    taken = {name.casefold(): name for name in [*folders, *names]}
     for name in columns.names:
         if name.casefold() in taken:
-            yield f"column '{name}' exists already: choose another column prefix"
+            yield f"column '{taken[name.casefold()]}' exists already: choose another column prefix"
 
 
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    # Writers give a column without a single value the type null.
+    return bool(
+        pa.types.is_null(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+    )
 
 
 def _findings(partitions: tuple[Partition, ...], job: Job) -> Iterator[_Finding]:

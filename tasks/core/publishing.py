@@ -86,6 +86,8 @@ def check_writable(location: Location) -> None:
                 _create_aside(folder, shared=True).unlink()
                 _remove_if_empty(folder)
                 return
+            with aside(location):
+                pass
             probe = location.path(f"{_ASIDE_FOLDER}/probe-{uuid.uuid4().hex}")
             location.fs.pipe_file(probe, b"probe")
         except OSError as error:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 from tqdm import tqdm
 
+from tasks.core.errors import InputError
 from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Text
 from tasks.core.options import DEFAULT_PROMPT
@@ -59,6 +60,7 @@ async def parallel_summarize(
         One outcome per text, in the texts' order, whatever order replies came in.
 
     Raises:
+        InputError: An argument is wrong.
         SettingsError: An environment variable is missing or wrong.
         StopRunError: The deployment serves no request.
     """
@@ -74,6 +76,12 @@ async def _summarize(
     max_tokens: int,
     on_outcome: Callable[[Outcome], object],
 ) -> list[Outcome]:
+    if isinstance(texts, str):
+        message = "texts is one string: give a list of texts, or use asummarize."
+        raise InputError(message)
+    if max_concurrent < 1 or max_tokens < 1:
+        message = "max_concurrent and max_tokens must be at least 1."
+        raise InputError(message)
     settings, policy = Settings.from_environment(), RetryPolicy()
     request = Request(
         deployment=settings.azure_openai_deployment,

@@ -60,6 +60,15 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 CANNOT_BE_SENT = Outcome(Status.FAILED, error="the text holds a character that UTF-8 cannot carry")
 
 
+def is_encodable(text: str) -> bool:
+    """Whether a text can be sent at all; lone surrogates cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def not_answered(*, sent: bool) -> RequestError:
     """No reply came; what was sent may have been served all the same."""
     return RequestError("the connection failed or timed out", possibly_paid=sent)
@@ -91,7 +100,7 @@ def rejected(status: int, code: str | None, headers: Mapping[str, str]) -> Outco
     label = f"HTTP {status}, {known}" if known else f"HTTP {status}"
     if cure := _cure(status, known):
         message = f"{label}: {cure}"
-        raise DeploymentError(message)
+        raise DeploymentError(message, status=status)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise RateLimitError(label, retry_after_s=retry_after_s(headers))
     if status in _TRY_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -136,11 +145,9 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 def sanitize(text: str) -> str:
     """Replace lone surrogates, which Arrow cannot hold, with U+FFFD; pairs become the character they mean."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+    if is_encodable(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _cure(status: int, code: str) -> str | None:

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 
 from rich.table import Table
+from rich.text import Text
 
 from tasks.core.model import Bill, PartitionReport, RunReport
 
@@ -74,9 +75,10 @@ def to_table(report: RunReport) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for label, value in facts(report):
-        table.add_row(label, value)
+        # As Text, since a path may hold what rich takes for markup.
+        table.add_row(label, Text(value))
     for partition in attention(report)[:_PARTITIONS_TOLD]:
-        table.add_row("attention", f"{partition.key}: {reason(partition)}")
+        table.add_row("attention", Text(f"{partition.key}: {reason(partition)}"))
     return table
 
 

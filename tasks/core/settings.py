@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     def _check_endpoint(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
+            _ = parts.port  # checked when it is asked for
         except ValueError:
             raise ValueError(_NOT_A_URL) from None
         _expect(parts.username is None and parts.password is None, "must not carry a user or password")
@@ -85,8 +86,15 @@ class Settings(BaseSettings):
 
     @field_validator("azure_openai_api_key")
     @classmethod
-    def _blank_key_is_no_key(cls, key: SecretStr | None) -> SecretStr | None:
-        return key if key is not None and key.get_secret_value() else None
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None or not key.get_secret_value():
+            return None
+        characters = key.get_secret_value()
+        _expect(
+            characters.isascii() and characters.isprintable() and " " not in characters,
+            "holds a character that no key has: copy the key again",
+        )
+        return key
 
     @field_validator("openai_api_version")
     @classmethod

@@ -133,11 +133,21 @@ def find(location: Location, path: str) -> list[Found]:
                 listed = location.fs.find(path, detail=True, withdirs=False)
             except FileNotFoundError:
                 listed = {}
+            if not listed and location.is_s3:
+                _check_bucket(location)
     # An object store may list a folder's marker as an empty file of the folder's name.
     files = [
         _found(name, info) for name, info in listed.items() if info["type"] == "file" and name[-1:] != "/"
     ]
     return sorted(files, key=lambda file: file.path)
+
+
+def _check_bucket(location: Location) -> None:
+    """An empty listing may be a bucket that is not there; s3fs does not tell them apart."""
+    bucket = location.root.partition("/")[0]
+    if not location.fs.exists(bucket):
+        message = f"{location.url}: there is no bucket {bucket}, or it may not be seen; correct its name."
+        raise InputError(message)
 
 
 def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
@@ -151,7 +161,13 @@ def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     else:
         walk = os.walk(path, onerror=refuse, followlinks=True)
         names = [f"{folder.rstrip('/')}/{name}" for folder, _, files in walk for name in files]
-    return {name: fs.info(name) for name in names}
+    return {name: _info(fs, name) for name in names}
+
+
+def _info(fs: Any, name: str) -> dict[str, Any]:
+    """A file's facts; a link to nowhere is told by its own name."""
+    with failures_of(name):
+        return cast("dict[str, Any]", fs.info(name))
 
 
 def read_tails(

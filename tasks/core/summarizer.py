@@ -138,9 +138,12 @@ class Summarizer:
                 # Rows without a request never wait; thousands of them must not keep the loop from others.
                 await asyncio.sleep(0)
 
-    async def _outcome(self, text: Text, key: bytes | None) -> Outcome:
+    async def _outcome(self, text: object, key: bytes | None) -> Outcome:
         if isinstance(text, bytes):
             return Outcome(Status.FAILED, error="the text is not valid UTF-8")
+        if text is not None and not isinstance(text, str):
+            # From a script without a type checker: not worth the other rows.
+            return Outcome(Status.FAILED, error=f"the text is a {type(text).__name__}")
         if not is_sendable(text):
             return Outcome(Status.EMPTY)
         if key is None:
@@ -160,6 +163,7 @@ class Summarizer:
                 self._limiter.rate_limited(error.retry_after_s)
             except RequestError as error:
                 failures, lost = failures + 1, lost + error.possibly_paid
+                self._limiter.attempt_failed(str(error))
                 if failures >= self._policy.max_attempts:
                     self._limiter.row_failed(str(error))
                     outcome = Outcome(Status.FAILED, error=f"{failures} attempts, the last: {error}")

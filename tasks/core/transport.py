@@ -33,10 +33,14 @@ class AiohttpClient(httpx.AsyncClient):
     Args:
         max_connections: Connections at most, all kept alive; as many as requests may be in flight.
         timeout_s: Longest silence while a reply is read.
+        use_environment_proxies: Go through the proxy that ``HTTPS_PROXY`` and its like name.
     """
 
-    def __init__(self, *, max_connections: int, timeout_s: float) -> None:
-        super().__init__(follow_redirects=False, timeout=timeout_s)
+    def __init__(
+        self, *, max_connections: int, timeout_s: float, use_environment_proxies: bool = False
+    ) -> None:
+        super().__init__(follow_redirects=False, timeout=timeout_s, trust_env=use_environment_proxies)
+        self._use_environment_proxies = use_environment_proxies
         self._max_connections = max_connections
         self._patience = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=timeout_s
@@ -51,7 +55,7 @@ class AiohttpClient(httpx.AsyncClient):
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # httpx does, when the response is built
             timeout=self._patience,
-            trust_env=True,
+            trust_env=self._use_environment_proxies,
         )
         return self
 
