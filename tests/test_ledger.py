@@ -135,17 +135,31 @@ def test_a_second_try_in_the_same_process_knows_what_is_in_memory_only(place: Lo
     assert [outcome.text if outcome else None for outcome in known] == ["2", None, None, "1"]
 
 
-def test_no_more_is_paid_when_nothing_can_be_kept(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.core.account._FIRST_BACKOFF_S", 0.001)
+def test_no_more_is_paid_while_nothing_can_be_kept(place: Location) -> None:
     place.fs.failures_left = 5
-    with Ledger(place, pace=Pace(commit_after_s=0.0)) as ledger:
+    with Ledger(place, pace=Pace(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
         account = ledger.open(KEY)
         account.check()
         append(account, 1)
-        for _ in range(6):
-            assert place.fs.tries.acquire(timeout=SOON_S)
         assert place.fs.writes.acquire(timeout=SOON_S)
+        account.check()
     assert segments(place) == [1]
+
+
+def test_after_five_failed_stores_the_partition_is_told(place: Location) -> None:
+    place.fs.failures_left = 1000
+
+    def work() -> None:
+        with Ledger(place, pace=Pace(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
+            account = ledger.open(KEY)
+            append(account, 1)
+            # When the sixth try begins, the fifth has failed.
+            for _ in range(6):
+                assert place.fs.tries.acquire(timeout=SOON_S)
+            account.check()
+
+    with pytest.raises(StorageError, match="1 replies of this partition could not be stored"):
+        work()
 
 
 def test_many_look_ups_of_rows_say_what_is_reused(tmp_path: Path) -> None:

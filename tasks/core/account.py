@@ -21,10 +21,10 @@ from tasks.core.shelf import Shelf
 logger = logging.getLogger(__name__)
 
 _NEVER_S = float("inf")
-_FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 10.0
 _FAILURES_BORNE = 5
 _FAILURES_BORNE_AT_CLOSING = 3
+_PATIENCE_AT_CLOSING_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,12 @@ class Pace:
     Attributes:
         commit_after_s: A reply is stored after this many seconds at the latest ...
         commit_rows: ... or as soon as a partition has this many.
+        first_backoff_s: The wait before a store that failed is tried again; it doubles, up to ten seconds.
     """
 
     commit_after_s: float = 1.0
     commit_rows: int = 256
+    first_backoff_s: float = 0.5
 
 
 class Account:
@@ -63,8 +65,8 @@ class Account:
         self._due_s = _NEVER_S
         self._storing = self._merging = False
         self._failures = 0
-        self._failures_borne = _FAILURES_BORNE
         self._closing = False
+        self._give_up_s = _NEVER_S
 
     def load(self) -> None:
         """Read all that is paid for.
@@ -74,10 +76,10 @@ class Account:
         """
         with self._changed:
             # In memory only, after an earlier try of the partition in this process.
-            held = segment.table_of(self._batch | self._pending)
+            held = self._batch | self._pending
             self._changed.wait_for(lambda: not self._merging)
         self._known = segment.NOTHING
-        self.add_known(held, *self._shelf.read())
+        self.add_known(segment.table_of(held), *self._shelf.read())
         with self._changed:
             # The store answers again, so what it did not take is tried at once.
             self._failures = 0
@@ -147,7 +149,9 @@ class Account:
 
     def hurry(self) -> None:
         """The run ends: store now, and do not try for ever. The lock is held by the caller."""
-        self._failures, self._failures_borne, self._closing = 0, _FAILURES_BORNE_AT_CLOSING, True
+        self._failures, self._closing = 0, True
+        # A store that hangs costs minutes a try.
+        self._give_up_s = time.monotonic() + _PATIENCE_AT_CLOSING_S
         if self._pending:
             self._due_s = 0.0
 
@@ -204,13 +208,20 @@ class Account:
 
     def _next_due_s(self) -> float:
         """When to store what is in the buffer now."""
-        if not self._pending or (self._closing and self._failures >= self._failures_borne):
+        if not self._pending or self._gives_up:
             return _NEVER_S
         if self._failures:
-            wait_s = min(_FIRST_BACKOFF_S * 2.0 ** (self._failures - 1), _LONGEST_BACKOFF_S)
+            wait_s = min(self._pace.first_backoff_s * 2.0 ** (self._failures - 1), _LONGEST_BACKOFF_S)
             return time.monotonic() + wait_s
         # What came while the batch was stored told its time when it came.
         return min(self._due_s, self._soon_s())
+
+    @property
+    def _gives_up(self) -> bool:
+        """The run ends and the store takes nothing."""
+        if not self._closing or not self._failures:
+            return False
+        return self._failures >= _FAILURES_BORNE_AT_CLOSING or time.monotonic() > self._give_up_s
 
     def _merge_if_due(self) -> None:
         with self._changed:
