@@ -76,6 +76,16 @@ def test_a_few_hundred_replies_are_stored_at_once(place: Location) -> None:
         assert segments(place) == [256]
 
 
+def test_the_last_replies_of_a_partition_need_not_wait_for_more(place: Location) -> None:
+    with Ledger(place, pace=NEVER) as ledger:
+        account = ledger.open(KEY)
+        account.store_now()
+        append(account, 1, 2)
+        account.store_now()
+        assert place.fs.writes.acquire(timeout=SOON_S)
+        assert segments(place) == [2]
+
+
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, InterruptedRunError])
 def test_whatever_ends_the_run_stores_the_rest_first(
     place: Location, error: type[BaseException] | None

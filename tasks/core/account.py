@@ -119,6 +119,13 @@ class Account:
                 self._due_s = self._soon_s()
                 self._changed.notify_all()
 
+    def store_now(self) -> None:
+        """Store the last replies without waiting for more; returns at once."""
+        with self._changed:
+            if self._pending and not self._failures:
+                self._due_s = 0.0
+                self._changed.notify_all()
+
     def check(self) -> None:
         """Refuse to go on paying for what cannot be kept.
 
