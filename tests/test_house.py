@@ -18,7 +18,7 @@ STOREYS = [
     {"failures", "settings", "columns"},
     {"footer", "storage", "replies", "limiter", "entra", "transport", "report", "progress"},
     {"layout", "publishing", "llm", "summarizer", "discovery", "footers", "segment"},
-    {"parquet", "job", "recipe", "gateway", "shelf"},
+    {"parquet", "job", "recipe", "gateway", "shelf", "known"},
     {"preflight", "outputs", "account"},
     {"ledger", "reuse"},
     {"partition"},

@@ -11,8 +11,10 @@ from tasks.core.account import Account, Pace
 from tasks.core.errors import InterruptedRunError, StorageError
 from tasks.core.ledger import Ledger
 from tasks.core.model import Outcome, Status
+from tasks.core.reuse import AskOnce
 from tasks.core.shelf import Shelf
 from tasks.core.storage import Location
+from tests.enriching import REQUEST, Echo
 from tests.test_segment import key
 
 NEVER = Pace(commit_after_s=10_000.0)
@@ -145,28 +147,23 @@ def test_a_second_try_in_the_same_process_knows_what_is_in_memory_only(place: Lo
     assert [outcome.text if outcome else None for outcome in known] == ["2", None, None, "1"]
 
 
-def test_no_more_is_paid_while_nothing_can_be_kept(place: Location) -> None:
+def test_a_store_that_recovers_takes_everything(place: Location) -> None:
     place.fs.failures_left = 5
     with Ledger(place, pace=Pace(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
         account = ledger.open(KEY)
-        account.check()
         append(account, 1)
         assert place.fs.writes.acquire(timeout=SOON_S)
         account.check()
     assert segments(place) == [1]
 
 
-def test_after_five_failed_stores_the_partition_is_told(place: Location) -> None:
+def test_no_more_is_asked_while_replies_cannot_be_kept(place: Location) -> None:
+    rows, pace = Echo(), Pace(commit_after_s=0.0, longest_unsaved_s=0.0)
     place.fs.failures_left = 1000
 
     def work() -> None:
-        with Ledger(place, pace=Pace(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
-            account = ledger.open(KEY)
-            append(account, 1)
-            # When the sixth try begins, the fifth has failed.
-            for _ in range(6):
-                assert place.fs.tries.acquire(timeout=SOON_S)
-            account.check()
+        with Ledger(place, pace=pace) as ledger:
+            AskOnce(rows, REQUEST, ledger.open(KEY)).summarize(["a", "b", "c"])
 
     with pytest.raises(StorageError, match="1 replies of this partition could not be stored"):
         work()

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tasks.core import segment
 from tasks.core.errors import PipelineError, StorageError
+from tasks.core.known import Known
 from tasks.core.model import Outcome
 from tasks.core.shelf import Shelf
 
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 _NEVER_S = float("inf")
 _LONGEST_BACKOFF_S = 10.0
-_FAILURES_BORNE = 5
 _FAILURES_BORNE_AT_CLOSING = 3
 _PATIENCE_AT_CLOSING_S = 30.0
 
@@ -35,11 +34,13 @@ class Pace:
         commit_after_s: A reply is stored after this many seconds at the latest ...
         commit_rows: ... or as soon as a partition has this many.
         first_backoff_s: The wait before a store that failed is tried again; it doubles, up to ten seconds.
+        longest_unsaved_s: When a reply could not be stored for so long, no more are asked for.
     """
 
     commit_after_s: float = 1.0
     commit_rows: int = 256
     first_backoff_s: float = 0.5
+    longest_unsaved_s: float = 30.0
 
 
 class Account:
@@ -59,9 +60,11 @@ class Account:
         self._changed = changed
         self._on_reused = on_reused
         self._pace = pace
-        self._known = segment.NOTHING
+        self._known = Known()
         self._pending: dict[bytes, Outcome] = {}
         self._batch: dict[bytes, Outcome] = {}
+        # When the first reply of each came.
+        self._pending_since_s = self._batch_since_s = _NEVER_S
         self._due_s = _NEVER_S
         self._storing = self._merging = False
         self._failures = 0
@@ -78,7 +81,7 @@ class Account:
             # In memory only, after an earlier try of the partition in this process.
             held = self._batch | self._pending
             self._changed.wait_for(lambda: not self._merging)
-        self._known = segment.NOTHING
+        self._known = Known()
         self.add_known(segment.table_of(held), *self._shelf.read())
         with self._changed:
             # The store answers again, so what it did not take is tried at once.
@@ -89,8 +92,7 @@ class Account:
 
     def add_known(self, *tables: pa.Table) -> None:
         """Let look-ups find more, tables of ``segment.SCHEMA``; they are not stored."""
-        # One chunk: a look-up would join them again each time.
-        self._known = pa.concat_tables([self._known, *tables]).combine_chunks()
+        self._known.add(*tables)
 
     def look_up(self, keys: Sequence[bytes | None]) -> list[Outcome | None]:
         """What is known of rows.
@@ -101,18 +103,15 @@ class Account:
         Returns:
             One entry per row, in the rows' order; None for a row that is not paid for.
         """
-        if not len(self._known):
-            return [None] * len(keys)
-        places = pc.index_in(pa.array(keys, segment.KEY), value_set=self._known["key"], skip_nulls=True)
-        found = segment.outcomes(self._known.take(places.drop_null()))
-        self._on_reused(len(found))
-        following = iter(found)
-        return [next(following) if is_known else None for is_known in places.is_valid().to_pylist()]
+        known = self._known.look_up(keys)
+        self._on_reused(len(known) - known.count(None))
+        return known
 
     def append(self, key: bytes, outcome: Outcome) -> None:
         """Take a reply that was received; it is durable within a second. Never waits for the store."""
         with self._changed:
             self._pending[key] = outcome
+            self._pending_since_s = min(self._pending_since_s, time.monotonic())
             if self._failures:
                 return  # it goes with what waits for the store already
             if len(self._pending) in {1, self._pace.commit_rows}:
@@ -132,7 +131,8 @@ class Account:
         Raises:
             StorageError: The store has taken nothing for a while.
         """
-        if self._failures >= _FAILURES_BORNE:
+        oldest_s = min(self._batch_since_s, self._pending_since_s)
+        if time.monotonic() - oldest_s > self._pace.longest_unsaved_s:
             message = (
                 f"{self.unsaved} replies of this partition could not be stored in the ledger yet: no more "
                 "are requested until the destination can be written again."
@@ -170,6 +170,7 @@ class Account:
         """Store the buffer as one segment, then merge if there are many; on a thread of the ledger's."""
         with self._changed:
             self._batch, self._pending = self._pending, {}
+            self._batch_since_s, self._pending_since_s = self._pending_since_s, _NEVER_S
         stored = False
         try:
             self._shelf.add(segment.table_of(self._batch))
@@ -191,7 +192,7 @@ class Account:
             self._changed.wait_for(lambda: not (self._storing or self._merging))
             self._pending.clear()
             self._due_s = _NEVER_S
-        self._known = segment.NOTHING
+        self._known = Known()
         try:
             self._shelf.remove()
         except PipelineError as error:
@@ -209,7 +210,8 @@ class Account:
             else:
                 self._failures += 1
                 self._pending = self._batch | self._pending
-            self._batch, self._storing = {}, False
+                self._pending_since_s = self._batch_since_s
+            self._batch, self._batch_since_s, self._storing = {}, _NEVER_S, False
             self._due_s = self._next_due_s()
             self._changed.notify_all()
 
