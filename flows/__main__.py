@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = parsed.command(parsed)
     except KeyboardInterrupt:
-        print("Interrupted: published partitions are complete, no other was touched.", file=sys.stderr)
+        print("Interrupted: what was answered is kept. Run the same command again to go on.", file=sys.stderr)
         return _INTERRUPTED
     except ValidationError as error:
         for finding in error.errors():

@@ -31,7 +31,7 @@ def job_of(source: str, destination: str, prompt: str = "Summarize.", prefix: st
         "body",
         prompt=prompt,
         model=ModelOptions(),
-        output=OutputOptions(column_prefix=prefix),
+        output=OutputOptions(column_prefix=prefix, max_failed_fraction=1.0),
         settings=Settings.from_environment(),
     )
 

@@ -110,10 +110,12 @@ def test_nothing_found_says_where_was_looked_and_for_what(source: str) -> None:
         discover(f"{source}/a.parquet.*")
 
 
-def test_an_empty_bucket_and_a_missing_one_hold_no_partition(bucket: str) -> None:
-    for url in (bucket, f"{bucket}/", "s3://no-such-bucket-anywhere/in"):
+def test_an_empty_bucket_holds_no_partition_and_a_missing_one_is_named(bucket: str) -> None:
+    for url in (bucket, f"{bucket}/"):
         with pytest.raises(SourceError, match="No partition found"):
             discover(url)
+    with pytest.raises(InputError, match="there is no bucket no-such-bucket-anywhere"):
+        discover("s3://no-such-bucket-anywhere/in")
 
 
 def test_partitions_at_the_root_of_a_bucket_are_found(bucket: str) -> None:

@@ -19,7 +19,7 @@ STOREYS = [
     {"failures", "settings", "columns", "budget"},
     {"footer", "storage", "replies", "limiter", "entra", "transport", "report", "progress"},
     {"layout", "publishing", "lean", "summarizer", "discovery", "footers", "segment"},
-    {"parquet", "job", "llm", "shelf"},
+    {"parquet", "job", "llm", "shelf", "known"},
     {"recipe", "meter", "outputs", "account"},
     {"gateway", "preflight"},
     {"ledger", "reuse"},

@@ -11,8 +11,10 @@ from tasks.core.account import Account, Pace
 from tasks.core.errors import InterruptedRunError, StorageError
 from tasks.core.ledger import Ledger
 from tasks.core.model import Outcome, Status
+from tasks.core.reuse import AskOnce
 from tasks.core.shelf import Shelf
 from tasks.core.storage import Location
+from tests.enriching import REQUEST, Echo
 from tests.test_segment import key
 
 NEVER = Pace(commit_after_s=10_000.0)
@@ -76,6 +78,16 @@ def test_a_few_hundred_replies_are_stored_at_once(place: Location) -> None:
         assert segments(place) == [256]
 
 
+def test_the_last_replies_of_a_partition_need_not_wait_for_more(place: Location) -> None:
+    with Ledger(place, pace=NEVER) as ledger:
+        account = ledger.open(KEY)
+        account.store_now()
+        append(account, 1, 2)
+        account.store_now()
+        assert place.fs.writes.acquire(timeout=SOON_S)
+        assert segments(place) == [2]
+
+
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, InterruptedRunError])
 def test_whatever_ends_the_run_stores_the_rest_first(
     place: Location, error: type[BaseException] | None
@@ -135,17 +147,26 @@ def test_a_second_try_in_the_same_process_knows_what_is_in_memory_only(place: Lo
     assert [outcome.text if outcome else None for outcome in known] == ["2", None, None, "1"]
 
 
-def test_no_more_is_paid_when_nothing_can_be_kept(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.core.account._FIRST_BACKOFF_S", 0.001)
+def test_a_store_that_recovers_takes_everything(place: Location) -> None:
     place.fs.failures_left = 5
-    with Ledger(place, pace=Pace(commit_after_s=0.0)) as ledger:
+    with Ledger(place, pace=Pace(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
         account = ledger.open(KEY)
-        account.check()
         append(account, 1)
-        for _ in range(6):
-            assert place.fs.tries.acquire(timeout=SOON_S)
         assert place.fs.writes.acquire(timeout=SOON_S)
+        account.check()
     assert segments(place) == [1]
+
+
+def test_no_more_is_asked_while_replies_cannot_be_kept(place: Location) -> None:
+    rows, pace = Echo(), Pace(commit_after_s=0.0, longest_unsaved_s=0.0)
+    place.fs.failures_left = 1000
+
+    def work() -> None:
+        with Ledger(place, pace=pace) as ledger:
+            AskOnce(rows, REQUEST, ledger.open(KEY)).summarize(["a", "b", "c"])
+
+    with pytest.raises(StorageError, match="1 replies of this partition could not be stored"):
+        work()
 
 
 def test_many_look_ups_of_rows_say_what_is_reused(tmp_path: Path) -> None:

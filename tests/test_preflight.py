@@ -77,7 +77,7 @@ def test_every_problem_of_every_partition_is_in_one_message_beside_what_is_in_or
         "  - letter.parquet: the file is truncated or is not Parquet (its last bytes are not PAR1)",
         "  - missing.parquet: column 'text' is missing (it has a, b)",
         f"  - number.parquet: column 'text' is int64, not {TEXT}",
-        "  - number.parquet: column 'summary' exists already: choose another column prefix",
+        "  - number.parquet: column 'SUMMARY' exists already: choose another column prefix",
         "  - number.parquet: column 'summary_status' exists already: choose another column prefix",
         "  - zero.parquet: the file is empty",
     ]
@@ -137,7 +137,7 @@ def test_a_hive_folder_is_a_column_too(folder: Folder) -> None:
     folder.write("Summary=x/a.parquet")
     folder.write("year=2024/summary_model=m/b.parquet")
     assert folder.problems() == [
-        "Summary=x/a.parquet: column 'summary' exists already: choose another column prefix",
+        "Summary=x/a.parquet: column 'Summary' exists already: choose another column prefix",
         f"year=2024/summary_model=m/b.parquet: column 'summary_model' {TAKEN}",
     ]
     assert folder.check("digest").rows == 4

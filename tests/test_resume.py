@@ -112,6 +112,33 @@ def test_kill_9_at_random_moments_pays_again_for_what_was_in_flight_and_a_second
     assert [name for name in names(f"{folder}/out") if not name.startswith("_aside")] == ["part.parquet"]
 
 
+WAITS_TO_PUBLISH = """
+import sys, threading
+from tasks.core import publishing
+from tests.paying import run
+
+def wait(*_):
+    print("publishing", flush=True)
+    threading.Event().wait()
+
+publishing.publish = wait
+run(*sys.argv[1:3])
+"""
+
+
+def test_a_kill_between_the_last_reply_and_publishing_costs_nothing(endpoint: Serve, tmp_path: Path) -> None:
+    server, folders = endpoint(), (f"{tmp_path}/in", f"{tmp_path}/out")
+    write(folders[0], texts(200))
+    command = [sys.executable, "-c", WAITS_TO_PUBLISH, *folders]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"publishing\n"
+        wait_until(lambda: len(kept(folders[1])) == 200)
+        child.kill()
+    counted = tally(*folders)
+    assert (counted.ok, counted.reused, server.stats().requests) == (200, 200, 200)
+
+
 STOPS = [(FLOWS, signal.SIGKILL), (FLOWS, signal.SIGTERM), (PAYING, signal.SIGINT)]
 
 

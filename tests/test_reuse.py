@@ -196,3 +196,25 @@ def test_no_text_of_a_row_is_in_the_ledger(tmp_path: Path, server: Endpoint) -> 
     for path in (tmp_path / "out").rglob("*"):
         assert "Secretword" not in path.name
         assert path.is_dir() or b"Secretword" not in path.read_bytes()
+
+
+def test_an_answer_two_partitions_share_is_kept_for_both(tmp_path: Path, endpoint: Serve) -> None:
+    endpoint(latency_ms=5)
+    for number in range(2):
+        write(f"{tmp_path}/in", [*texts(100), "A text. [[fault:unauthorized]]"], f"part-{number}.parquet")
+    with pytest.raises(DeploymentError):
+        run(f"{tmp_path}/in", f"{tmp_path}/out")
+    place = storage.locate(f"{tmp_path}/out")
+    kept = [sum(map(len, Shelf(place, f"part-{number}.parquet").read())) for number in range(2)]
+    assert min(kept) >= 100 - 2 * WINDOW
+
+
+def test_an_output_that_becomes_a_source_is_recognized_as_finished_too(
+    tmp_path: Path, endpoint: Serve
+) -> None:
+    server = endpoint(fault_rate=0.3)
+    write(f"{tmp_path}/in", texts(30))
+    assert tally(f"{tmp_path}/in", f"{tmp_path}/out").failed
+    server.configure(fault_rate=0.0)
+    assert tally(f"{tmp_path}/out", f"{tmp_path}/again", prefix="second").failed == 0
+    assert run(f"{tmp_path}/out", f"{tmp_path}/again", prefix="second") == []

@@ -69,6 +69,18 @@ def test_merging_on_s3_leaves_one_segment_of_the_next_level(bucket: str) -> None
     assert keys_in(place) == {key(number) for number in range(33)}
 
 
+def test_a_segment_that_another_run_merged_meanwhile_is_no_obstacle(place: Location) -> None:
+    shelf = Shelf(place, KEY)
+    for number in range(34):
+        shelf.add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+    Shelf(place, KEY).remove()
+    for number in range(20):
+        Shelf(place, KEY).add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+    shelf.merge()
+    assert len(names(place)) == 1
+    assert keys_in(place) == {key(number) for number in range(20)}
+
+
 def test_a_kill_between_merging_and_removing_leaves_doubles_that_do_no_harm(place: Location) -> None:
     shelf = Shelf(place, KEY)
     shelf.add(segment.table_of(entries(3)))

@@ -11,20 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tasks.core import segment
 from tasks.core.errors import PipelineError, StorageError
+from tasks.core.known import Known
 from tasks.core.model import Outcome
 from tasks.core.shelf import Shelf
 
 logger = logging.getLogger(__name__)
 
 _NEVER_S = float("inf")
-_FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 10.0
-_FAILURES_BORNE = 5
 _FAILURES_BORNE_AT_CLOSING = 3
+_PATIENCE_AT_CLOSING_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,14 @@ class Pace:
     Attributes:
         commit_after_s: A reply is stored after this many seconds at the latest ...
         commit_rows: ... or as soon as a partition has this many.
+        first_backoff_s: The wait before a store that failed is tried again; it doubles, up to ten seconds.
+        longest_unsaved_s: When a reply could not be stored for so long, no more are asked for.
     """
 
     commit_after_s: float = 1.0
     commit_rows: int = 256
+    first_backoff_s: float = 0.5
+    longest_unsaved_s: float = 30.0
 
 
 class Account:
@@ -57,14 +60,16 @@ class Account:
         self._changed = changed
         self._on_reused = on_reused
         self._pace = pace
-        self._known = segment.NOTHING
+        self._known = Known()
         self._pending: dict[bytes, Outcome] = {}
         self._batch: dict[bytes, Outcome] = {}
+        # When the first reply of each came.
+        self._pending_since_s = self._batch_since_s = _NEVER_S
         self._due_s = _NEVER_S
         self._storing = self._merging = False
         self._failures = 0
-        self._failures_borne = _FAILURES_BORNE
         self._closing = False
+        self._give_up_s = _NEVER_S
 
     def load(self) -> None:
         """Read all that is paid for.
@@ -74,10 +79,10 @@ class Account:
         """
         with self._changed:
             # In memory only, after an earlier try of the partition in this process.
-            held = segment.table_of(self._batch | self._pending)
+            held = self._batch | self._pending
             self._changed.wait_for(lambda: not self._merging)
-        self._known = segment.NOTHING
-        self.add_known(held, *self._shelf.read())
+        self._known = Known()
+        self.add_known(segment.table_of(held), *self._shelf.read())
         with self._changed:
             # The store answers again, so what it did not take is tried at once.
             self._failures = 0
@@ -87,8 +92,7 @@ class Account:
 
     def add_known(self, *tables: pa.Table) -> None:
         """Let look-ups find more, tables of ``segment.SCHEMA``; they are not stored."""
-        # One chunk: a look-up would join them again each time.
-        self._known = pa.concat_tables([self._known, *tables]).combine_chunks()
+        self._known.add(*tables)
 
     def look_up(self, keys: Sequence[bytes | None]) -> list[Outcome | None]:
         """What is known of rows.
@@ -99,22 +103,26 @@ class Account:
         Returns:
             One entry per row, in the rows' order; None for a row that is not paid for.
         """
-        if not len(self._known):
-            return [None] * len(keys)
-        places = pc.index_in(pa.array(keys, segment.KEY), value_set=self._known["key"], skip_nulls=True)
-        found = segment.outcomes(self._known.take(places.drop_null()))
-        self._on_reused(len(found))
-        following = iter(found)
-        return [next(following) if is_known else None for is_known in places.is_valid().to_pylist()]
+        known = self._known.look_up(keys)
+        self._on_reused(len(known) - known.count(None))
+        return known
 
     def append(self, key: bytes, outcome: Outcome) -> None:
         """Take a reply that was received; it is durable within a second. Never waits for the store."""
         with self._changed:
             self._pending[key] = outcome
+            self._pending_since_s = min(self._pending_since_s, time.monotonic())
             if self._failures:
                 return  # it goes with what waits for the store already
             if len(self._pending) in {1, self._pace.commit_rows}:
                 self._due_s = self._soon_s()
+                self._changed.notify_all()
+
+    def store_now(self) -> None:
+        """Store the last replies without waiting for more; returns at once."""
+        with self._changed:
+            if self._pending and not self._failures:
+                self._due_s = 0.0
                 self._changed.notify_all()
 
     def check(self) -> None:
@@ -123,7 +131,8 @@ class Account:
         Raises:
             StorageError: The store has taken nothing for a while.
         """
-        if self._failures >= _FAILURES_BORNE:
+        oldest_s = min(self._batch_since_s, self._pending_since_s)
+        if time.monotonic() - oldest_s > self._pace.longest_unsaved_s:
             message = (
                 f"{self.unsaved} replies of this partition could not be stored in the ledger yet: no more "
                 "are requested until the destination can be written again."
@@ -147,7 +156,9 @@ class Account:
 
     def hurry(self) -> None:
         """The run ends: store now, and do not try for ever. The lock is held by the caller."""
-        self._failures, self._failures_borne, self._closing = 0, _FAILURES_BORNE_AT_CLOSING, True
+        self._failures, self._closing = 0, True
+        # A store that hangs costs minutes a try.
+        self._give_up_s = time.monotonic() + _PATIENCE_AT_CLOSING_S
         if self._pending:
             self._due_s = 0.0
 
@@ -159,6 +170,7 @@ class Account:
         """Store the buffer as one segment, then merge if there are many; on a thread of the ledger's."""
         with self._changed:
             self._batch, self._pending = self._pending, {}
+            self._batch_since_s, self._pending_since_s = self._pending_since_s, _NEVER_S
         stored = False
         try:
             self._shelf.add(segment.table_of(self._batch))
@@ -180,7 +192,7 @@ class Account:
             self._changed.wait_for(lambda: not (self._storing or self._merging))
             self._pending.clear()
             self._due_s = _NEVER_S
-        self._known = segment.NOTHING
+        self._known = Known()
         try:
             self._shelf.remove()
         except PipelineError as error:
@@ -198,19 +210,27 @@ class Account:
             else:
                 self._failures += 1
                 self._pending = self._batch | self._pending
-            self._batch, self._storing = {}, False
+                self._pending_since_s = self._batch_since_s
+            self._batch, self._batch_since_s, self._storing = {}, _NEVER_S, False
             self._due_s = self._next_due_s()
             self._changed.notify_all()
 
     def _next_due_s(self) -> float:
         """When to store what is in the buffer now."""
-        if not self._pending or (self._closing and self._failures >= self._failures_borne):
+        if not self._pending or self._gives_up:
             return _NEVER_S
         if self._failures:
-            wait_s = min(_FIRST_BACKOFF_S * 2.0 ** (self._failures - 1), _LONGEST_BACKOFF_S)
+            wait_s = min(self._pace.first_backoff_s * 2.0 ** (self._failures - 1), _LONGEST_BACKOFF_S)
             return time.monotonic() + wait_s
         # What came while the batch was stored told its time when it came.
         return min(self._due_s, self._soon_s())
+
+    @property
+    def _gives_up(self) -> bool:
+        """The run ends and the store takes nothing."""
+        if not self._closing or not self._failures:
+            return False
+        return self._failures >= _FAILURES_BORNE_AT_CLOSING or time.monotonic() > self._give_up_s
 
     def _merge_if_due(self) -> None:
         with self._changed:

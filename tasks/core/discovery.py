@@ -49,6 +49,7 @@ def discover(source: str) -> Discovery:
     partitions = [_partition(key, visible[key]) for key in sorted(visible) if key.endswith(_SUFFIX)]
     left_out = LeftOut(hidden=len(hidden), other_files=len(visible) - len(partitions))
     if not partitions:
+        storage.check_bucket(root)
         raise SourceError(_nothing_found(source, left_out))
     return Discovery(tuple(partitions), left_out)
 

@@ -53,7 +53,7 @@ def paid_rows(partition_key: str, job: Job) -> pa.Table:
         StorageError: The store does not answer.
     """
     path = job.destination.path(partition_key)
-    if not storage.find(job.destination, path):
+    if all(file.path != path for file in storage.find(job.destination, path)):
         return segment.NOTHING
     reading = partial(failures_of, job.destination.url, partition_key)
     with storage.open_to_read(job.destination, path) as file, reading():

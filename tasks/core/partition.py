@@ -50,6 +50,8 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     account.add_known(outputs.paid_rows(partition.key, job))
     with publishing.aside(job.destination) as built:
         report = _build(built, partition, job, AskOnce(rows, job.request, account))
+        # Publishing may take long, and be where the process is killed.
+        account.store_now()
         _check_failed(report, job.max_failed_fraction)
         publishing.publish(built, job.destination, partition.key)
     # From here on the output is what remembers; a kill in between leaves entries nobody needs.

@@ -65,23 +65,24 @@ class AskOnce:
             if key is not None and outcome.status.is_answered:
                 self._account.append(key, outcome)
 
-        return self._rows.summarize(_Missing(texts, known, len(keys), self._account), keys, keep)
+        if len(keys) < len(known):
+            # Picked here and not while they are pulled: passing over a million known rows would hold up the
+            # loop that all partitions share.
+            texts = [text for text, outcome in zip(texts, known, strict=True) if outcome is None]
+        return self._rows.summarize(_WhileKept(texts, self._account), keys, keep)
 
 
-class _Missing:
-    """The texts of rows that are not known, as they are pulled; none when replies cannot be kept."""
+class _WhileKept:
+    """Texts as they are pulled; an error instead of the next one when replies cannot be kept."""
 
-    def __init__(self, texts: Texts, known: Sequence[Outcome | None], count: int, account: Account) -> None:
+    def __init__(self, texts: Texts, account: Account) -> None:
         self._texts = texts
-        self._known = known
-        self._count = count
         self._account = account
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._texts)
 
     def __iter__(self) -> Iterator[Text]:
-        for text, outcome in zip(self._texts, self._known, strict=True):
-            if outcome is None:
-                self._account.check()
-                yield text
+        for text in self._texts:
+            self._account.check()
+            yield text

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from tasks.core import publishing, segment, storage
-from tasks.core.errors import PartitionError, StorageError
+from tasks.core.errors import PartitionError, PipelineError
 from tasks.core.failures import failures_of
 from tasks.core.storage import Found, Location
 
@@ -90,7 +90,9 @@ class Shelf:
         while full := self._full():
             level, names = full
             contents = self._contents([Found(self._path(name), 0, "") for name in names])
-            if tables := self._tables(names, contents):
+            # Another run may have merged some of them.
+            there = [i for i, content in enumerate(contents) if not isinstance(content, FileNotFoundError)]
+            if tables := self._tables([names[i] for i in there], [contents[i] for i in there]):
                 self.add(segment.merged(tables), level + 1)
             with self._lock:
                 self._levels[level].difference_update(names)
@@ -149,7 +151,7 @@ def sweep(place: Location, finished: Sequence[str]) -> None:
         publishing.remove(place, [path for path in found if path.rpartition("/")[0] in folders])
         for folder in {path.rpartition("/")[0] for path in found} & folders:
             publishing.remove_empty_folder(place, folder)
-    except StorageError as error:
+    except PipelineError as error:
         logger.warning("Ledger entries of finished partitions could not be removed: %s", error)
 
 

@@ -133,8 +133,6 @@ def find(location: Location, path: str) -> list[Found]:
                 listed = location.fs.find(path, detail=True, withdirs=False)
             except FileNotFoundError:
                 listed = {}
-            if not listed and location.is_s3:
-                _check_bucket(location)
     # An object store may list a folder's marker as an empty file of the folder's name.
     files = [
         _found(name, info) for name, info in listed.items() if info["type"] == "file" and name[-1:] != "/"
@@ -142,12 +140,17 @@ def find(location: Location, path: str) -> list[Found]:
     return sorted(files, key=lambda file: file.path)
 
 
-def _check_bucket(location: Location) -> None:
-    """An empty listing may be a bucket that is not there; s3fs does not tell them apart."""
+def check_bucket(location: Location) -> None:
+    """Tell an empty folder from a bucket that is not there; listings do not.
+
+    Raises:
+        InputError: There is no such bucket.
+    """
     bucket = location.root.partition("/")[0]
-    if not location.fs.exists(bucket):
-        message = f"{location.url}: there is no bucket {bucket}, or it may not be seen; correct its name."
-        raise InputError(message)
+    with failures_of(location.url):
+        if location.is_s3 and not location.fs.exists(bucket):
+            message = f"{location.url}: there is no bucket {bucket}, or it may not be seen; correct its name."
+            raise InputError(message)
 
 
 def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
