@@ -14,13 +14,13 @@ CORE = ROOT / "tasks" / "core"
 # Each room may import those before it; rooms of one line do not import each other.
 STOREYS = [
     {"model"},
-    {"errors", "options", "prompt", "sharing"},
+    {"errors", "options", "prompt", "sharing", "owner"},
     {"failures", "settings", "columns"},
     {"footer", "storage", "replies", "limiter", "entra", "transport", "report", "progress"},
     {"layout", "publishing", "llm", "summarizer", "discovery", "footers", "segment"},
     {"parquet", "job", "recipe", "gateway", "shelf"},
-    {"preflight", "outputs", "account"},
-    {"ledger", "reuse"},
+    {"preflight", "outputs", "account", "claims", "housekeeping"},
+    {"ledger", "reuse", "lease"},
     {"partition"},
 ]
 

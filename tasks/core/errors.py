@@ -11,11 +11,13 @@
         |-- InputError            exit code 2: what was asked for cannot be done
         |   |-- SettingsError     an environment variable is missing or wrong
         |   |-- SourceError       no partition where was looked
-        |   `-- PreflightError    partitions that cannot be enriched
+        |   |-- PreflightError    partitions that cannot be enriched
+        |   `-- LeaseError        another run works on the destination
         |-- PartitionError        this partition's data cannot be read or written
         |-- StopRunError          wrong for every row: no further request is sent
         |   |-- DeploymentError   exit code 2: key, deployment or quota
         |   |-- ParkedError       exit code 4: the deployment asks for a long wait; resumable
+        |   |-- LostLeaseError    another run may have taken the destination over; resumable
         |   `-- InterruptedRunError  exit code 130: the run was asked to stop
         `-- RunFailedError        rows or partitions failed; carries the report
 
@@ -91,6 +93,10 @@ class PreflightError(InputError):
     """Some partitions cannot be enriched; the message lists every problem."""
 
 
+class LeaseError(InputError):
+    """Another run works on the destination; the message says who, and since when."""
+
+
 class PartitionError(TerminalError):
     """One partition's data cannot be read or written; the other partitions are not concerned."""
 
@@ -118,6 +124,10 @@ class ParkedError(StopRunError):
     def __init__(self, message: str, *, wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.wait_s = wait_s
+
+
+class LostLeaseError(StopRunError):
+    """Another run took the destination over, or may have, because this one could not say that it lives."""
 
 
 class InterruptedRunError(StopRunError):

@@ -9,11 +9,11 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Self
 
-from tasks.core.errors import InterruptedRunError
+from tasks.core.errors import InterruptedRunError, StopRunError
 from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Text
 from tasks.core.options import LimitOptions
@@ -49,6 +49,7 @@ class Gateway:
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Event | None = None
+        self._limiter: Limiter | None = None
 
     def __enter__(self) -> Self:
         """Start the loop and open the model.
@@ -91,6 +92,16 @@ class Gateway:
             message = "The run was stopped before this partition was finished; run the same command again."
             raise InterruptedRunError(message) from None
 
+    def stop(self, error: StopRunError) -> None:
+        """Let no further request start; from any thread, and no harm when the gateway is closed already.
+
+        Args:
+            error: Why; raised in every partition that still has rows to request.
+        """
+        if self._loop and self._limiter:
+            with suppress(RuntimeError):  # its loop is closed
+                self._loop.call_soon_threadsafe(self._limiter.stop, error)
+
     def _submit(self, work: Coroutine[Any, Any, list[Outcome]]) -> Future[list[Outcome]]:
         if self._loop is None or self._loop.is_closed():
             work.close()
@@ -110,7 +121,8 @@ class Gateway:
     async def _serve(self) -> None:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         async with self._open_model() as model:
-            summarizer = Summarizer(model, self._make_limiter(), self._policy, on_outcome=self._on_outcome)
+            self._limiter = self._make_limiter()
+            summarizer = Summarizer(model, self._limiter, self._policy, on_outcome=self._on_outcome)
             self._ready.set_result(summarizer)
             await self._closing.wait()
             await _cancel_others()
