@@ -12,7 +12,9 @@ from flows import logs
 from tasks.core.budget import budget_of
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError, TooManyFailedError
 from tasks.core.gateway import Gateway, open_gateway
+from tasks.core.housekeeping import remove_leftovers
 from tasks.core.job import Job, prepare
+from tasks.core.lease import Lease
 from tasks.core.ledger import Ledger
 from tasks.core.model import Partition, PartitionReport, PartitionState, Plan, RunReport
 from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions, PriceOptions
@@ -71,13 +73,16 @@ def summarize_parquet(
     )
     budget = budget_of(limits, job.price, prompt, model.max_output_tokens)
     # Left from the last to the first: the gateway, which ends what the runner's threads wait for; when they
-    # have ended, the ledger, which stores the last replies.
+    # have ended, the ledger, which stores the last replies; then the lease, which lets other runs begin.
     with (
         Progress() as progress,
+        Lease(job.destination) as lease,
         Ledger(job.destination, progress.advance) as ledger,
         _runner(limits.max_open_partitions) as runner,
         open_gateway(settings, job.request, limits, model.client, budget, progress) as gateway,
     ):
+        lease.when_lost(gateway.stop)
+        remove_leftovers(job.destination)
         plan = find_partitions(job)
         ledger.sweep([partition.key for partition in plan.finished])
         if not plan.partitions:

@@ -73,7 +73,9 @@ def test_ten_thousand_rows_on_s3_come_back_in_their_rows_with_one_request_each(
     assert (stats.requests, stats.row_requests_max) == (not_empty, 1)
     assert stats.requests == report.tally.requests
     assert stats.peak_in_flight <= 64
-    assert sorted(fs.find(f"{bucket}/out")) == sorted(f"{bucket[5:]}/out/{key}" for key in keys)
+    assert sorted(fs.find(f"{bucket}/out")) == sorted(
+        f"{bucket[5:]}/out/{key}" for key in ["_ledger/lease-000001.json", *keys]
+    )
     for number, key in enumerate(keys):
         assert_enriched(fs, f"{bucket}/in/{key}", f"{bucket}/out/{key}", number)
 
@@ -122,7 +124,10 @@ def test_a_partition_that_fails_is_reported_with_all_others_finished_then_the_ru
         PartitionState.PUBLISHED,
     ]
     assert "row group 0" in (report.partitions[1].error or "")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["part-0.parquet", "part-2.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.parquet")) == [
+        "part-0.parquet",
+        "part-2.parquet",
+    ]
 
 
 def test_failed_rows_are_published_with_their_reason_and_fail_the_run(

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tasks.core.errors import InterruptedRunError, SettingsError
+from tasks.core.errors import InterruptedRunError, ParkedError, SettingsError
 from tasks.core.gateway import Gateway
 from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status
@@ -20,12 +20,13 @@ class LoopBoundModel:
     def __init__(self, latency_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._latency_s = latency_s
-        self.in_flight = self.peak = 0
+        self.in_flight = self.peak = self.sent = 0
         self.busy = threading.Event()
 
     async def summarize(self, text: str) -> Outcome:
         assert asyncio.get_running_loop() is self._loop
         self.busy.set()
+        self.sent += 1
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         try:
@@ -77,6 +78,20 @@ def test_closing_ends_what_waits_and_leaves_no_thread() -> None:
     assert threading.active_count() == before
     with pytest.raises(InterruptedRunError):
         service.summarize(["too late"])
+
+
+def test_a_gateway_that_is_stopped_finishes_what_is_in_flight_and_starts_nothing_more() -> None:
+    opened, why = Opened(), ParkedError("enough")
+    with gateway(opened, latency_s=0.2, window=2) as service, ThreadPoolExecutor() as pool:
+        partition = pool.submit(service.summarize, [f"{row}" for row in range(100)])
+        opened.model.busy.wait()
+        service.stop(why)
+        with pytest.raises(ParkedError, match="enough"):
+            partition.result()
+        with pytest.raises(ParkedError, match="enough"):
+            service.summarize(["one more"])
+        assert opened.model.sent == 2
+    service.stop(why)
 
 
 def test_what_keeps_the_model_from_opening_is_told_to_who_enters() -> None:

@@ -15,14 +15,14 @@ CORE = ROOT / "tasks" / "core"
 STOREYS = [
     {"prices"},
     {"model"},
-    {"errors", "options", "prompt", "sharing"},
+    {"errors", "options", "prompt", "sharing", "owner"},
     {"failures", "settings", "columns", "budget"},
     {"footer", "storage", "replies", "limiter", "entra", "transport", "report", "progress"},
     {"layout", "publishing", "lean", "summarizer", "discovery", "footers", "segment"},
     {"parquet", "job", "llm", "shelf", "known"},
-    {"recipe", "meter", "outputs", "account"},
+    {"recipe", "meter", "outputs", "account", "claims", "housekeeping"},
     {"gateway", "preflight"},
-    {"ledger", "reuse"},
+    {"ledger", "reuse", "lease"},
     {"partition"},
 ]
 

@@ -78,7 +78,7 @@ def test_every_problem_of_every_partition_is_in_one_message_beside_what_is_in_or
         "  - missing.parquet: column 'text' is missing (it has a, b)",
         f"  - number.parquet: column 'text' is int64, not {TEXT}",
         "  - number.parquet: column 'SUMMARY' exists already: choose another column prefix",
-        "  - number.parquet: column 'summary_status' exists already: choose another column prefix",
+        "  - number.parquet: column 'summary_Status' exists already: choose another column prefix",
         "  - zero.parquet: the file is empty",
     ]
 

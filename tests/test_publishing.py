@@ -152,3 +152,32 @@ def test_a_memory_filesystem_is_published_to_like_any_other() -> None:
     publishing.check_writable(place)
     publish(place, "y=1/a.parquet", b"x")
     assert keys(place) == ["y=1/a.parquet"]
+
+
+def test_of_many_that_create_a_name_one_does_and_its_content_stays(place: Location) -> None:
+    def create(number: int) -> bool:
+        return publishing.create_new(place, "_ledger/name", b"%d" % number)
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(create, range(8)))
+    assert sum(made) == 1
+    assert place.fs.cat_file(place.path("_ledger/name")) == b"%d" % made.index(True)
+    assert keys(place) == ["_ledger/name"]
+
+
+def test_a_name_created_before_by_the_same_call_is_its_own(place: Location) -> None:
+    # What a client sees that asked again because the first reply was lost.
+    assert publishing.create_new(place, "name", b"mine")
+    assert publishing.create_new(place, "name", b"mine")
+    assert not publishing.create_new(place, "name", b"other")
+
+
+def test_a_disk_without_links_creates_names_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "hardlink_to", fail)
+    place = storage.locate(str(tmp_path))
+    made = [publishing.create_new(place, "name", data) for data in (b"one", b"two")]
+    assert made == [True, False]
+    assert keys(place) == ["name"]

@@ -248,3 +248,13 @@ def test_a_local_folder_that_may_not_be_read_is_told_and_not_passed_over() -> No
         with without_privileges(), pytest.raises(InputError, match="is denied"):
             storage.find(place := storage.locate(folder), place.root)
         closed.chmod(0o755)
+
+
+def test_names_of_a_folder_are_those_directly_in_it_that_begin_so(tmp_path: Path, bucket: str) -> None:
+    for url in (f"{tmp_path}/out", f"{bucket}/out", bucket):
+        place = storage.locate(url)
+        assert storage.names(place, "_ledger", "lease-") == []
+        for key in ("lease-2", "lease-1", "other", "deep/er"):
+            place.fs.makedirs(place.path("_ledger/deep"), exist_ok=True)
+            place.fs.pipe_file(place.path(f"_ledger/{key}"), b"x")
+        assert sorted(storage.names(place, "_ledger", "lease-")) == ["lease-1", "lease-2"]

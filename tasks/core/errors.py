@@ -11,7 +11,8 @@
         |-- InputError            exit code 2: what was asked for cannot be done
         |   |-- SettingsError     an environment variable is missing or wrong
         |   |-- SourceError       no partition where was looked
-        |   `-- PreflightError    partitions that cannot be enriched
+        |   |-- PreflightError    partitions that cannot be enriched
+        |   `-- LeaseError        another run works on the destination
         |-- PartitionError        this partition's data cannot be read or written
         |   `-- TooManyFailedError  more of its rows failed than may be published
         |-- StopRunError          wrong for every row: no further request is sent
@@ -19,6 +20,7 @@
         |   |-- BudgetError       exit code 3: the run's budget is spent; resumable
         |   |-- BreakerError      everything fails
         |   |-- ParkedError       exit code 4: the deployment asks for a long wait; resumable
+        |   |-- LostLeaseError    another run may have taken the destination over; resumable
         |   `-- InterruptedRunError  exit code 130: the run was asked to stop
         `-- RunFailedError        rows or partitions failed; carries the report
 
@@ -94,6 +96,10 @@ class PreflightError(InputError):
     """Some partitions cannot be enriched; the message lists every problem."""
 
 
+class LeaseError(InputError):
+    """Another run works on the destination; the message says who, and since when."""
+
+
 class PartitionError(TerminalError):
     """One partition's data cannot be read or written; the other partitions are not concerned."""
 
@@ -155,6 +161,10 @@ class ParkedError(StopRunError):
     def __init__(self, message: str, *, wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.wait_s = wait_s
+
+
+class LostLeaseError(StopRunError):
+    """Another run took the destination over, or may have, because this one could not say that it lives."""
 
 
 class InterruptedRunError(StopRunError):

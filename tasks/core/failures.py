@@ -16,6 +16,9 @@ from s3fs.utils import FileExpired
 
 from tasks.core.errors import InputError, PartitionError, PipelineError, StorageError
 
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
+
 
 @contextmanager
 def failures_of(where: str, what: str = "") -> Iterator[None]:
@@ -78,6 +81,13 @@ def failures_building(path: Path, name: str) -> Iterator[None]:
             "make room there, or set TMPDIR to a folder with room, and run again."
         )
         raise StorageError(message) from None
+
+
+def is_taken(error: OSError) -> bool:
+    """Whether a conditional create failed because somebody else's was first, or was at work on the name."""
+    told = error.__cause__
+    code = told.response.get("Error", {}).get("Code") if isinstance(told, ClientError) else None
+    return isinstance(error, FileExistsError) or code in _TAKEN
 
 
 def _reason(error: Exception) -> str:

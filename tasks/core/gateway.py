@@ -9,12 +9,12 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from tasks.core.budget import Budget
-from tasks.core.errors import InterruptedRunError
+from tasks.core.errors import InterruptedRunError, StopRunError
 from tasks.core.limiter import Limiter
 from tasks.core.meter import Meter
 from tasks.core.model import Bill, Outcome, Text
@@ -58,6 +58,7 @@ class Gateway:
         # Guards the last moment work is taken: after it, everything taken is cancelled, and nothing is lost.
         self._door = threading.Lock()
         self._is_shut = False
+        self._limiter: Limiter | None = None
 
     def __enter__(self) -> Self:
         """Start the loop and open the model.
@@ -106,6 +107,16 @@ class Gateway:
         except CancelledError:
             raise _interrupted() from None
 
+    def stop(self, error: StopRunError) -> None:
+        """Let no further request start; from any thread, and no harm when the gateway is closed already.
+
+        Args:
+            error: Why; raised in every partition that still has rows to request.
+        """
+        if self._loop and self._limiter:
+            with suppress(RuntimeError):  # its loop is closed
+                self._loop.call_soon_threadsafe(self._limiter.stop, error)
+
     def _submit(self, work: Callable[[], Coroutine[Any, Any, list[Outcome]]]) -> Future[list[Outcome]]:
         with self._door:
             if self._is_shut or self._loop is None:
@@ -126,7 +137,7 @@ class Gateway:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         async with self._open_model() as model:
             self._meter = Meter(model, self._budget)
-            limiter = self._make_limiter()
+            self._limiter = limiter = self._make_limiter()
             summarizer = Summarizer(self._meter, limiter, self._policy, on_outcome=self._on_outcome)
             self._ready.set_result(summarizer)
             await self._closing.wait()

@@ -15,10 +15,10 @@ from glob import has_magic
 from pathlib import Path
 
 from tasks.core.errors import InputError, StorageError
-from tasks.core.failures import failures_of
+from tasks.core.failures import failures_of, is_taken
 from tasks.core.storage import Location
 
-_ASIDE_FOLDER = "_aside"
+ASIDE_FOLDER = "_aside"
 _UPLOAD = {"chunksize": 16 * 2**20, "max_concurrency": 4}
 """s3fs's own defaults may hold 500 MB of one upload in memory."""
 _CANNOT_BE_WRITTEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
@@ -50,7 +50,7 @@ def aside(location: Location) -> Iterator[Path]:
 
 def _aside_folder(location: Location) -> Path:
     if location.is_local:
-        return Path(location.path(_ASIDE_FOLDER))
+        return Path(location.path(ASIDE_FOLDER))
     # gettempdir would silently go elsewhere, perhaps to a smaller disk, when TMPDIR is missing or full.
     return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
 
@@ -88,7 +88,7 @@ def check_writable(location: Location) -> None:
                 return
             with aside(location):
                 pass
-            probe = location.path(f"{_ASIDE_FOLDER}/probe-{uuid.uuid4().hex}")
+            probe = location.path(f"{ASIDE_FOLDER}/probe-{uuid.uuid4().hex}")
             location.fs.pipe_file(probe, b"probe")
         except OSError as error:
             if error.errno not in _CANNOT_BE_WRITTEN and not isinstance(error, FileNotFoundError):
@@ -125,7 +125,8 @@ def create(location: Location, key: str, data: bytes) -> None:
 
     Args:
         location: Where.
-        key: A name that only this content ever has; so writing it twice, as after a lost reply, is no harm.
+        key: A name that only this content ever has, or only one writer; so writing it twice, as after a lost
+            reply, is no harm.
         data: The content.
 
     Raises:
@@ -141,6 +142,37 @@ def create(location: Location, key: str, data: bytes) -> None:
             _publish_by_rename(building, path)
             return
         location.fs.pipe_file(target, data)
+
+
+def create_new(location: Location, key: str, data: bytes) -> bool:
+    """Make a small file under a name nobody has; of all who try, one does.
+
+    Args:
+        location: Where.
+        key: The name.
+        data: The content, of which no other caller has the same.
+
+    Returns:
+        Whether this call made it.
+
+    Raises:
+        StorageError: It may or may not be there.
+    """
+    target = location.path(key)
+    with failures_of(location.url, key):
+        try:
+            if location.is_local:
+                _create_by_link(data, Path(target))
+            else:
+                location.fs.pipe_file(target, data, mode="create")
+        except OSError as error:
+            if not is_taken(error):
+                raise
+            # Perhaps by this very call: when a reply is lost, the store's client asks again.
+            with suppress(FileNotFoundError):
+                return bool(location.fs.cat_file(target) == data)
+            return False
+    return True
 
 
 def remove(location: Location, keys: Sequence[str]) -> None:
@@ -164,6 +196,26 @@ def remove_empty_folder(location: Location, key: str) -> None:
     """Remove a folder of a local disk if it is empty; object stores have none."""
     if location.is_local:
         _remove_if_empty(Path(location.path(key)))
+
+
+def _create_by_link(data: bytes, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = target.with_name(f".{uuid.uuid4().hex}")
+    try:
+        building.write_bytes(data)
+        _sync_to_disk(building)
+        try:
+            # Unlike a rename it fails when the name is taken; unlike an exclusive open it is whole at once.
+            target.hardlink_to(building)
+        except FileExistsError:
+            raise
+        except OSError:
+            # Some mounted file systems have no links.
+            with target.open("xb") as file:
+                file.write(data)
+    finally:
+        building.unlink(missing_ok=True)
+    _sync_to_disk(target.parent)
 
 
 def _publish_by_rename(built: Path, target: Path) -> None:

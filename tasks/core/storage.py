@@ -153,6 +153,25 @@ def check_bucket(location: Location) -> None:
             raise InputError(message)
 
 
+def names(location: Location, folder: str, prefix: str) -> list[str]:
+    """Names directly in a folder below a location that begin with a prefix; no deeper listing is read.
+
+    Raises:
+        InputError: The bucket may not be read.
+        StorageError: The store does not answer.
+    """
+    path = location.path(folder)
+    with failures_of(location.url, folder):
+        try:
+            if location.is_s3:
+                paths = location.fs.find(path, prefix=prefix)
+            else:
+                paths = location.fs.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+    return [name for found in paths if (name := found.rpartition("/")[2]).startswith(prefix)]
+
+
 def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     """The files below a path; fsspec's own walk passes over folders it may not read, partitions and all."""
 

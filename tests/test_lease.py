@@ -1,0 +1,231 @@
+"""One run at a time on a destination, on disk and on a real S3 server."""
+
+import os
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from tasks.core import storage
+from tasks.core.claims import Claim, Claims
+from tasks.core.errors import InputError, LeaseError, LostLeaseError
+from tasks.core.lease import Lease, LeasePace
+from tasks.core.owner import Owner
+from tasks.core.storage import Location
+from tests.leasing import leasing, says, tell
+from tests.paying import names
+
+ELSEWHERE = replace(Owner.this_process(), host="other-host", pid=77)
+BRISK = LeasePace(renew_s=0.1, expires_s=20.0, look_s=0.1)
+HASTY = LeasePace(renew_s=100.0, expires_s=0.5, look_s=0.05)
+SOON_S = 20.0
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """An empty destination of each kind."""
+    if request.param == "s3":
+        return storage.locate(f"{request.getfixturevalue('bucket')}/out")
+    return storage.locate(str(tmp_path / "out"))
+
+
+def claimed(place: Location, owner: Owner, expires_s: float = 0.5) -> None:
+    """What a run leaves that ends without a word."""
+    claim = Claim(owner=owner, run="run", since="2026-11-01T00:00:00+00:00", expires_s=expires_s)
+    assert Claims(place).create(Claims(place).highest() + 1, claim)
+
+
+def take(place: Location) -> str:
+    try:
+        with Lease(place):
+            return "taken"
+    except LeaseError as error:
+        return str(error)
+
+
+def test_of_eight_racing_threads_one_has_the_lease(place: Location) -> None:
+    together = threading.Barrier(8)
+
+    def race() -> Lease | None:
+        together.wait()
+        try:
+            return stack.enter_context(Lease(place))
+        except LeaseError:
+            return None
+
+    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+        racers = [pool.submit(race) for _ in range(8)]
+        winners = [racer.result() for racer in racers if racer.result()]
+        assert len(winners) == 1
+    assert names(place.url) == ["_ledger/lease-000001.json"]
+
+
+def test_of_two_processes_one_has_the_lease_and_a_killed_one_leaves_it_to_the_next_at_once(
+    place: Location,
+) -> None:
+    with leasing(place.url) as one, leasing(place.url) as other:
+        for child in (one, other):
+            tell(child)
+        answers = {says(one): one, says(other): other}
+        assert sorted(answers) == ["refused", "taken"]
+        owner = answers["taken"]
+        refusal = take(place)
+        assert f"process {owner.pid} on {os.uname().nodename}" in refusal
+        owner.kill()
+        # Whether its parent took note of its end or not.
+        os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
+        assert take(place) == "taken"
+        owner.wait()
+        assert take(place) == "taken"
+    assert names(place.url) == ["_ledger/lease-000003.json"]
+
+
+def test_a_released_lease_is_taken_at_once_and_one_object_stays(place: Location) -> None:
+    assert [take(place) for _ in range(3)] == ["taken"] * 3
+    assert names(place.url) == ["_ledger/lease-000003.json"]
+
+
+def test_a_run_is_refused_while_another_works_and_told_who_since_when_and_what_to_do(place: Location) -> None:
+    with Lease(place):
+        refusal = take(place)
+    assert re.fullmatch(
+        rf"Another run works on {re.escape(place.url)}: process {os.getpid()} on \S+, "
+        r"since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00\. "
+        r"Run again when it has ended, end it, or choose another destination\.",
+        refusal,
+    )
+    assert LeaseError.exit_code == 2
+
+
+def test_a_run_of_another_machine_that_renews_is_left_alone(place: Location) -> None:
+    lost = list[LostLeaseError]()
+    with Lease(place, pace=BRISK, owner=ELSEWHERE) as lease:
+        lease.when_lost(lost.append)
+        assert "process 77 on other-host, since 20" in take(place)
+    assert not lost
+
+
+def test_a_run_of_another_machine_that_does_not_renew_is_taken_over_when_its_time_is_up(
+    place: Location,
+) -> None:
+    claimed(place, ELSEWHERE, expires_s=0.6)
+    started_s = time.monotonic()
+    with Lease(place, pace=HASTY):
+        assert time.monotonic() - started_s >= 0.6
+
+
+def test_a_claim_nobody_can_read_is_watched_like_another_machines(
+    place: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.core.lease._DEFAULT_EXPIRES_S", 0.4)
+    claimed(place, ELSEWHERE)
+    place.fs.pipe_file(place.path("_ledger/lease-000001.json"), b"{")
+    started_s = time.monotonic()
+    with Lease(place, pace=HASTY):
+        assert time.monotonic() - started_s >= 0.4
+
+
+def test_who_waits_gets_the_lease_when_it_is_released(place: Location) -> None:
+    with ThreadPoolExecutor() as pool:
+        with Lease(place):
+            waiting = pool.submit(lambda: Lease(place, wait_s=SOON_S, pace=BRISK).__enter__())
+            time.sleep(0.3)
+            assert not waiting.done()
+        lease = waiting.result(SOON_S)
+        lease.__exit__(None, None, None)
+
+
+def test_a_run_that_was_taken_over_is_told_once_and_leaves_the_others_claim_alone(place: Location) -> None:
+    told, lost = threading.Event(), list[LostLeaseError]()
+    with Lease(place, pace=BRISK) as lease:
+        lease.when_lost(lost.append)
+        lease.when_lost(lambda _: told.set())
+        claimed(place, ELSEWHERE)
+        assert told.wait(SOON_S)
+    lease.when_lost(lost.append)
+    assert len(lost) == 2
+    assert lost[0] is lost[1]
+    assert "was taken over by another run" in str(lost[0])
+    latest = Claims(place).latest()
+    assert latest.number == 2
+    assert latest.claim
+    assert latest.claim.owner == ELSEWHERE
+
+
+def test_a_number_used_and_removed_meanwhile_is_no_lease(place: Location) -> None:
+    claims = Claims(place)
+    for _ in range(2):
+        claimed(place, ELSEWHERE)
+    claims.remove_below(2)
+    latest = claims.latest()
+    assert latest.claim
+    assert not claims.create(1, latest.claim)
+    assert names(place.url) == ["_ledger/lease-000002.json"]
+
+
+class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no annotations
+    """A store that may fail or never answer a write."""
+
+    protocol = "failing"
+    store: dict[str, object] = {}  # noqa: RUF012 - the base class keeps it so
+    pseudo_dirs = [""]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = False
+        self.answer = threading.Event()
+        self.answer.set()
+
+    def pipe_file(self, *args: object, **how: object) -> None:
+        self.answer.wait()
+        if self.broken:
+            raise TimeoutError
+        super().pipe_file(*args, **how)
+
+
+@pytest.fixture
+def failing() -> Location:
+    FailingFileSystem.clear_instance_cache()
+    FailingFileSystem.store.clear()
+    return Location("failing://out", "/out", FailingFileSystem())
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+def test_a_run_that_cannot_renew_stops_before_others_may_begin(failing: Location, how: str) -> None:
+    told = threading.Event()
+    started_s = time.monotonic()
+    with Lease(failing, pace=LeasePace(renew_s=0.05, expires_s=0.5)) as lease:
+        lease.when_lost(lambda _: told.set())
+        if how == "fails":
+            failing.fs.broken = True
+        else:
+            failing.fs.answer.clear()
+        assert told.wait(SOON_S)
+        assert time.monotonic() - started_s >= 0.5
+        failing.fs.answer.set()
+
+
+def test_a_lease_that_could_not_be_released_does_not_lock_its_own_process_out(failing: Location) -> None:
+    with Lease(failing):
+        failing.fs.broken = True
+    failing.fs.broken = False
+    assert take(failing) == "taken"
+
+
+def test_a_destination_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        Lease(storage.locate(f"{tmp_path}/file/out")).__enter__()
+
+
+def test_renewing_and_releasing_leave_no_thread(place: Location) -> None:
+    before = threading.active_count()
+    with Lease(place, pace=BRISK):
+        time.sleep(0.5)
+    assert threading.active_count() <= before
