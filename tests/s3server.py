@@ -75,7 +75,8 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
             "-ip.bind=127.0.0.1",
         ),
         *(f"-s3.config={identities}", "-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
-        *("-s3.port.iceberg=0", "-s3.port.lance=0"),
+        # Every bucket takes volumes of its own; by default there are only as many as the disk has gigabytes.
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=10000"),
         *(f"-{flag}={port}" for flag, port in ports.items()),
     ]
     with (folder / "weed.log").open("wb") as log:

@@ -45,7 +45,8 @@ def _server_started() -> None:
 def test_of_two_runs_started_together_one_does_all_the_work_and_the_other_is_refused(
     request: pytest.FixtureRequest, endpoint: Serve, tmp_path: Path, store: str
 ) -> None:
-    server = endpoint(latency_ms=50)
+    # Six seconds of work, so that both are there at once however unevenly they start.
+    server = endpoint(latency_ms=200)
     folder = str(tmp_path) if store == "local" else request.getfixturevalue("bucket")
     texts = [f"This is row {n}. And more." for n in range(ROWS)]
     write(f"{folder}/in", texts)
