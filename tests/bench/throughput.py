@@ -182,7 +182,9 @@ def _rounds(options: argparse.Namespace) -> Iterator[dict[str, float | str]]:
                     endpoint.url,
                 ]
                 command += ["--rows", str(options.rows), "--max-concurrent", str(options.max_concurrent)]
-                told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+                told = subprocess.run(
+                    command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True
+                )
                 yield {"way": way, **json.loads(told.stdout.splitlines()[-1])}
 
 
