@@ -1,6 +1,9 @@
 """The bytes of a segment: what goes in comes out, or it is known to be damaged."""
 
+import io
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +24,7 @@ def entries(count: int = 50) -> dict[bytes, Outcome]:
 
 
 def stored(kept: dict[bytes, Outcome]) -> tuple[bytes, str]:
-    data = segment.encode(segment.table_of(kept))
+    data = segment.encode([segment.table_of(kept)])
     return data, segment.digest(data)
 
 
@@ -66,7 +69,9 @@ def test_a_torn_tail_is_noticed(kept: int) -> None:
 
 
 def test_a_segment_of_another_version_is_not_believed() -> None:
-    data = segment.encode(pa.table({"key": pa.array([key(1)], segment.KEY)}))
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"key": pa.array([key(1)], segment.KEY)}), sink)
+    data = sink.getvalue()
     with pytest.raises(PartitionError, match="another version"):
         segment.decode(data, segment.digest(data))
 
@@ -84,9 +89,9 @@ def test_an_outcome_no_column_can_hold_does_not_keep_its_neighbours_out(
     assert "secret" not in caplog.text
 
 
-def test_merging_keeps_every_key_once() -> None:
-    again = {key(n): Outcome(Status.OK, "later") for n in range(40, 60)}
-    merged = segment.merged([segment.table_of(entries()), segment.table_of(again)])
-    assert sorted(merged["key"].to_pylist()) == [key(n) for n in range(60)]
-    texts = dict(zip(merged["key"].to_pylist(), merged["text"].to_pylist(), strict=True))
-    assert texts == {key(n): f"summary {n}" if n < 50 else "later" for n in range(60)}
+def test_several_tables_become_one_segment_in_their_order() -> None:
+    later = {key(n): Outcome(Status.OK, "later") for n in range(50, 60)}
+    tables = [segment.table_of(entries()), segment.table_of(later)]
+    data = segment.encode(iter(tables))
+    together = segment.decode(data, segment.digest(data))
+    assert together.equals(pa.concat_tables(tables))

@@ -84,7 +84,7 @@ def test_a_segment_that_another_run_merged_meanwhile_is_no_obstacle(place: Locat
 def test_a_kill_between_merging_and_removing_leaves_doubles_that_do_no_harm(place: Location) -> None:
     shelf = Shelf(place, KEY)
     shelf.add(segment.table_of(entries(3)))
-    shelf.add(segment.table_of(entries(5)), level=1)
+    shelf.add(segment.table_of(entries(5)))
     assert keys_in(place) == {key(n) for n in range(5)}
 
 

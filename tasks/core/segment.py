@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.errors import PartitionError
@@ -59,17 +58,15 @@ def outcomes(table: pa.Table) -> list[Outcome]:
     ]
 
 
-def merged(tables: Iterable[pa.Table]) -> pa.Table:
-    """All tables as one, each key once; equal keys have outcomes of equal worth, the first one stays."""
-    together = pa.concat_tables(tables).combine_chunks()
-    keys = together["key"].combine_chunks()
-    return together.take(pc.index_in(pc.unique(keys), value_set=keys))
+def encode(tables: Iterable[pa.Table]) -> bytes:
+    """Tables as the bytes of one Parquet file; only one table at a time is held beside the bytes.
 
-
-def encode(table: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file."""
+    A key may be in it twice, which is no harm: equal keys have outcomes of equal worth.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    with pq.ParquetWriter(sink, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        for table in tables:
+            writer.write_table(table)
     return bytes(sink.getvalue().to_pybytes())
 
 

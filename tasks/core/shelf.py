@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -61,15 +61,17 @@ class Shelf:
         with self._lock:
             for file in found:
                 self._levels[_level(_name(file))].add(_name(file))
-        return self._tables([_name(file) for file in found], contents)
+        return list(self._tables([_name(file) for file in found], contents))
 
-    def add(self, table: pa.Table, level: int = 0) -> None:
+    def add(self, table: pa.Table) -> None:
         """Store a table; when this returns, it is durable.
 
         Raises:
             StorageError: It may or may not be stored; storing it again does no harm.
         """
-        data = segment.encode(table)
+        self._store(segment.encode([table]), 0)
+
+    def _store(self, data: bytes, level: int) -> None:
         name = f"{level}-{segment.digest(data)}.parquet"
         publishing.create(self._place, f"{self._folder}/{name}", data)
         with self._lock:
@@ -92,8 +94,9 @@ class Shelf:
             contents = self._contents([Found(self._path(name), 0, "") for name in names])
             # Another run may have merged some of them.
             there = [i for i, content in enumerate(contents) if not isinstance(content, FileNotFoundError)]
-            if tables := self._tables([names[i] for i in there], [contents[i] for i in there]):
-                self.add(segment.merged(tables), level + 1)
+            # One after the other, since a merged segment may hold hundreds of thousands of rows.
+            tables = self._tables([names[i] for i in there], [contents[i] for i in there])
+            self._store(segment.encode(tables), level + 1)
             with self._lock:
                 self._levels[level].difference_update(names)
             publishing.remove(self._place, [f"{self._folder}/{name}" for name in names])
@@ -125,17 +128,15 @@ class Shelf:
     def _contents(self, files: Sequence[Found]) -> list[bytes | Exception]:
         return storage.read_whole(self._place, [file.path for file in files]) if files else []
 
-    def _tables(self, names: Sequence[str], contents: Sequence[bytes | Exception]) -> list[pa.Table]:
-        tables = []
+    def _tables(self, names: Sequence[str], contents: Sequence[bytes | Exception]) -> Iterator[pa.Table]:
         for name, content in zip(names, contents, strict=True):
             with failures_of(self._place.url, f"{self._folder}/{name}"):
                 if isinstance(content, Exception):
                     raise content
             try:
-                tables.append(segment.decode(content, name.rpartition("-")[2].removesuffix(".parquet")))
+                yield segment.decode(content, name.rpartition("-")[2].removesuffix(".parquet"))
             except PartitionError as error:
                 logger.warning("%s/%s is left out, its rows are asked again: %s", self._folder, name, error)
-        return tables
 
 
 def sweep(place: Location, finished: Sequence[str]) -> None:
