@@ -4,7 +4,11 @@ Everything listens on loopback, lives in temporary folders, and is ended by its 
 """
 
 import os
+import signal
 import tempfile
+
+# A shell's background job ignores SIGINT, and so would the programs that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Prefect reads its settings when it is first imported, so this comes before any other import.
 os.environ.pop("PREFECT_API_URL", None)
