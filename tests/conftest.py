@@ -7,9 +7,6 @@ import os
 import signal
 import tempfile
 
-# A shell's background job ignores SIGINT, and so would the programs that tests start and interrupt.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 # Prefect reads its settings when it is first imported, so this comes before any other import.
 os.environ.pop("PREFECT_API_URL", None)
 os.environ.update(
@@ -31,6 +28,9 @@ from tasks.local.endpoint import serve
 from tasks.local.handle import Endpoint
 from tasks.local.sample import write_sample
 from tests.s3server import S3Server, running_s3_server
+
+# A shell's background job ignores SIGINT, and so would the programs that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Serve = Callable[..., Endpoint]
 
