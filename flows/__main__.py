@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError
 from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions, PriceOptions
-from tasks.core.report import to_table
+from tasks.core.rendering import to_table
 
 _GROUPS: dict[str, type[BaseModel]] = {
     "model": ModelOptions,

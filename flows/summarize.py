@@ -16,9 +16,10 @@ from tasks.core.housekeeping import remove_leftovers
 from tasks.core.job import Job, prepare
 from tasks.core.lease import Lease
 from tasks.core.ledger import Ledger
-from tasks.core.model import Partition, PartitionReport, PartitionState, Plan, RunReport
+from tasks.core.model import Partition, Plan
 from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions, PriceOptions
 from tasks.core.progress import Progress
+from tasks.core.report import PartitionReport, PartitionState, RunReport
 from tasks.core.settings import Settings
 from tasks.discover import find_partitions
 from tasks.report import publish_report
@@ -33,10 +34,10 @@ def summarize_parquet(
     destination: str,
     text_column: str,
     prompt: str = DEFAULT_PROMPT,
-    model: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
-    limits: LimitOptions = LimitOptions(),  # noqa: B008 - frozen
-    output: OutputOptions = OutputOptions(),  # noqa: B008 - frozen
-    prices: PriceOptions = PriceOptions(),  # noqa: B008 - frozen
+    model: ModelOptions = ModelOptions(),
+    limits: LimitOptions = LimitOptions(),
+    output: OutputOptions = OutputOptions(),
+    prices: PriceOptions = PriceOptions(),
 ) -> RunReport:
     """Summarize a text column of Parquet partitions and write the same partitions, enriched.
 

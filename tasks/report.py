@@ -4,8 +4,8 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.model import RunReport
-from tasks.core.report import to_markdown
+from tasks.core.rendering import to_markdown
+from tasks.core.report import RunReport
 
 ARTIFACT_KEY = "summarize-parquet"
 

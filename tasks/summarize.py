@@ -9,8 +9,9 @@ from tasks.core.errors import TransientError
 from tasks.core.gateway import Gateway
 from tasks.core.job import Job
 from tasks.core.ledger import Ledger
-from tasks.core.model import Partition, PartitionReport
+from tasks.core.model import Partition
 from tasks.core.partition import summarize_partition
+from tasks.core.report import PartitionReport
 
 _FIRST_RETRY_S = 5
 

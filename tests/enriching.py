@@ -11,9 +11,10 @@ from tasks.core.columns import SummaryColumns
 from tasks.core.discovery import source_location
 from tasks.core.job import Job
 from tasks.core.ledger import Ledger
-from tasks.core.model import Outcome, Partition, PartitionReport, Status, Text
+from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
+from tasks.core.report import PartitionReport
 from tasks.core.reuse import RowService
 
 COLUMNS = SummaryColumns()

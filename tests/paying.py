@@ -13,12 +13,13 @@ from tasks.core.discovery import discover
 from tasks.core.gateway import open_gateway
 from tasks.core.job import Job, prepare
 from tasks.core.ledger import Ledger
-from tasks.core.model import PartitionReport, Tally
 from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
 from tasks.core.outputs import finished
 from tasks.core.partition import summarize_partition
 from tasks.core.preflight import preflight
+from tasks.core.report import PartitionReport
 from tasks.core.settings import Settings
+from tasks.core.tally import Tally
 
 WINDOW = 20
 LIMITS = LimitOptions(max_concurrent=WINDOW, max_attempts=2)

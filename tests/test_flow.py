@@ -13,8 +13,8 @@ from prefect import flow
 
 from flows.summarize import summarize_parquet
 from tasks.core.errors import DeploymentError, PreflightError, RunFailedError, SettingsError
-from tasks.core.model import PartitionState, RunReport
 from tasks.core.options import LimitOptions, OutputOptions
+from tasks.core.report import PartitionState, RunReport
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
 from tests.conftest import Serve

@@ -15,9 +15,11 @@ CORE = ROOT / "tasks" / "core"
 STOREYS = [
     {"prices"},
     {"model"},
+    {"tally"},
+    {"report"},
     {"errors", "options", "prompt", "sharing", "owner"},
     {"failures", "settings", "columns", "budget"},
-    {"footer", "storage", "replies", "limiter", "entra", "transport", "report", "progress"},
+    {"footer", "storage", "replies", "limiter", "entra", "transport", "rendering", "progress"},
     {"layout", "publishing", "lean", "summarizer", "discovery", "footers", "segment"},
     {"parquet", "job", "llm", "shelf", "known"},
     {"recipe", "meter", "outputs", "account", "claims", "housekeeping"},

@@ -16,7 +16,8 @@ from tasks.core import storage
 from tasks.core.discovery import discover
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
 from tasks.core.job import FINGERPRINT_KEY, Job
-from tasks.core.model import Outcome, Partition, PartitionState, Status, Text
+from tasks.core.model import Outcome, Partition, Status, Text
+from tasks.core.report import PartitionState
 from tests.enriching import REQUEST, Echo, job_of, outcome_of, run_partition
 from tests.s3server import running_s3_server
 

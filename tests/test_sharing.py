@@ -6,9 +6,10 @@ import pytest
 
 from tasks.core.errors import DeploymentError, RequestError
 from tasks.core.limiter import Limiter
-from tasks.core.model import Outcome, Status, Tally
+from tasks.core.model import Outcome, Status
 from tasks.core.sharing import SharedReplies
 from tasks.core.summarizer import RetryPolicy, Summarizer
+from tasks.core.tally import Tally
 from tests.test_summarizer import ScriptedModel
 from tests.virtualtime import run_virtually
 

@@ -12,9 +12,9 @@ from tasks.core import storage
 from tasks.core.claims import Claim, Claims
 from tasks.core.errors import LeaseError, LostLeaseError
 from tasks.core.lease import Lease, LeasePace
-from tasks.core.model import RunReport
 from tasks.core.options import LimitOptions
 from tasks.core.owner import Owner
+from tasks.core.report import RunReport
 from tasks.core.shelf import Shelf
 from tests.conftest import Serve
 from tests.paying import names, read, write

@@ -17,11 +17,12 @@ from tasks.core.budget import Budget
 from tasks.core.errors import InterruptedRunError, StopRunError
 from tasks.core.limiter import Limiter
 from tasks.core.meter import Meter
-from tasks.core.model import Bill, Outcome, Text
+from tasks.core.model import Outcome, Text
 from tasks.core.options import LimitOptions
 from tasks.core.prompt import Request
 from tasks.core.settings import Settings
 from tasks.core.summarizer import ChatModel, OnRow, RetryPolicy, Summarizer
+from tasks.core.tally import Bill
 
 logger = logging.getLogger(__name__)
 

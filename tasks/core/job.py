@@ -66,7 +66,7 @@ def prepare(
     model: ModelOptions,
     output: OutputOptions,
     settings: Settings,
-    prices: PriceOptions = PriceOptions(),  # noqa: B008 - frozen
+    prices: PriceOptions = PriceOptions(),
 ) -> Job:
     """Resolve and check what was asked for.
 

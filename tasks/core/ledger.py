@@ -40,7 +40,7 @@ class Ledger:
         self,
         place: Location,
         on_reused: Callable[[int], object] = lambda _: None,
-        pace: Pace = Pace(),  # noqa: B008 - frozen
+        pace: Pace = Pace(),
     ) -> None:
         self._place = place
         self._on_reused = on_reused

@@ -9,8 +9,9 @@ from collections import Counter
 
 from tasks.core.budget import Budget
 from tasks.core.errors import PipelineError, RequestError
-from tasks.core.model import Bill, Outcome
+from tasks.core.model import Outcome
 from tasks.core.summarizer import ChatModel
+from tasks.core.tally import Bill
 
 
 class Meter:

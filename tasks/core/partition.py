@@ -17,9 +17,11 @@ from tasks.core.errors import PartitionError, TooManyFailedError
 from tasks.core.failures import failures_of
 from tasks.core.job import FAILED_ROWS_KEY, Job
 from tasks.core.ledger import Ledger
-from tasks.core.model import FailedRow, Outcome, Partition, PartitionReport, PartitionState, Status, Tally
+from tasks.core.model import Outcome, Partition, Status
 from tasks.core.preflight import schema_problems
+from tasks.core.report import FailedRow, PartitionReport, PartitionState
 from tasks.core.reuse import AskOnce, RowService
+from tasks.core.tally import Tally
 
 logger = logging.getLogger(__name__)
 

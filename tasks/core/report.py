@@ -1,103 +1,119 @@
-"""A run report for people and programs: terminal table, markdown, JSON.
+"""What a run tells at its end: a report per partition, and one of the whole.
 
-Says what happened and what to do next; never shows a row's text.
+Small, immutable and free of row text, so it may be returned, stored and shown. How it is shown is
+``rendering``'s to know.
 """
 
-import json
-from dataclasses import asdict
+from dataclasses import dataclass
+from enum import StrEnum
 
-from rich.table import Table
-from rich.text import Text
-
-from tasks.core.model import Bill, PartitionReport, RunReport
-
-_PARTITIONS_TOLD = 50
-_ROWS_TOLD = 3
+from tasks.core.model import LeftOut
+from tasks.core.prices import Price
+from tasks.core.tally import Bill, Tally
 
 
-def facts(report: RunReport) -> list[tuple[str, str]]:
-    """The run's figures as label and value, in the order they are read."""
-    tally, left_out = report.tally, report.left_out
-    rate = tally.rows / report.seconds if report.seconds else 0.0
-    statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
-    return [
-        ("partitions", _partitions(report)),
-        ("left out", f"{left_out.hidden} hidden names, {left_out.other_files} other files"),
-        ("rows", f"{tally.rows} ({statuses})"),
-        ("requests", _requests(report.bill)),
-        ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),
-        ("tokens", _tokens(report.bill)),
-        ("cost", _cost(report)),
-        ("time", f"{report.seconds:.1f} s, {rate:.1f} rows/s"),
-        ("output", report.destination),
-    ]
+class PartitionState(StrEnum):
+    """How a partition ended."""
+
+    PUBLISHED = "published"
+    SKIPPED = "skipped"
+    FAILED = "failed"
 
 
-def _requests(bill: Bill) -> str:
-    lost = f", {bill.lost} without a reply (they may be billed too)" if bill.lost else ""
-    return f"{bill.sent} sent, {bill.answered} answered, {bill.refused} refused{lost}"
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A row that ended as failed: its place in the partition, counted from 0, and why."""
+
+    row: int
+    reason: str
 
 
-def _tokens(bill: Bill) -> str:
-    return f"{bill.prompt_tokens} in ({bill.cached_tokens} cached), {bill.completion_tokens} out"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionReport:
+    """What happened to one partition.
+
+    Attributes:
+        key: Which one.
+        state: ``published``; ``skipped``, because an earlier output is complete and its source unchanged; or
+            ``failed``, in which case an earlier output is untouched.
+        tally: Its rows, requests and tokens.
+        seconds: Wall time from opening to publishing.
+        error: Why it failed; None when it was published.
+        failures: Its first failed rows and why, counted from 0.
+    """
+
+    key: str
+    state: PartitionState
+    tally: Tally = Tally()
+    seconds: float = 0.0
+    error: str | None = None
+    failures: tuple[FailedRow, ...] = ()
 
 
-def _cost(report: RunReport) -> str:
-    if report.cost_usd is None:
-        return "unknown: the model is not in the price list"
-    return f"{report.cost_usd:.4f} USD by the price list, {report.saved_usd or 0.0:.4f} USD saved by reuse"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What happened in one run; small, and free of row text.
 
+    Attributes:
+        source: Where the partitions were read, as a URL.
+        destination: Where they were published, as a URL.
+        partitions: One report each, in the order of their keys.
+        left_out: Names under the source that are not partitions.
+        seconds: Wall time of the run.
+        bill: What was sent to the deployment and received, by this run alone.
+        price: What tokens cost; None when nobody knows.
+    """
 
-def _partitions(report: RunReport) -> str:
-    skipped, failed = len(report.skipped_partitions), len(report.failed_partitions)
-    total = len(report.partitions)
-    before = f", {skipped} finished before and unchanged" if skipped else ""
-    return f"{total - skipped - failed} of {total} published{before}"
+    source: str
+    destination: str
+    partitions: tuple[PartitionReport, ...]
+    left_out: LeftOut
+    seconds: float
+    bill: Bill = Bill()
+    price: Price | None = None
 
+    @property
+    def cost_usd(self) -> float | None:
+        """What the answers cost by the price list; None when nobody knows."""
+        bill = self.bill
+        return None if self.price is None else self.price.cost_usd(bill.prompt_tokens, bill.completion_tokens)
 
-def attention(report: RunReport) -> list[PartitionReport]:
-    """The partitions someone should look at: not published, or with failed rows."""
-    failed = set(report.failed_partitions)
-    return [p for p in report.partitions if p in failed or p.tally.failed]
+    @property
+    def saved_usd(self) -> float | None:
+        """What reused answers would have cost; None when nobody knows."""
+        if self.price is None:
+            return None
+        tally = self.tally
+        return self.price.cost_usd(tally.reused_prompt_tokens, tally.reused_completion_tokens)
 
+    @property
+    def tally(self) -> Tally:
+        """All partitions together."""
+        return sum((partition.tally for partition in self.partitions), Tally())
 
-def reason(partition: PartitionReport) -> str:
-    """Why a partition needs attention, in words."""
-    if partition.error:
-        return partition.error
-    first = ", ".join(f"row {failure.row}: {failure.reason}" for failure in partition.failures[:_ROWS_TOLD])
-    return f"{partition.tally.failed} of {partition.tally.rows} rows failed ({first})"
+    @property
+    def failed_partitions(self) -> tuple[PartitionReport, ...]:
+        """The partitions that were not published."""
+        return tuple(p for p in self.partitions if p.state is PartitionState.FAILED)
 
+    @property
+    def skipped_partitions(self) -> tuple[PartitionReport, ...]:
+        """The partitions that were finished before this run."""
+        return tuple(p for p in self.partitions if p.state is PartitionState.SKIPPED)
 
-def to_table(report: RunReport) -> Table:
-    """The report for a terminal."""
-    table = Table(title="summarize-parquet", show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for label, value in facts(report):
-        # As Text, since a path may hold what rich takes for markup.
-        table.add_row(label, Text(value))
-    for partition in attention(report)[:_PARTITIONS_TOLD]:
-        table.add_row("attention", Text(f"{partition.key}: {reason(partition)}"))
-    return table
+    @property
+    def succeeded(self) -> bool:
+        """Every partition is published and every row has an outcome other than failed."""
+        return not self.failed_partitions and not self.tally.failed
 
-
-def to_markdown(report: RunReport) -> str:
-    """The report for Prefect's page."""
-    lines = ["# summarize-parquet", "", "| | |", "|---|---|"]
-    lines += [f"| {label} | {_cell(value)} |" for label, value in facts(report)]
-    if needy := attention(report):
-        lines += ["", "## Needs attention", "", "| partition | why |", "|---|---|"]
-        lines += [f"| {_cell(p.key)} | {_cell(reason(p))} |" for p in needy[:_PARTITIONS_TOLD]]
-        lines += ["", f"{len(needy)} partitions. Run the same command again when the cause is gone."]
-    return "\n".join(lines)
-
-
-def to_json(report: RunReport) -> str:
-    """The report for programs: the fields of ``RunReport``, with the totals beside them."""
-    return json.dumps({**asdict(report), "tally": asdict(report.tally), "succeeded": report.succeeded})
-
-
-def _cell(text: str) -> str:
-    """Text that stays one cell of a markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    @property
+    def headline(self) -> str:
+        """The run in one line."""
+        tally = self.tally
+        skipped = len(self.skipped_partitions)
+        before = f" ({skipped} finished before)" if skipped else ""
+        return (
+            f"{len(self.partitions)} partitions{before}, {tally.rows} rows: {tally.failed} rows and "
+            f"{len(self.failed_partitions)} partitions failed, {self.bill.sent} requests, "
+            f"{self.seconds:.1f} s"
+        )

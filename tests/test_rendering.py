@@ -4,19 +4,11 @@ import pickle
 
 from rich.console import Console
 
-from tasks.core.model import (
-    Bill,
-    FailedRow,
-    LeftOut,
-    Outcome,
-    PartitionReport,
-    PartitionState,
-    RunReport,
-    Status,
-    Tally,
-)
+from tasks.core.model import LeftOut, Outcome, Status
 from tasks.core.prices import Price
-from tasks.core.report import to_json, to_markdown, to_table
+from tasks.core.rendering import to_json, to_markdown, to_table
+from tasks.core.report import FailedRow, PartitionReport, PartitionState, RunReport
+from tasks.core.tally import Bill, Tally
 
 GOOD = PartitionReport(
     key="a=1/x.parquet",

@@ -1,0 +1,104 @@
+"""A run report for people and programs: terminal table, markdown, JSON.
+
+Says what happened and what to do next; never shows a row's text.
+"""
+
+import json
+from dataclasses import asdict
+
+from rich.table import Table
+from rich.text import Text
+
+from tasks.core.report import PartitionReport, RunReport
+from tasks.core.tally import Bill
+
+_PARTITIONS_TOLD = 50
+_ROWS_TOLD = 3
+
+
+def facts(report: RunReport) -> list[tuple[str, str]]:
+    """The run's figures as label and value, in the order they are read."""
+    tally, left_out = report.tally, report.left_out
+    rate = tally.rows / report.seconds if report.seconds else 0.0
+    statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
+    return [
+        ("partitions", _partitions(report)),
+        ("left out", f"{left_out.hidden} hidden names, {left_out.other_files} other files"),
+        ("rows", f"{tally.rows} ({statuses})"),
+        ("requests", _requests(report.bill)),
+        ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),
+        ("tokens", _tokens(report.bill)),
+        ("cost", _cost(report)),
+        ("time", f"{report.seconds:.1f} s, {rate:.1f} rows/s"),
+        ("output", report.destination),
+    ]
+
+
+def _requests(bill: Bill) -> str:
+    lost = f", {bill.lost} without a reply (they may be billed too)" if bill.lost else ""
+    return f"{bill.sent} sent, {bill.answered} answered, {bill.refused} refused{lost}"
+
+
+def _tokens(bill: Bill) -> str:
+    return f"{bill.prompt_tokens} in ({bill.cached_tokens} cached), {bill.completion_tokens} out"
+
+
+def _cost(report: RunReport) -> str:
+    if report.cost_usd is None:
+        return "unknown: the model is not in the price list"
+    return f"{report.cost_usd:.4f} USD by the price list, {report.saved_usd or 0.0:.4f} USD saved by reuse"
+
+
+def _partitions(report: RunReport) -> str:
+    skipped, failed = len(report.skipped_partitions), len(report.failed_partitions)
+    total = len(report.partitions)
+    before = f", {skipped} finished before and unchanged" if skipped else ""
+    return f"{total - skipped - failed} of {total} published{before}"
+
+
+def attention(report: RunReport) -> list[PartitionReport]:
+    """The partitions someone should look at: not published, or with failed rows."""
+    failed = set(report.failed_partitions)
+    return [p for p in report.partitions if p in failed or p.tally.failed]
+
+
+def reason(partition: PartitionReport) -> str:
+    """Why a partition needs attention, in words."""
+    if partition.error:
+        return partition.error
+    first = ", ".join(f"row {failure.row}: {failure.reason}" for failure in partition.failures[:_ROWS_TOLD])
+    return f"{partition.tally.failed} of {partition.tally.rows} rows failed ({first})"
+
+
+def to_table(report: RunReport) -> Table:
+    """The report for a terminal."""
+    table = Table(title="summarize-parquet", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, value in facts(report):
+        # As Text, since a path may hold what rich takes for markup.
+        table.add_row(label, Text(value))
+    for partition in attention(report)[:_PARTITIONS_TOLD]:
+        table.add_row("attention", Text(f"{partition.key}: {reason(partition)}"))
+    return table
+
+
+def to_markdown(report: RunReport) -> str:
+    """The report for Prefect's page."""
+    lines = ["# summarize-parquet", "", "| | |", "|---|---|"]
+    lines += [f"| {label} | {_cell(value)} |" for label, value in facts(report)]
+    if needy := attention(report):
+        lines += ["", "## Needs attention", "", "| partition | why |", "|---|---|"]
+        lines += [f"| {_cell(p.key)} | {_cell(reason(p))} |" for p in needy[:_PARTITIONS_TOLD]]
+        lines += ["", f"{len(needy)} partitions. Run the same command again when the cause is gone."]
+    return "\n".join(lines)
+
+
+def to_json(report: RunReport) -> str:
+    """The report for programs: the fields of ``RunReport``, with the totals beside them."""
+    return json.dumps({**asdict(report), "tally": asdict(report.tally), "succeeded": report.succeeded})
+
+
+def _cell(text: str) -> str:
+    """Text that stays one cell of a markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
