@@ -18,7 +18,7 @@ from tasks.core.report import PartitionReport
 from tasks.core.reuse import RowService
 
 COLUMNS = SummaryColumns()
-FACTS = {"summarize_parquet.fingerprint": "f00d"}
+FACTS = {"summarize_parquet.summary.fingerprint": "f00d"}
 TYPES = [pa.string(), pa.string(), pa.string(), pa.string(), pa.int32(), pa.int32()]
 
 REQUEST = Request(

@@ -15,7 +15,7 @@ import pytest
 from tasks.core import storage
 from tasks.core.discovery import discover
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
-from tasks.core.job import FINGERPRINT_KEY, Job
+from tasks.core.job import FINGERPRINT, Job, fact_key
 from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.report import PartitionState
 from tests.enriching import REQUEST, Echo, job_of, outcome_of, run_partition
@@ -113,7 +113,7 @@ def test_the_footer_of_an_output_carries_the_fingerprint_and_its_row_groups(job:
     run_partition(only(job), job, Echo())
     with job.destination.fs.open(job.destination.path(KEY)) as file:
         metadata = pq.ParquetFile(file).metadata
-    assert metadata.metadata[FINGERPRINT_KEY.encode()] == REQUEST.fingerprint.encode()
+    assert metadata.metadata[fact_key("summary", FINGERPRINT).encode()] == REQUEST.fingerprint.encode()
     assert tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)) == GROUPS
 
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.core import segment, storage
@@ -218,3 +219,17 @@ def test_an_output_that_becomes_a_source_is_recognized_as_finished_too(
     server.configure(fault_rate=0.0)
     assert tally(f"{tmp_path}/out", f"{tmp_path}/again", prefix="second").failed == 0
     assert run(f"{tmp_path}/out", f"{tmp_path}/again", prefix="second") == []
+
+
+def test_what_the_footer_told_of_a_first_enriching_is_told_after_a_second(
+    tmp_path: Path, server: Endpoint
+) -> None:
+    write(f"{tmp_path}/in", texts(5))
+    run(f"{tmp_path}/in", f"{tmp_path}/out", prompt="Say it short.")
+    run(f"{tmp_path}/out", f"{tmp_path}/again", prefix="second")
+    first, both = (
+        pq.read_metadata(tmp_path / folder / "part.parquet").metadata for folder in ("out", "again")
+    )
+    told = {key: value for key, value in first.items() if key.startswith(b"summarize_parquet.")}
+    assert len(told) == 4
+    assert told.items() <= both.items()

@@ -6,6 +6,7 @@ here reorders, drops or invents a row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import pyarrow as pa
 
@@ -22,6 +23,15 @@ class SummaryColumns:
     """
 
     prefix: str = "summary"
+
+    @classmethod
+    def last_of(cls, schema: pa.Schema) -> Self | None:
+        """The columns that were added last to a partition; None when it ends with other columns."""
+        added = len(cls().fields)
+        if len(schema.names) < added:
+            return None
+        columns = cls(schema.names[-added])
+        return columns if columns.names == tuple(schema.names[-added:]) else None
 
     @property
     def fields(self) -> tuple[pa.Field, ...]:

@@ -15,12 +15,16 @@ from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
 from tasks.core.storage import Location
 
-FINGERPRINT_KEY = "summarize_parquet.fingerprint"
-TEXT_COLUMN_KEY = "summarize_parquet.text_column"
-COLUMN_PREFIX_KEY = "summarize_parquet.column_prefix"
-SOURCE_VERSION_KEY = "summarize_parquet.source_version"
-FAILED_ROWS_KEY = "summarize_parquet.failed_rows"
+FINGERPRINT = "fingerprint"
+TEXT_COLUMN = "text_column"
+SOURCE_VERSION = "source_version"
+FAILED_ROWS = "failed_rows"
 """Told last, when all rows have an outcome; so an output that tells it is complete."""
+
+
+def fact_key(column_prefix: str, fact: str) -> str:
+    """The footer entry of a fact; one that was enriched before under another prefix keeps what it told."""
+    return f"summarize_parquet.{column_prefix}.{fact}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +53,16 @@ class Job:
 
     def facts_of(self, partition: Partition) -> dict[str, str]:
         """What the footer of an enriched partition tells about how it was made, before its rows are known."""
-        return {
-            FINGERPRINT_KEY: self.request.fingerprint,
-            TEXT_COLUMN_KEY: self.text_column,
-            COLUMN_PREFIX_KEY: self.columns.prefix,
-            SOURCE_VERSION_KEY: f"{partition.version} {partition.size_bytes}",
+        facts = {
+            FINGERPRINT: self.request.fingerprint,
+            TEXT_COLUMN: self.text_column,
+            SOURCE_VERSION: f"{partition.version} {partition.size_bytes}",
         }
+        return {fact_key(self.columns.prefix, fact): value for fact, value in facts.items()}
+
+    def failed_rows(self, rows: int) -> dict[str, str]:
+        """What the footer tells when all rows have an outcome: how many of them failed."""
+        return {fact_key(self.columns.prefix, FAILED_ROWS): str(rows)}
 
 
 def prepare(

@@ -18,7 +18,7 @@ from tasks.core.errors import PartitionError
 from tasks.core.failures import failures_of
 from tasks.core.footer import Footer
 from tasks.core.footers import read_footers
-from tasks.core.job import COLUMN_PREFIX_KEY, FAILED_ROWS_KEY, FINGERPRINT_KEY, TEXT_COLUMN_KEY, Job
+from tasks.core.job import FINGERPRINT, TEXT_COLUMN, Job, fact_key
 from tasks.core.model import Partition, Status
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def finished(partitions: Sequence[Partition], job: Job) -> frozenset[Partition]:
         partition
         for partition, footer in zip(candidates, footers, strict=True)
         # An output that cannot be read is no finished work, whatever the reason.
-        if isinstance(footer, Footer) and _tells(footer, {**job.facts_of(partition), FAILED_ROWS_KEY: "0"})
+        if isinstance(footer, Footer) and _is_finished(footer, partition, job)
     )
 
 
@@ -64,13 +64,20 @@ def paid_rows(partition_key: str, job: Job) -> pa.Table:
             return segment.NOTHING
 
 
+def _is_finished(footer: Footer, partition: Partition, job: Job) -> bool:
+    facts = {**job.facts_of(partition), **job.failed_rows(0)}
+    # What was enriched under another prefix since is another output.
+    return _last_added(footer) == job.columns and all(_fact(footer, key) == facts[key] for key in facts)
+
+
 def _paid_rows(reader: parquet.Reader, job: Job) -> pa.Table:
     footer = reader.footer
-    text_column, prefix = _fact(footer, TEXT_COLUMN_KEY), _fact(footer, COLUMN_PREFIX_KEY)
-    names = [text_column, *SummaryColumns(prefix).names]
-    if not _tells(footer, {FINGERPRINT_KEY: job.request.fingerprint}) or not {*names} <= {
-        *footer.schema.names
-    }:
+    # The prefix may be another one: the answers are the same.
+    columns = _last_added(footer)
+    if columns is None or _fact(footer, fact_key(columns.prefix, FINGERPRINT)) != job.request.fingerprint:
+        return segment.NOTHING
+    names = [_fact(footer, fact_key(columns.prefix, TEXT_COLUMN)), *columns.names]
+    if names[0] not in footer.schema.names:
         return segment.NOTHING
     groups = (reader.row_group(index, names) for index in range(len(footer.row_groups)))
     return pa.concat_tables([segment.NOTHING, *(_answered(group, names, job) for group in groups)])
@@ -95,11 +102,12 @@ def _in_segment_order(group: pa.Table, columns: Sequence[str]) -> list[pa.Chunke
     ]
 
 
-def _tells(footer: Footer, facts: dict[str, str]) -> bool:
-    return all(_fact(footer, name) == value for name, value in facts.items())
+def _last_added(footer: Footer) -> SummaryColumns | None:
+    """The columns this very output was made with; it may hold those of its source's making too."""
+    return SummaryColumns.last_of(footer.schema)
 
 
-def _fact(footer: Footer, name: str) -> str:
+def _fact(footer: Footer, key: str) -> str:
     """What a footer tells; empty when it tells nothing."""
-    told: bytes = (footer.schema.metadata or {}).get(name.encode(), b"")
+    told: bytes = (footer.schema.metadata or {}).get(key.encode(), b"")
     return told.decode(errors="replace")

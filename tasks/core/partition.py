@@ -15,7 +15,7 @@ import pyarrow as pa
 from tasks.core import outputs, parquet, publishing, storage
 from tasks.core.errors import PartitionError, TooManyFailedError
 from tasks.core.failures import failures_of
-from tasks.core.job import FAILED_ROWS_KEY, Job
+from tasks.core.job import Job
 from tasks.core.ledger import Ledger
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.preflight import schema_problems
@@ -84,7 +84,7 @@ def _build(built: Path, partition: Partition, job: Job, rows: AskOnce) -> Partit
                 failures += _failed_rows(outcomes, tally.rows)[: _FAILURES_KEPT - len(failures)]
                 tally += Tally.of(outcomes)
                 writer.write(table, outcomes)
-            writer.tell({FAILED_ROWS_KEY: str(tally.failed)})
+            writer.tell(job.failed_rows(tally.failed))
     parquet.verify(built, writer.schema, reader.footer)
     state = PartitionState.PUBLISHED
     return PartitionReport(key=partition.key, state=state, tally=tally, failures=tuple(failures))
