@@ -233,3 +233,4 @@ def test_what_the_footer_told_of_a_first_enriching_is_told_after_a_second(
     told = {key: value for key, value in first.items() if key.startswith(b"summarize_parquet.")}
     assert len(told) == 4
     assert told.items() <= both.items()
+    assert server.stats().requests == 10
