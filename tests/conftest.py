@@ -67,6 +67,13 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 @pytest.fixture
+def recording() -> Iterator[Endpoint]:
+    """A plain local endpoint that keeps what it is sent, for the tests of the endpoint itself."""
+    with serve(EndpointConfig(record_bodies=True)) as handle:
+        yield handle
+
+
+@pytest.fixture
 def sample(tmp_path: Path) -> Path:
     """A folder with a few small sample partitions."""
     write_sample(tmp_path / "source", rows=40, partitions=3)

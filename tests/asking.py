@@ -1,0 +1,84 @@
+"""Asking the local endpoint through the real client, or by plain HTTP; what its tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import openai
+
+from tasks.local.endpoint import Endpoint
+
+API_VERSION = "2024-10-21"
+
+
+PROSE = "Dr. Who met J. R. Smith at 3.14 p.m. in Zürich. They spoke of e.g. tea. A third sentence ends it."
+
+
+LEAD = "Dr. Who met J. R. Smith at 3.14 p.m. in Zürich. They spoke of e.g. tea."
+
+
+@asynccontextmanager
+async def azure(endpoint: Endpoint, **settings: Any) -> AsyncIterator[openai.AsyncAzureOpenAI]:
+    """The real client, built and closed in the running loop; it retries nothing and follows no redirect."""
+    options = {"api_key": "some-key", "timeout": 5.0, **settings}
+    async with (
+        httpx.AsyncClient(follow_redirects=False, trust_env=False) as transport,
+        openai.AsyncAzureOpenAI(
+            azure_endpoint=endpoint.url,
+            api_version=API_VERSION,
+            max_retries=0,
+            http_client=transport,
+            **options,
+        ) as client,
+    ):
+        yield client
+
+
+async def ask(client: openai.AsyncAzureOpenAI, text: str, deployment: str = "gpt", **options: Any) -> Any:
+    """One completion; typed loosely because faults break the types."""
+    return await client.chat.completions.create(
+        model=deployment, messages=[{"role": "user", "content": text}], **options
+    )
+
+
+def ask_once(
+    endpoint: Endpoint, text: str, deployment: str = "gpt", *, limits: dict[str, int] | None = None
+) -> Any:
+    """One completion with a client of its own."""
+
+    async def run() -> Any:
+        async with azure(endpoint) as client:
+            return await ask(client, text, deployment, **(limits or {}))
+
+    return asyncio.run(run())
+
+
+def post(endpoint: Endpoint, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
+    """A plain request: status and parsed reply."""
+    address = urlsplit(endpoint.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
+    try:
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+CHAT = f"/openai/deployments/gpt/chat/completions?api-version={API_VERSION}"
+
+
+MESSAGES = json.dumps({"messages": [{"role": "user", "content": PROSE}]}).encode()
+
+
+def finish(reply: Any) -> tuple[str, Any]:
+    """Finish reason and content of a reply's one choice."""
+    [choice] = reply.choices
+    return choice.finish_reason, choice.message.content
