@@ -55,10 +55,11 @@ class Echo:
     ) -> Sequence[Outcome]:
         """One outcome per row."""
         return [
-            self._one(text, place, on_row) for place, (text, _) in enumerate(zip(texts, keys, strict=True))
+            self.one(text, place, on_row) for place, (text, _) in enumerate(zip(texts, keys, strict=True))
         ]
 
-    def _one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+    def one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+        """The outcome of one row."""
         outcome = outcome_of(text)
         on_row(place, outcome)
         return outcome

@@ -4,7 +4,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,33 +18,24 @@ from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
 from tasks.core.job import FINGERPRINT, Job, fact_key
 from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.report import PartitionState
-from tests.enriching import REQUEST, Echo, job_of, outcome_of, run_partition
+from tests.enriching import REQUEST, Echo, job_of, run_partition
 from tests.s3server import running_s3_server
 
 GROUPS = (40, 3, 57)
 KEY = "y=1/part a.parquet"
 
 
-class At:
-    """A row service that does something when it meets a row, and echoes all others."""
+class At(Echo):
+    """Does something when it meets a row."""
 
     def __init__(self, row: int, act: Callable[[], None]) -> None:
         self._row, self._act, self._met = row, act, 0
 
-    def summarize(
-        self, texts: Iterable[Text], keys: Sequence[bytes | None], on_row: Callable[[int, Outcome], object]
-    ) -> Sequence[Outcome]:
-        return [
-            self._one(text, place, on_row) for place, (text, _) in enumerate(zip(texts, keys, strict=True))
-        ]
-
-    def _one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+    def one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
         if self._met == self._row:
             self._act()
         self._met += 1
-        outcome = outcome_of(text)
-        on_row(place, outcome)
-        return outcome
+        return super().one(text, place, on_row)
 
 
 def write_source(path: Path, start: int = 0, padding: int = 0) -> Path:
