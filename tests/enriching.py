@@ -15,7 +15,7 @@ from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
 from tasks.core.report import PartitionReport
-from tasks.core.reuse import RowService
+from tasks.core.reuse import RowService, Waiting
 
 COLUMNS = SummaryColumns()
 FACTS = {"summarize_parquet.summary.fingerprint": "f00d"}
@@ -50,13 +50,14 @@ def outcome_of(text: Text) -> Outcome:
 class Echo:
     """A row service whose outcomes tell which text they are of."""
 
-    def summarize(
-        self, texts: Iterable[Text], keys: Sequence[bytes | None], on_row: Callable[[int, Outcome], object]
-    ) -> Sequence[Outcome]:
-        """One outcome per row."""
-        return [
-            self.one(text, place, on_row) for place, (text, _) in enumerate(zip(texts, keys, strict=True))
-        ]
+    def begin(
+        self,
+        texts: Iterable[Text],
+        keys: Sequence[bytes | None],  # noqa: ARG002 - it shares nothing
+        on_row: Callable[[int, Outcome], object],
+    ) -> Waiting:
+        """One outcome per row, worked out when they are waited for."""
+        return lambda: [self.one(text, place, on_row) for place, text in enumerate(texts)]
 
     def one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
         """The outcome of one row."""

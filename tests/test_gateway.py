@@ -57,7 +57,7 @@ def test_many_threads_share_one_loop_and_one_window() -> None:
     opened = Opened()
     with gateway(opened) as service, ThreadPoolExecutor(8) as pool:
         texts = [[f"{thread}-{row}" for row in range(30)] for thread in range(8)]
-        results = list(pool.map(service.summarize, texts))
+        results = list(pool.map(lambda rows: service.begin(rows)(), texts))
     assert [[outcome.text for outcome in outcomes] for outcomes in results] == texts
     assert opened.model.peak == 5
     assert opened.closed
@@ -68,7 +68,7 @@ def test_closing_ends_what_waits_and_leaves_no_thread() -> None:
     before = threading.active_count()
     with ThreadPoolExecutor(2) as pool:
         with gateway(opened, latency_s=1000.0) as service:
-            waiting = [pool.submit(service.summarize, ["a", "b"]) for _ in range(2)]
+            waiting = [pool.submit(service.begin(["a", "b"])) for _ in range(2)]
             opened.model.busy.wait()
         for partition in waiting:
             with pytest.raises(InterruptedRunError, match="run the same command again"):
@@ -77,19 +77,19 @@ def test_closing_ends_what_waits_and_leaves_no_thread() -> None:
     assert opened.closed
     assert threading.active_count() == before
     with pytest.raises(InterruptedRunError):
-        service.summarize(["too late"])
+        service.begin(["too late"])()
 
 
 def test_a_gateway_that_is_stopped_finishes_what_is_in_flight_and_starts_nothing_more() -> None:
     opened, why = Opened(), ParkedError("enough")
     with gateway(opened, latency_s=0.2, window=2) as service, ThreadPoolExecutor() as pool:
-        partition = pool.submit(service.summarize, [f"{row}" for row in range(100)])
+        partition = pool.submit(service.begin([f"{row}" for row in range(100)]))
         opened.model.busy.wait()
         service.stop(why)
         with pytest.raises(ParkedError, match="enough"):
             partition.result()
         with pytest.raises(ParkedError, match="enough"):
-            service.summarize(["one more"])
+            service.begin(["one more"])()
         assert opened.model.sent == 2
     service.stop(why)
 
@@ -116,7 +116,7 @@ def test_closing_in_the_middle_of_many_short_calls_hangs_nobody_and_invents_no_o
         def work(service: Gateway, seen: list[Outcome]) -> None:
             with contextlib.suppress(InterruptedRunError):
                 while True:
-                    seen += service.summarize(["a"])
+                    seen += service.begin(["a"])()
 
         with gateway(opened, latency_s=0.0, window=8) as service:
             threads = [threading.Thread(target=work, args=(service, seen)) for _ in range(16)]

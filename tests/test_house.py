@@ -25,6 +25,7 @@ STOREYS = [
     {"recipe", "meter", "outputs", "account", "claims", "housekeeping"},
     {"gateway", "preflight"},
     {"ledger", "reuse", "lease"},
+    {"readahead"},
     {"partition"},
 ]
 

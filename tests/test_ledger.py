@@ -163,7 +163,7 @@ def test_no_more_is_asked_while_replies_cannot_be_kept(place: Location) -> None:
 
     def work() -> None:
         with Ledger(place, pace=pace) as ledger:
-            AskOnce(rows, REQUEST, ledger.open(KEY)).summarize(["a", "b", "c"])
+            AskOnce(rows, REQUEST, ledger.open(KEY)).ask(["a", "b", "c"]).outcomes()
 
     with pytest.raises(StorageError, match="1 replies of this partition could not be stored"):
         work()

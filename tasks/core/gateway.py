@@ -7,11 +7,11 @@ a client used from two loops hangs or pays twice. Closing the gateway ends every
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, NoReturn, Self
 
 from tasks.core.budget import Budget
 from tasks.core.errors import InterruptedRunError, StopRunError
@@ -86,10 +86,10 @@ class Gateway:
         """What was sent and received; final once the gateway is closed."""
         return self._meter.bill if self._meter else Bill()
 
-    def summarize(
+    def begin(
         self, texts: Iterable[Text], keys: Sequence[bytes | None] = (), on_row: OnRow = lambda *_: None
-    ) -> list[Outcome]:
-        """Summarize rows; blocks the calling thread, from as many threads as there are.
+    ) -> Callable[[], list[Outcome]]:
+        """Take rows and return at once; from as many threads as there are.
 
         Args:
             texts: The rows' texts; pulled on the gateway's thread.
@@ -97,16 +97,22 @@ class Gateway:
             on_row: Called on the gateway's thread with a row's place and its outcome, the moment it is there.
 
         Returns:
-            One outcome per row, in the rows' order.
-
-        Raises:
-            StopRunError: No row would be served, or the gateway was closed meanwhile.
+            Waits for the rows, blocking the thread that calls it: one outcome per row, in the rows' order. It
+            raises StopRunError when no row would be served, or the gateway was closed meanwhile.
         """
         summarizer = self._ready.result()
-        try:
-            return self._submit(lambda: summarizer.summarize(texts, keys, on_row)).result()
-        except CancelledError:
-            raise _interrupted() from None
+        with self._door:
+            if self._is_shut or self._loop is None:
+                return _raise_interrupted
+            begun = asyncio.run_coroutine_threadsafe(summarizer.summarize(texts, keys, on_row), self._loop)
+
+        def wait() -> list[Outcome]:
+            try:
+                return begun.result()
+            except CancelledError:
+                raise _interrupted() from None
+
+        return wait
 
     def stop(self, error: StopRunError) -> None:
         """Let no further request start; from any thread, and no harm when the gateway is closed already.
@@ -117,12 +123,6 @@ class Gateway:
         if self._loop and self._limiter:
             with suppress(RuntimeError):  # its loop is closed
                 self._loop.call_soon_threadsafe(self._limiter.stop, error)
-
-    def _submit(self, work: Callable[[], Coroutine[Any, Any, list[Outcome]]]) -> Future[list[Outcome]]:
-        with self._door:
-            if self._is_shut or self._loop is None:
-                raise CancelledError
-            return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     def _run(self) -> None:
         try:
@@ -172,6 +172,10 @@ def open_gateway(
         budget,
         on_outcome,
     )
+
+
+def _raise_interrupted() -> NoReturn:
+    raise _interrupted()
 
 
 def _interrupted() -> InterruptedRunError:

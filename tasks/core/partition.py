@@ -19,6 +19,7 @@ from tasks.core.job import Job
 from tasks.core.ledger import Ledger
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.preflight import schema_problems
+from tasks.core.readahead import summarized
 from tasks.core.report import FailedRow, PartitionReport, PartitionState
 from tasks.core.reuse import AskOnce, RowService
 from tasks.core.tally import Tally
@@ -75,15 +76,21 @@ def _build(built: Path, partition: Partition, job: Job, rows: AskOnce) -> Partit
         with reading():
             reader = parquet.Reader(file, partition.key)
         _check_schema(reader.footer.schema, partition, job)
+
+        def read(index: int) -> pa.Table:
+            with reading():
+                return reader.row_group(index)
+
         facts = job.facts_of(partition)
-        with parquet.Writer(built, reader.footer, job.columns, facts, partition.key) as writer:
-            for index in range(len(reader.footer.row_groups)):
-                with reading():
-                    table = reader.row_group(index)
-                outcomes = rows.summarize(parquet.TextColumn(table[job.text_column]))
+        with (
+            parquet.Writer(built, reader.footer, job.columns, facts, partition.key) as writer,
+            summarized(reader.footer, read, job.text_column, rows) as row_groups,
+        ):
+            for table, outcomes in row_groups:
                 failures += _failed_rows(outcomes, tally.rows)[: _FAILURES_KEPT - len(failures)]
                 tally += Tally.of(outcomes)
                 writer.write(table, outcomes)
+                del table, outcomes  # before the next ones are read
             writer.tell(job.failed_rows(tally.failed))
     parquet.verify(built, writer.schema, reader.footer)
     state = PartitionState.PUBLISHED
