@@ -17,7 +17,7 @@ STOREYS = [
     {"model"},
     {"tally"},
     {"report"},
-    {"errors", "options", "prompt", "sharing", "owner"},
+    {"errors", "options", "prompt", "sharing", "owner", "batch"},
     {"failures", "settings", "columns", "budget"},
     {"footer", "storage", "replies", "limiter", "entra", "transport", "rendering", "progress"},
     {"layout", "publishing", "lean", "summarizer", "discovery", "footers", "segment"},

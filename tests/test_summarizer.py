@@ -250,3 +250,40 @@ def test_cancelling_ends_at_once_with_nothing_left_running() -> None:
         assert model.in_flight == 0
 
     run_virtually(run())
+
+
+def test_batches_end_in_the_order_they_came_and_share_window_and_workers() -> None:
+    ended: list[int] = []
+    model = ScriptedModel(latency_s=1.0)
+
+    async def work() -> None:
+        summarizer = Summarizer(model, Limiter(4))
+
+        async def batch(number: int) -> None:
+            await summarizer.summarize([f"{number} {row}" for row in range(20)])
+            ended.append(number)
+
+        batches = [asyncio.ensure_future(batch(number)) for number in range(6)]
+        await asyncio.sleep(0.5)
+        assert len(asyncio.all_tasks()) <= 1 + len(batches) + 2 * 4
+        await asyncio.gather(*batches)
+
+    run_virtually(work())
+    assert ended == list(range(6))
+    assert model.peak == 4
+
+
+def test_a_batch_that_is_given_up_leaves_the_others_their_workers() -> None:
+    model = ScriptedModel(latency_s=1.0)
+
+    async def work() -> list[Outcome]:
+        summarizer = Summarizer(model, Limiter(2))
+        first = asyncio.ensure_future(summarizer.summarize([f"first {row}" for row in range(50)]))
+        second = asyncio.ensure_future(summarizer.summarize([f"second {row}" for row in range(8)]))
+        await asyncio.sleep(2.5)
+        first.cancel()
+        return await second
+
+    outcomes = run_virtually(work())
+    assert [outcome.text for outcome in outcomes] == [f"summary of second {row}" for row in range(8)]
+    assert len(model.requests) == 6 + 8

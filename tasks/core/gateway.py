@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Literal, NoReturn, Self
 
+from tasks.core.batch import OnRow
 from tasks.core.budget import Budget
 from tasks.core.errors import InterruptedRunError, StopRunError
 from tasks.core.limiter import Limiter
@@ -21,7 +22,7 @@ from tasks.core.model import Outcome, Text
 from tasks.core.options import LimitOptions
 from tasks.core.prompt import Request
 from tasks.core.settings import Settings
-from tasks.core.summarizer import ChatModel, OnRow, RetryPolicy, Summarizer
+from tasks.core.summarizer import ChatModel, RetryPolicy, Summarizer
 from tasks.core.tally import Bill
 
 logger = logging.getLogger(__name__)

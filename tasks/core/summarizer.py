@@ -10,11 +10,13 @@ import logging
 import operator
 import random
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from tasks.core.batch import Batch, OnRow
 from tasks.core.errors import RateLimitError, RequestError, StopRunError
 from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status, Text
@@ -24,10 +26,6 @@ from tasks.core.sharing import SharedReplies
 logger = logging.getLogger(__name__)
 
 _ROWS_BETWEEN_BREATHS = 500
-_SPARE_WORKERS = 2
-
-OnRow = Callable[[int, Outcome], object]
-"""Takes a row's place and its outcome."""
 
 
 class ChatModel(Protocol):
@@ -89,6 +87,10 @@ class Summarizer:
         self._policy = policy
         self._on_outcome = on_outcome
         self._shared = SharedReplies()
+        self._batches: deque[Batch] = deque()
+        self._workers: set[asyncio.Task[None]] = set()
+        # Twice the window, so that rows waiting out a backoff leave no slot idle.
+        self._most_workers = 2 * limiter.max_concurrent
 
     async def summarize(
         self, texts: Iterable[Text], keys: Sequence[bytes | None] = (), on_row: OnRow = lambda *_: None
@@ -107,36 +109,38 @@ class Summarizer:
         Raises:
             StopRunError: No row would be served. Requests in flight were let finish first.
         """
-        outcomes: list[Outcome | None] = []
-        rows = iter(texts)
-        # Twice the window, so that rows waiting out a backoff leave no slot idle.
-        wanted = operator.length_hint(texts, _SPARE_WORKERS * self._limiter.max_concurrent)
-        workers = min(wanted, _SPARE_WORKERS * self._limiter.max_concurrent)
-        ends = await asyncio.gather(
-            *(self._work(rows, keys, outcomes, on_row) for _ in range(workers)), return_exceptions=True
-        )
-        for end in ends:
-            if end is not None:
-                raise end
-        return [outcome for outcome in outcomes if outcome is not None]
+        batch = Batch(texts, keys, on_row)
+        self._batches.append(batch)
+        self._employ(operator.length_hint(texts, self._most_workers))
+        try:
+            return await batch.outcomes()
+        except asyncio.CancelledError:
+            gone = batch.cancel()
+            # The rows of other batches still need workers.
+            self._workers -= gone
+            self._employ(len(gone))
+            raise
 
-    async def _work(
-        self,
-        rows: Iterator[Text],
-        keys: Sequence[bytes | None],
-        outcomes: list[Outcome | None],
-        on_row: OnRow,
-    ) -> None:
-        for text in rows:
-            index = len(outcomes)
-            outcomes.append(None)
-            outcome = await self._outcome(text, keys[index] if keys else None)
-            outcomes[index] = outcome
-            on_row(index, outcome)
-            self._on_outcome(outcome)
-            if not outcome.requests and index % _ROWS_BETWEEN_BREATHS == 0:
-                # Rows without a request never wait; thousands of them must not keep the loop from others.
-                await asyncio.sleep(0)
+    def _employ(self, wanted: int) -> None:
+        for _ in range(min(max(wanted, 1), self._most_workers - len(self._workers))):
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def _work(self) -> None:
+        """Work on the oldest batch that has rows left, so that batches end in the order they came."""
+        while self._batches:
+            batch = self._batches[0]
+            for row in batch.pull():
+                with batch.at_work():
+                    outcome = await self._outcome(row.text, row.key)
+                    batch.put(row, outcome)
+                    self._on_outcome(outcome)
+                    if not outcome.requests and row.place % _ROWS_BETWEEN_BREATHS == 0:
+                        # Rows without a request never wait; thousands must not keep the loop from others.
+                        await asyncio.sleep(0)
+            if self._batches and self._batches[0] is batch:
+                self._batches.popleft()
 
     async def _outcome(self, text: object, key: bytes | None) -> Outcome:
         if isinstance(text, bytes):
