@@ -1,4 +1,4 @@
-"""The command line: ``python -m flows run``, ``demo`` and ``--help``.
+"""The command line: ``python -m flows run``, ``plan``, ``demo`` and ``--help``.
 
 Every option of the flow is a flag of the same name, read from the same definitions. Prefect is imported when
 something runs, so that help is quick.
@@ -7,19 +7,31 @@ something runs, so that help is quick.
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
+from tasks.core import planview
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError
-from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions, PriceOptions
+from tasks.core.options import (
+    DEFAULT_PROMPT,
+    LimitOptions,
+    ModelOptions,
+    OutputOptions,
+    PriceOptions,
+    RunOptions,
+)
 from tasks.core.rendering import to_table
+
+if TYPE_CHECKING:
+    from tasks.core.job import Job
 
 _GROUPS: dict[str, type[BaseModel]] = {
     "model": ModelOptions,
     "limits": LimitOptions,
     "output": OutputOptions,
+    "run": RunOptions,
     "prices": PriceOptions,
 }
 _INTERRUPTED = 130
@@ -53,9 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    options: dict[str, Any] = {name: group(**_values(parsed, group)) for name, group in _GROUPS.items()}
+    options = _options(parsed)
     asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
-    _check(asked, prompt=parsed.prompt, **{name: options[name] for name in ("model", "output", "prices")})
+    # Wrong settings and addresses are told at once, not after Prefect's server has started.
+    _job(parsed, options)
     from flows.summarize import summarize_parquet  # noqa: PLC0415 - imports Prefect, which takes a second
 
     console = Console()
@@ -65,16 +78,39 @@ def _run(parsed: argparse.Namespace) -> int:
         if error.report:
             console.print(to_table(error.report))
         raise
-    console.print(to_table(report))
+    console.print(planview.to_table(report.plan) if report.plan else to_table(report))
     return 0
 
 
-def _check(asked: tuple[str, str, str], **options: Any) -> None:
-    """Tell wrong settings and addresses at once, not after Prefect's server has started."""
+def _plan(parsed: argparse.Namespace) -> int:
+    options = _options(parsed)
+    job = _job(parsed, options)
+    from tasks.core.progress import Progress  # noqa: PLC0415 - only what is asked for is loaded
+    from tasks.core.survey import make_plan  # noqa: PLC0415
+
+    with Progress() as progress:
+        plan = make_plan(job, options["run"], on_total=progress.start, on_rows=progress.advance)
+    if parsed.json:
+        print(planview.to_json(plan))
+    else:
+        Console().print(planview.to_table(plan))
+    return 0
+
+
+def _options(parsed: argparse.Namespace) -> dict[str, Any]:
+    return {name: group(**_values(parsed, group)) for name, group in _GROUPS.items()}
+
+
+def _job(parsed: argparse.Namespace, options: dict[str, Any]) -> "Job":
     from tasks.core.job import prepare  # noqa: PLC0415 - help needs neither pyarrow nor fsspec
     from tasks.core.settings import Settings  # noqa: PLC0415
 
-    prepare(*asked, settings=Settings.from_environment(), **options)
+    return prepare(
+        *(parsed.source, parsed.destination, parsed.text_column),
+        prompt=parsed.prompt,
+        settings=Settings.from_environment(),
+        **{name: options[name] for name in ("model", "output", "prices")},
+    )
 
 
 def _demo(parsed: argparse.Namespace) -> int:
@@ -91,34 +127,49 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True)
-    run = commands.add_parser(
-        "run",
-        help="summarize partitions",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    run.add_argument(
-        "source", help="a prefix, a glob (quote it) or one file: s3://bucket/folder or a local path"
-    )
-    run.add_argument("destination", help="where the enriched partitions go, under the same relative paths")
-    run.add_argument("--text-column", required=True, help="the column to summarize")
-    run.add_argument(
-        "--prompt",
-        default=DEFAULT_PROMPT,
-        help="what to tell the model; {text} marks where the row's text goes, without it the text follows",
-    )
-    for name, group in _GROUPS.items():
-        _add_flags(run.add_argument_group(name, group.__doc__), group)
-    run.set_defaults(command=_run)
+    _add_work(commands, "run", "summarize partitions").set_defaults(command=_run)
+    plan = _add_work(commands, "plan", "tell what a run with these flags would do and cost; sends nothing")
+    plan.add_argument("--json", action="store_true", help="every partition, for programs")
+    plan.set_defaults(command=_plan)
     demo = commands.add_parser("demo", help="see it work on sample data, without any account")
     demo.add_argument("--folder", default=".demo", help="where to put sample and output (default: .demo)")
     demo.set_defaults(command=_demo)
     return parser
 
 
+def _add_work(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    """A command that takes what the flow takes."""
+    work = commands.add_parser(
+        name, help=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    work.add_argument(
+        "source", help="a prefix, a glob (quote it) or one file: s3://bucket/folder or a local path"
+    )
+    work.add_argument("destination", help="where the enriched partitions go, under the same relative paths")
+    work.add_argument("--text-column", required=True, help="the column to summarize")
+    work.add_argument(
+        "--prompt",
+        default=DEFAULT_PROMPT,
+        help="what to tell the model; {text} marks where the row's text goes, without it the text follows",
+    )
+    for group_name, group in _GROUPS.items():
+        _add_flags(work.add_argument_group(group_name, group.__doc__), group)
+    return work
+
+
 def _add_flags(arguments: argparse._ArgumentGroup, group: type[BaseModel]) -> None:
     for name, field in group.model_fields.items():
-        # A number that may be left out is annotated as one of two.
+        if isinstance(field.default, bool):
+            arguments.add_argument(
+                f"--{_flag(name)}",
+                action=argparse.BooleanOptionalAction,
+                default=field.default,
+                help=f"{field.description} (default: {'yes' if field.default else 'no'})".replace("%", "%%"),
+            )
+            continue
+        # What may be left out is annotated as one of two.
         kind = get_args(field.annotation)[0] if field.default is None else type(field.default)
         default = "none" if field.default is None else field.default
         arguments.add_argument(

@@ -9,6 +9,7 @@ from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import logs
+from tasks.core import gone
 from tasks.core.budget import budget_of
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError, TooManyFailedError
 from tasks.core.gateway import Gateway, open_gateway
@@ -17,11 +18,20 @@ from tasks.core.job import Job, prepare
 from tasks.core.lease import Lease
 from tasks.core.ledger import Ledger
 from tasks.core.model import Partition, Plan
-from tasks.core.options import DEFAULT_PROMPT, LimitOptions, ModelOptions, OutputOptions, PriceOptions
+from tasks.core.options import (
+    DEFAULT_PROMPT,
+    LimitOptions,
+    ModelOptions,
+    OutputOptions,
+    PriceOptions,
+    RunOptions,
+)
+from tasks.core.plan import Why
 from tasks.core.progress import Progress
 from tasks.core.report import PartitionReport, PartitionState, RunReport
 from tasks.core.settings import Settings
 from tasks.discover import find_partitions
+from tasks.plan import plan_run
 from tasks.report import publish_report
 from tasks.summarize import with_retries
 
@@ -37,6 +47,7 @@ def summarize_parquet(
     model: ModelOptions = ModelOptions(),
     limits: LimitOptions = LimitOptions(),
     output: OutputOptions = OutputOptions(),
+    run: RunOptions = RunOptions(),
     prices: PriceOptions = PriceOptions(),
 ) -> RunReport:
     """Summarize a text column of Parquet partitions and write the same partitions, enriched.
@@ -49,6 +60,7 @@ def summarize_parquet(
         model: What is asked of the model.
         limits: How hard the deployment may be worked, and how patiently.
         output: What the enriched partitions look like, and which are good enough to publish.
+        run: How much of it this run does.
         prices: What tokens cost, when it is not the list price.
 
     Returns:
@@ -72,6 +84,8 @@ def summarize_parquet(
         prices=prices,
         settings=settings,
     )
+    if run.dry_run:
+        return _dry_run(job, run, started_s)
     budget = budget_of(limits, job.price, prompt, model.max_output_tokens)
     # Left from the last to the first: the gateway, which ends what the runner's threads wait for; when they
     # have ended, the ledger, which stores the last replies; then the lease, which lets other runs begin.
@@ -84,12 +98,13 @@ def summarize_parquet(
     ):
         lease.when_lost(gateway.stop)
         remove_leftovers(job.destination)
-        plan = find_partitions(job)
+        plan = find_partitions(job, run)
         ledger.sweep([partition.key for partition in plan.finished])
         if not plan.partitions:
             logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
         progress.start(plan.rows)
         results = _summarize_all(plan, job, gateway, ledger, limits, runner)
+        pruned = _prune(plan, job, run, ledger, results)
     report = RunReport(
         source=source,
         destination=destination,
@@ -98,11 +113,43 @@ def summarize_parquet(
         seconds=time.monotonic() - started_s,
         bill=gateway.bill,
         price=job.price,
+        gone=plan.gone,
+        pruned=pruned,
     )
     # The report is worth having, but its page is not worth failing a paid run for.
     publish_report(report, return_state=True)
     _raise_if_failed(report, results)
     return report
+
+
+def _dry_run(job: Job, run: RunOptions, started_s: float) -> RunReport:
+    """What a run would do, told and published; takes no lease, writes nothing to the destination."""
+    plan = plan_run(job, run)
+    states = {Why.FINISHED: PartitionState.SKIPPED, Why.LEFT: PartitionState.LEFT}
+    return RunReport(
+        source=plan.source,
+        destination=plan.destination,
+        partitions=tuple(
+            PartitionReport(key=one.key, state=states.get(one.why, PartitionState.PLANNED))
+            for one in plan.partitions
+        ),
+        left_out=plan.left_out,
+        seconds=time.monotonic() - started_s,
+        price=job.price,
+        gone=plan.gone,
+        plan=plan,
+    )
+
+
+def _prune(
+    plan: Plan, job: Job, run: RunOptions, ledger: Ledger, results: Sequence[PartitionReport | BaseException]
+) -> tuple[str, ...]:
+    """Remove outputs whose source is gone, if that was asked for and nothing stopped the run."""
+    if not run.prune or not plan.gone or any(isinstance(result, StopRunError) for result in results):
+        return ()
+    pruned = gone.remove(plan.gone, job, run.only)
+    ledger.sweep(pruned)
+    return pruned
 
 
 def _runner(open_partitions: int) -> "ThreadPoolTaskRunner[PartitionReport]":
@@ -129,9 +176,10 @@ def _partition_reports(
     plan: Plan, results: Sequence[PartitionReport | BaseException]
 ) -> tuple[PartitionReport, ...]:
     """One report per partition, in the order of their keys."""
-    skipped = [PartitionReport(key=p.key, state=PartitionState.SKIPPED) for p in plan.finished]
+    others = [PartitionReport(key=p.key, state=PartitionState.SKIPPED) for p in plan.finished]
+    others += [PartitionReport(key=p.key, state=PartitionState.LEFT) for p in plan.left]
     return tuple(
-        sorted([*skipped, *map(_partition_report, plan.partitions, results)], key=lambda one: one.key)
+        sorted([*others, *map(_partition_report, plan.partitions, results)], key=lambda one: one.key)
     )
 
 

@@ -3,22 +3,21 @@
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core import storage
-from tasks.core.discovery import discover
 from tasks.core.gateway import open_gateway
 from tasks.core.job import Job, prepare
 from tasks.core.ledger import Ledger
 from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
-from tasks.core.outputs import finished
 from tasks.core.partition import summarize_partition
+from tasks.core.plan import Why
 from tasks.core.preflight import preflight
 from tasks.core.report import PartitionReport
 from tasks.core.settings import Settings
+from tasks.core.standing import look
 from tasks.core.tally import Tally
 
 WINDOW = 20
@@ -45,10 +44,9 @@ def run(source: str, destination: str, **how: str) -> list[PartitionReport]:
         ThreadPoolExecutor(8) as pool,
         open_gateway(Settings.from_environment(), job.request, LIMITS) as gateway,
     ):
-        found = discover(job.pattern)
-        done = finished(found.partitions, job)
-        ledger.sweep([partition.key for partition in done])
-        plan = preflight(replace(found, partitions=tuple(p for p in found.partitions if p not in done)), job)
+        standing = look(job)
+        ledger.sweep([partition.key for partition in standing.partitions(Why.FINISHED)])
+        plan = preflight(standing.todo, job)
         started = [
             pool.submit(summarize_partition, partition, job, gateway, ledger) for partition in plan.partitions
         ]

@@ -13,20 +13,20 @@ CORE = ROOT / "tasks" / "core"
 
 # Each room may import those before it; rooms of one line do not import each other.
 STOREYS = [
-    {"prices"},
+    {"prices", "sampling"},
     {"model"},
-    {"tally"},
+    {"tally", "plan"},
     {"report"},
-    {"errors", "options", "prompt", "sharing", "owner", "batch"},
+    {"errors", "options", "prompt", "sharing", "owner", "batch", "tokens", "planview"},
     {"failures", "settings", "columns", "budget"},
     {"footer", "storage", "replies", "limiter", "entra", "transport", "rendering", "progress"},
     {"layout", "publishing", "lean", "summarizer", "discovery", "footers", "segment"},
     {"parquet", "job", "llm", "shelf", "known"},
     {"recipe", "meter", "outputs", "account", "claims", "housekeeping"},
-    {"gateway", "preflight"},
-    {"ledger", "reuse", "lease"},
-    {"readahead"},
-    {"partition"},
+    {"gateway", "preflight", "gone"},
+    {"ledger", "reuse", "lease", "standing"},
+    {"readahead", "inventory"},
+    {"partition", "survey"},
 ]
 
 

@@ -54,6 +54,22 @@ def discover(source: str) -> Discovery:
     return Discovery(tuple(partitions), left_out)
 
 
+def is_whole_folder(source: str, found: Discovery) -> bool:
+    """Whether a source's listing tells all that is in its folder: it has no wildcard and is not one file."""
+    root = source_location(source).root
+    return not _split(source)[1] and all(partition.path != root for partition in found.partitions)
+
+
+def is_partition(key: str) -> bool:
+    """Whether a name is that of a partition: a visible ``*.parquet``."""
+    return key.endswith(_SUFFIX) and not _is_hidden(key)
+
+
+def matches(key: str, glob: str | None) -> bool:
+    """Whether a partition's key is like a glob, which knows what a source's knows; any is like None."""
+    return glob is None or _pattern(glob).fullmatch(key) is not None
+
+
 def check_apart(source: Location, destination: Location) -> None:
     """Refuse a destination whose outputs could overwrite the source or be taken for it.
 
@@ -62,7 +78,7 @@ def check_apart(source: Location, destination: Location) -> None:
     """
     if source.fs.protocol != destination.fs.protocol:
         return
-    one, other = (f"{_real(place).rstrip('/')}/" for place in (source, destination))
+    one, other = (f"{real_path(place).rstrip('/')}/" for place in (source, destination))
     if one.startswith(other) or other.startswith(one):
         message = (
             f"Source {source.url} and destination {destination.url} lie inside each other: "
@@ -71,7 +87,7 @@ def check_apart(source: Location, destination: Location) -> None:
         raise InputError(message)
 
 
-def _real(place: Location) -> str:
+def real_path(place: Location) -> str:
     """A folder's one true path: a link to the source is the source."""
     return os.path.realpath(place.root) if place.is_local else place.root
 

@@ -93,7 +93,7 @@ class Token:
             raise DeploymentError(message) from None
         except AzureError as error:
             message = f"Entra ID did not answer ({type(error).__name__})"
-            raise RequestError(message) from None
+            raise RequestError(message, sent=False) from None
 
 
 def default_credential() -> Credential:

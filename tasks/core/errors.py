@@ -54,11 +54,13 @@ class RequestError(TransientError):
     Args:
         message: What happened.
         possibly_paid: The request was sent and its reply lost, so it may appear on the bill.
+        sent: The request may have reached the deployment.
     """
 
-    def __init__(self, message: str, *, possibly_paid: bool = False) -> None:
+    def __init__(self, message: str, *, possibly_paid: bool = False, sent: bool = True) -> None:
         super().__init__(message)
         self.possibly_paid = possibly_paid
+        self.sent = sent
 
 
 class RateLimitError(TransientError):

@@ -44,6 +44,11 @@ class Footer:
         """Rows of the partition."""
         return sum(self.row_groups)
 
+    def told(self, name: str) -> str:
+        """An entry of its metadata; empty when it has none of that name."""
+        value: bytes = (self.schema.metadata or {}).get(name.encode(), b"")
+        return value.decode(errors="replace")
+
     @classmethod
     def of(cls, file: pq.ParquetFile, int96_unit: str = "ns") -> "Footer":
         """The footer of an open file."""

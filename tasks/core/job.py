@@ -4,6 +4,7 @@ Built once, from what the user asked for and what the environment says; everythi
 before a listing is read.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 from tasks.core import discovery, storage
@@ -20,6 +21,9 @@ TEXT_COLUMN = "text_column"
 SOURCE_VERSION = "source_version"
 FAILED_ROWS = "failed_rows"
 """Told last, when all rows have an outcome; so an output that tells it is complete."""
+ORIGIN = "origin"
+"""Told last too: which partition of which source this is, as a hash. A copy under another name tells of
+another place than it is in, so it is nobody's output."""
 
 
 def fact_key(column_prefix: str, fact: str) -> str:
@@ -51,6 +55,13 @@ class Job:
     max_failed_fraction: float = 1.0
     price: Price | None = None
 
+    def origin_of(self, partition_key: str) -> str:
+        """A hash that is equal only for the same key below the same source folder, as 32 hex digits."""
+        protocol = self.source.fs.protocol
+        name = protocol if isinstance(protocol, str) else protocol[0]
+        address = "\0".join((name, discovery.real_path(self.source).rstrip("/"), partition_key))
+        return hashlib.blake2b(address.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
     def facts_of(self, partition: Partition) -> dict[str, str]:
         """What the footer of an enriched partition tells about how it was made, before its rows are known."""
         facts = {
@@ -60,9 +71,10 @@ class Job:
         }
         return {fact_key(self.columns.prefix, fact): value for fact, value in facts.items()}
 
-    def failed_rows(self, rows: int) -> dict[str, str]:
-        """What the footer tells when all rows have an outcome: how many of them failed."""
-        return {fact_key(self.columns.prefix, FAILED_ROWS): str(rows)}
+    def facts_at_last(self, partition: Partition, failed_rows: int) -> dict[str, str]:
+        """What the footer tells when all rows have an outcome: how many failed, and whose they are."""
+        facts = {FAILED_ROWS: str(failed_rows), ORIGIN: self.origin_of(partition.key)}
+        return {fact_key(self.columns.prefix, fact): value for fact, value in facts.items()}
 
 
 def prepare(

@@ -4,12 +4,12 @@ A meter stands between the summarizer and the model, asks the budget before each
 ended. One meter serves all partitions; it belongs to the gateway's loop.
 """
 
-import asyncio
 from collections import Counter
 
 from tasks.core.budget import Budget
-from tasks.core.errors import PipelineError, RequestError
+from tasks.core.errors import DeploymentError, PipelineError, RequestError
 from tasks.core.model import Outcome
+from tasks.core.replies import CANNOT_BE_SENT
 from tasks.core.summarizer import ChatModel
 from tasks.core.tally import Bill
 
@@ -26,6 +26,8 @@ class Meter:
         self._model = model
         self._budget = budget
         self._counts: Counter[str] = Counter()
+        # Hashes of texts whose last request brought no answer: a row that is asked again is one of them.
+        self._unanswered: set[int] = set()
 
     @property
     def bill(self) -> Bill:
@@ -38,23 +40,44 @@ class Meter:
         Raises:
             BudgetError: It would pass the budget; it was not sent.
         """
+        row = hash(text)
         with self._budget.request(text):
-            self._counts["sent"] += 1
             try:
                 outcome = await self._model.summarize(text)
-            except asyncio.CancelledError:
-                self._counts["lost"] += 1
-                raise
             except PipelineError as error:
-                lost = isinstance(error, RequestError) and error.possibly_paid
-                self._counts["lost" if lost else "refused"] += 1
+                self._count(_end_of(error), row)
                 raise
-            self._count_answer(outcome)
+            except BaseException:
+                # Cancelled, or worse: nobody knows how far it came.
+                self._count("lost", row)
+                raise
+            self._count("unsent" if outcome is CANNOT_BE_SENT else "answered", row)
+            self._count_tokens(outcome)
             return outcome
 
-    def _count_answer(self, outcome: Outcome) -> None:
-        self._counts["answered"] += 1
+    def _count(self, end: str, row: int) -> None:
+        """Count a request when it has ended; what was never sent is no request."""
+        self._counts[end] += 1
+        if end == "unsent":
+            return
+        self._counts["sent"] += 1
+        self._counts["retried"] += row in self._unanswered
+        if end == "answered":
+            self._unanswered.discard(row)
+        else:
+            self._unanswered.add(row)
+
+    def _count_tokens(self, outcome: Outcome) -> None:
         self._counts["prompt_tokens"] += outcome.prompt_tokens or 0
         self._counts["completion_tokens"] += outcome.completion_tokens or 0
         self._counts["cached_tokens"] += outcome.cached_tokens or 0
         self._budget.spent(outcome.prompt_tokens, outcome.completion_tokens)
+
+
+def _end_of(error: PipelineError) -> str:
+    if isinstance(error, RequestError):
+        if not error.sent:
+            return "unsent"
+        return "lost" if error.possibly_paid else "refused"
+    # Without a status it was no answer of the deployment's: there was no token to send.
+    return "unsent" if isinstance(error, DeploymentError) and error.status is None else "refused"

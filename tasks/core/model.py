@@ -105,9 +105,13 @@ class Plan:
         rows: Rows in all of them together.
         left_out: What was seen and left alone.
         finished: What is published already and needs no work, in order.
+        left: What this run was not asked for, in order.
+        gone: Keys of outputs whose source partition is gone; None when that cannot be known.
     """
 
     partitions: tuple[Partition, ...]
     rows: int
     left_out: LeftOut
     finished: tuple[Partition, ...] = ()
+    left: tuple[Partition, ...] = ()
+    gone: tuple[str, ...] | None = None

@@ -136,3 +136,32 @@ class OutputOptions(Options):
         title="Failed rows tolerated (fraction)",
         description="A partition with more of its rows failed is not published; its paid replies are kept.",
     )
+
+
+class RunOptions(Options):
+    """How much of it this run does."""
+
+    dry_run: bool = Field(
+        False,
+        title="Dry run",
+        description="Only tell what a run would do and what it would cost: no request, nothing written.",
+    )
+    max_partitions: int | None = Field(
+        None,
+        ge=1,
+        title="Partitions at most",
+        description="Work on the first ones that need it and leave the others for another run. A partition "
+        "is never cut; to limit rows, set a budget in requests.",
+    )
+    only: str | None = Field(
+        None,
+        min_length=1,
+        title="Only partitions like",
+        description="A glob over their keys below the source, such as day=2026-*/**; all others are left.",
+    )
+    prune: bool = Field(
+        False,
+        title="Remove outputs whose source is gone",
+        description="Outputs of this flow whose source partition was deleted are removed at the end. The "
+        "source must be a whole folder.",
+    )

@@ -91,7 +91,7 @@ def _build(built: Path, partition: Partition, job: Job, rows: AskOnce) -> Partit
                 tally += Tally.of(outcomes)
                 writer.write(table, outcomes)
                 del table, outcomes  # before the next ones are read
-            writer.tell(job.failed_rows(tally.failed))
+            writer.tell(job.facts_at_last(partition, tally.failed))
     parquet.verify(built, writer.schema, reader.footer)
     state = PartitionState.PUBLISHED
     return PartitionReport(key=partition.key, state=state, tally=tally, failures=tuple(failures))

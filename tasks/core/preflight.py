@@ -44,6 +44,16 @@ def preflight(discovery: Discovery, job: Job) -> Plan:
         StorageError: The store does not answer.
     """
     publishing.check_writable(job.destination)
+    return check(discovery, job)
+
+
+def check(discovery: Discovery, job: Job) -> Plan:
+    """The same for the source alone: nothing is written.
+
+    Raises:
+        PreflightError: Some cannot be enriched; lists every problem with file and column.
+        StorageError: The store does not answer.
+    """
     findings = list(_findings(discovery.partitions, job))
     bad = [finding for finding in findings if finding.problems]
     if bad:

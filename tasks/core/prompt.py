@@ -33,6 +33,10 @@ class Prompt:
             return (("user", self.instruction),)
         return (("system", self.instruction), ("user", PLACEHOLDER))
 
+    def messages_of(self, text: str) -> list[tuple[str, str]]:
+        """Role and content of each message that is sent for a row's text."""
+        return [(role, template.replace(PLACEHOLDER, text)) for role, template in self.messages]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:

@@ -183,8 +183,8 @@ def remove(location: Location, keys: Sequence[str]) -> None:
     """
     paths = [location.path(key) for key in keys]
     with failures_of(location.url):
-        if location.is_s3 and paths and not has_magic(location.root):
-            # A thousand names in one request, none of which needs to be there.
+        if location.is_s3 and paths and not any(map(has_magic, paths)):
+            # A thousand names in one request, none of which needs to be there; it would expand patterns.
             location.fs.rm(paths)
             return
         for path in paths:

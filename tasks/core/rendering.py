@@ -9,7 +9,7 @@ from dataclasses import asdict
 from rich.table import Table
 from rich.text import Text
 
-from tasks.core.report import PartitionReport, RunReport
+from tasks.core.report import PartitionReport, PartitionState, RunReport
 from tasks.core.tally import Bill
 
 _PARTITIONS_TOLD = 50
@@ -29,6 +29,7 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
         ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),
         ("tokens", _tokens(report.bill)),
         ("cost", _cost(report)),
+        *([("gone", _gone(report))] if report.gone else []),
         ("time", f"{report.seconds:.1f} s, {rate:.1f} rows/s"),
         ("output", report.destination),
     ]
@@ -36,7 +37,9 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
 
 def _requests(bill: Bill) -> str:
     lost = f", {bill.lost} without a reply (they may be billed too)" if bill.lost else ""
-    return f"{bill.sent} sent, {bill.answered} answered, {bill.refused} refused{lost}"
+    repeated = f", {bill.retried} of them repetitions" if bill.retried else ""
+    unsent = f"; {bill.unsent} attempts were not sent" if bill.unsent else ""
+    return f"{bill.sent} sent{repeated}, {bill.answered} answered, {bill.refused} refused{lost}{unsent}"
 
 
 def _tokens(bill: Bill) -> str:
@@ -50,10 +53,19 @@ def _cost(report: RunReport) -> str:
 
 
 def _partitions(report: RunReport) -> str:
-    skipped, failed = len(report.skipped_partitions), len(report.failed_partitions)
-    total = len(report.partitions)
+    counts = {state: len(report.in_state(state)) for state in PartitionState}
+    skipped, left = counts[PartitionState.SKIPPED], counts[PartitionState.LEFT]
     before = f", {skipped} finished before and unchanged" if skipped else ""
-    return f"{total - skipped - failed} of {total} published{before}"
+    later = f", {left} left for another run" if left else ""
+    return f"{counts[PartitionState.PUBLISHED]} of {len(report.partitions)} published{before}{later}"
+
+
+def _gone(report: RunReport) -> str:
+    gone, pruned = report.gone or (), set(report.pruned)
+    kept = [key for key in gone if key not in pruned]
+    more = f" and {len(kept) - _PARTITIONS_TOLD} more" if len(kept) > _PARTITIONS_TOLD else ""
+    told = f", left alone: {', '.join(kept[:_PARTITIONS_TOLD])}{more}" if kept else ""
+    return f"{len(gone)} outputs have no source any more, {len(pruned)} removed{told}"
 
 
 def attention(report: RunReport) -> list[PartitionReport]:

@@ -71,7 +71,7 @@ def is_encodable(text: str) -> bool:
 
 def not_answered(*, sent: bool) -> RequestError:
     """No reply came; what was sent may have been served all the same."""
-    return RequestError("the connection failed or timed out", possibly_paid=sent)
+    return RequestError("the connection failed or timed out", possibly_paid=sent, sent=sent)
 
 
 def unreadable(error: Exception) -> RequestError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tasks.core.model import LeftOut
+from tasks.core.plan import RunPlan
 from tasks.core.prices import Price
 from tasks.core.tally import Bill, Tally
 
@@ -18,6 +19,8 @@ class PartitionState(StrEnum):
     PUBLISHED = "published"
     SKIPPED = "skipped"
     FAILED = "failed"
+    LEFT = "left"
+    PLANNED = "planned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,9 @@ class PartitionReport:
 
     Attributes:
         key: Which one.
-        state: ``published``; ``skipped``, because an earlier output is complete and its source unchanged; or
-            ``failed``, in which case an earlier output is untouched.
+        state: ``published``; ``skipped``, because an earlier output is complete and its source unchanged;
+            ``failed``, in which case an earlier output is untouched; ``left`` for another run, by the options
+            of this one; or ``planned``, in a dry run.
         tally: Its rows, requests and tokens.
         seconds: Wall time from opening to publishing.
         error: Why it failed; None when it was published.
@@ -62,6 +66,9 @@ class RunReport:
         seconds: Wall time of the run.
         bill: What was sent to the deployment and received, by this run alone.
         price: What tokens cost; None when nobody knows.
+        gone: Keys of outputs whose source partition is gone; None when that cannot be known.
+        pruned: Those of them that were removed.
+        plan: What a run would do, told by a dry run.
     """
 
     source: str
@@ -71,6 +78,9 @@ class RunReport:
     seconds: float
     bill: Bill = Bill()
     price: Price | None = None
+    gone: tuple[str, ...] | None = None
+    pruned: tuple[str, ...] = ()
+    plan: RunPlan | None = None
 
     @property
     def cost_usd(self) -> float | None:
@@ -94,12 +104,16 @@ class RunReport:
     @property
     def failed_partitions(self) -> tuple[PartitionReport, ...]:
         """The partitions that were not published."""
-        return tuple(p for p in self.partitions if p.state is PartitionState.FAILED)
+        return self.in_state(PartitionState.FAILED)
 
     @property
     def skipped_partitions(self) -> tuple[PartitionReport, ...]:
         """The partitions that were finished before this run."""
-        return tuple(p for p in self.partitions if p.state is PartitionState.SKIPPED)
+        return self.in_state(PartitionState.SKIPPED)
+
+    def in_state(self, state: PartitionState) -> tuple[PartitionReport, ...]:
+        """The partitions that ended like this."""
+        return tuple(partition for partition in self.partitions if partition.state is state)
 
     @property
     def succeeded(self) -> bool:
@@ -112,8 +126,10 @@ class RunReport:
         tally = self.tally
         skipped = len(self.skipped_partitions)
         before = f" ({skipped} finished before)" if skipped else ""
+        left = len(self.in_state(PartitionState.LEFT))
+        later = f", {left} of them left for another run" if left else ""
         return (
-            f"{len(self.partitions)} partitions{before}, {tally.rows} rows: {tally.failed} rows and "
+            f"{len(self.partitions)} partitions{before}{later}, {tally.rows} rows: {tally.failed} rows and "
             f"{len(self.failed_partitions)} partitions failed, {self.bill.sent} requests, "
             f"{self.seconds:.1f} s"
         )

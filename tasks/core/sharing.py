@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from tasks.core.model import Outcome
 
-_REMEMBERED = 100_000
+REMEMBERED = 100_000
 
 
 class SharedReplies:
@@ -22,7 +22,7 @@ class SharedReplies:
         remembered: Answers kept at most; the one used longest ago goes first.
     """
 
-    def __init__(self, remembered: int = _REMEMBERED) -> None:
+    def __init__(self, remembered: int = REMEMBERED) -> None:
         self._remembered = remembered
         self._recent: OrderedDict[bytes, Outcome] = OrderedDict()
         self._in_flight: dict[bytes, asyncio.Event] = {}

@@ -13,7 +13,7 @@ class Tally:
 
     Attributes:
         ok: Rows with this status; the same for the six that follow.
-        requests: HTTP requests sent, rejected ones included.
+        requests: Attempts made, rejected ones included; the bill tells which of them were sent.
         lost_replies: Requests whose reply never arrived; they may be on the bill.
         prompt_tokens: Tokens sent, as billed; those of reused answers are not among them.
         completion_tokens: Tokens received, as billed; the same.
@@ -75,6 +75,8 @@ class Bill:
         answered: Requests with a final answer for their row.
         refused: Requests the deployment turned down: limits, faults, wrong settings. Not billed.
         lost: Requests whose reply never arrived; they may be billed, and billed again for their repetition.
+        retried: Those of the requests that repeat one which was refused or lost.
+        unsent: Attempts that found no connection or no token, or a text that cannot be sent; no requests.
         prompt_tokens: Tokens sent, as the answers tell.
         completion_tokens: Tokens received, as the answers tell.
         cached_tokens: Those of the prompt tokens the deployment had in its cache.
@@ -84,6 +86,8 @@ class Bill:
     answered: int = 0
     refused: int = 0
     lost: int = 0
+    retried: int = 0
+    unsent: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0

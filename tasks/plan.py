@@ -1,0 +1,21 @@
+"""The task that makes a run's plan and publishes it on Prefect's page."""
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from tasks.core.job import Job
+from tasks.core.options import RunOptions
+from tasks.core.plan import RunPlan
+from tasks.core.planview import headline, to_markdown
+from tasks.core.survey import make_plan
+
+ARTIFACT_KEY = "summarize-parquet-plan"
+
+
+@task(name="plan-run", cache_policy=NO_CACHE)
+def plan_run(job: Job, run: RunOptions) -> RunPlan:
+    """Find out what a run would do and what it would cost, and publish that; spends nothing."""
+    plan = make_plan(job, run)
+    create_markdown_artifact(to_markdown(plan), key=ARTIFACT_KEY, description=headline(plan))
+    return plan
