@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +19,7 @@ from tasks.core.sampling import Range
 
 _PARTITIONS_TOLD = 30
 _KEYS_TOLD = 10
-_COLUMNS = ("partition", "why", "rows", "paid", "equal", "to request", "prompt tokens", "cost USD")
+_COLUMNS = ("partition", "why", "rows", "paid", "equal", "to request", "tokens in", "USD")
 
 
 def headline(plan: RunPlan) -> str:
@@ -36,20 +37,15 @@ def headline(plan: RunPlan) -> str:
 
 def facts(plan: RunPlan) -> list[tuple[str, str]]:
     """What the plan adds up to, as label and value, in the order they are read."""
-    running, rates = plan.running, plan.rates
+    running = plan.running
     reasons = Counter(partition.why for partition in plan.partitions)
     told = [("partitions", ", ".join(f"{reasons[why]:,} {why}" for why in Why if reasons[why]))]
     if running:
-        assumed = ", which is a guess for this model" if rates.tokenizer_is_assumed else ""
-        sampled = sum(partition.sampled for partition in running)
         told += [
             ("rows", _rows(running)),
             ("requests", f"{sum(partition.requests for partition in running):,}, and those that fail again"),
             ("prompt tokens", _span(plan.prompt_tokens(*running), "{:,.0f}")),
-            (
-                "",
-                f"{sampled:,} rows counted with {rates.tokenizer}{assumed}; low and high: 3 standard errors",
-            ),
+            ("", _prompt_basis(plan)),
             ("completion tokens", _span(plan.completion_tokens(*running), "{:,.0f}")),
             ("", _completion_basis(plan)),
             ("cost", _cost(plan)),
@@ -61,7 +57,7 @@ def facts(plan: RunPlan) -> list[tuple[str, str]]:
 
 def to_table(plan: RunPlan) -> RenderableType:
     """The plan for a terminal."""
-    listing = Table(title=f"Plan for {plan.source}", title_justify="left")
+    listing = Table(title=f"Plan for {plan.source}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in _COLUMNS:
         numeric = name not in {"partition", "why"}
         listing.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
@@ -161,6 +157,18 @@ def _rows(running: tuple[PartitionPlan, ...]) -> str:
     return f"{sum(one.rows or 0 for one in running):,} ({told or 'none'})"
 
 
+def _prompt_basis(plan: RunPlan) -> str:
+    rates, running = plan.rates, plan.running
+    sampled, requests = sum(one.sampled for one in running), sum(one.requests for one in running)
+    assumed = ", though nobody knows whether this model counts so" if rates.tokenizer_is_assumed else ""
+    if sampled == requests:
+        return f"every row counted with {rates.tokenizer}{assumed}"
+    return (
+        f"{sampled:,} of these rows, picked by hash, counted with {rates.tokenizer}{assumed}; "
+        "low and high: three standard errors"
+    )
+
+
 def _completion_basis(plan: RunPlan) -> str:
     rates = plan.rates
     bounds = f"low: nothing, high: max_output_tokens {rates.max_output_tokens:,} each"
@@ -186,6 +194,8 @@ def _gone(plan: RunPlan, gone: tuple[str, ...]) -> str:
 
 def _span(numbers: Range, form: str) -> str:
     low, likely, high = map(form.format, (numbers.low, numbers.likely, numbers.high))
+    if low == high:
+        return likely
     return f"about {likely} ({low} to {high})"
 
 

@@ -23,7 +23,6 @@ from tasks.core.standing import Stand, Standing, look
 from tasks.core.tokens import Tokenizer, tokenizer_for
 
 _OPEN = 8
-_SAMPLED_ROWS = 10_000
 _SAMPLED_BYTES = 32 * 2**20
 """Of all partitions together; but a partition's share is no less than these: """
 _SAMPLED_BYTES_A_PARTITION = 2**18
@@ -36,6 +35,8 @@ def make_plan(
     job: Job,
     run: RunOptions = RunOptions(),
     tokenizer: Tokenizer | None = None,
+    *,
+    sampled_rows: int = 10_000,
     on_total: OnRows = lambda _: None,
     on_rows: OnRows = lambda _: None,
 ) -> RunPlan:
@@ -45,6 +46,7 @@ def make_plan(
         job: What is asked for.
         run: How much of it.
         tokenizer: Counts tokens; by default the model's.
+        sampled_rows: Rows whose tokens are counted, of all partitions together; of each at least 32.
         on_total: Called once with the number of rows that will be read, for progress.
         on_rows: Called with numbers of rows as they are read; from any thread.
 
@@ -56,7 +58,7 @@ def make_plan(
     standing = look(job, run)
     on_total(check(standing.todo, job).rows)
     counted = tokenizer or tokenizer_for(job.request.model)
-    plans, replies, completion_tokens = _partition_plans(standing, job, counted, on_rows)
+    plans, replies, completion_tokens = _partition_plans(standing, job, counted, sampled_rows, on_rows)
     if not replies:
         replies, completion_tokens = _earlier_replies(standing, job)
     longest = job.request.max_output_tokens
@@ -79,7 +81,7 @@ def make_plan(
 
 
 def _partition_plans(
-    standing: Standing, job: Job, tokenizer: Tokenizer, on_rows: OnRows
+    standing: Standing, job: Job, tokenizer: Tokenizer, sampled_rows: int, on_rows: OnRows
 ) -> tuple[tuple[PartitionPlan, ...], int, int]:
     """A plan per partition; and how many replies are paid for, with how many completion tokens."""
     frame_tokens = tokenizer.count(job.request.prompt.messages_of(""))
@@ -89,7 +91,7 @@ def _partition_plans(
     replies = completion_tokens = 0
 
     def read(stand: Stand) -> Inventory:
-        return read_rows(stand, job, tokenizer, _sample(len(running)), on_rows)
+        return read_rows(stand, job, tokenizer, _sample(sampled_rows, len(running)), on_rows)
 
     with ThreadPoolExecutor(_OPEN, thread_name_prefix="plan") as pool:
         inventories = _in_order(pool, read, running)
@@ -104,10 +106,10 @@ def _partition_plans(
     return tuple(plans), replies, completion_tokens
 
 
-def _sample(partitions: int) -> Sample:
+def _sample(rows: int, partitions: int) -> Sample:
     """An empty sample for one of so many partitions."""
     return Sample(
-        max(FEWEST_ROWS, _SAMPLED_ROWS // partitions),
+        max(FEWEST_ROWS, rows // partitions),
         max(_SAMPLED_BYTES_A_PARTITION, _SAMPLED_BYTES // partitions),
     )
 
