@@ -1,0 +1,116 @@
+"""The bill against what the endpoint counted."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tasks.core.budget import Budget
+from tasks.core.errors import DeploymentError, StopRunError
+from tasks.core.gateway import open_gateway
+from tasks.core.ledger import Ledger
+from tasks.core.meter import Meter
+from tasks.core.model import Outcome, Partition, Status
+from tasks.core.options import LimitOptions
+from tasks.core.partition import summarize_partition
+from tasks.core.replies import CANNOT_BE_SENT
+from tasks.core.settings import Settings
+from tasks.core.standing import look
+from tasks.core.tally import Bill
+from tests.conftest import Serve
+from tests.paying import job_of, write
+
+ROWS = 60
+
+
+def bill_of(folder: Path, limits: LimitOptions) -> Bill:
+    """One partition of ``ROWS`` rows summarized; whatever stops it, what it cost."""
+    write(f"{folder}/in", [f"This is row {n}. And more." for n in range(ROWS)])
+    job = job_of(f"{folder}/in", f"{folder}/out")
+    (partition,) = look(job).todo.partitions
+    with (
+        Ledger(job.destination) as ledger,
+        open_gateway(Settings.from_environment(), job.request, limits) as gateway,
+    ):
+        _run(partition, job, gateway, ledger)
+    return gateway.bill
+
+
+def _run(partition: Partition, *how: object) -> None:
+    try:
+        summarize_partition(partition, *how)  # type: ignore[arg-type]  # handed through
+    except StopRunError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("server-error", False),
+        ("rate-limit", False),
+        ("reset", True),
+        ("html", True),
+        ("content-filter", False),
+        ("hang", True),
+    ],
+)
+def test_requests_at_the_endpoint_are_the_requests_of_the_bill(
+    endpoint: Serve, tmp_path: Path, kind: str, *, lost: bool
+) -> None:
+    server = endpoint(fault_rate=0.3, fault_kind=kind, retry_after_min_ms=1)
+    bill = bill_of(tmp_path, LimitOptions(max_concurrent=20, attempt_timeout_s=2.0, max_attempts=30))
+    stats = server.stats()
+    assert bill.sent == stats.requests == bill.answered + bill.refused + bill.lost
+    assert bill.retried == stats.requests - stats.rows
+    assert stats.rows == bill.answered == ROWS
+    assert bill.unsent == 0
+    assert bool(bill.lost) is lost
+    assert bool(bill.retried) is (kind != "content-filter")
+
+
+def test_a_wrong_key_is_on_the_bill_as_refused(endpoint: Serve, tmp_path: Path) -> None:
+    server = endpoint(api_key="another")
+    bill = bill_of(tmp_path, LimitOptions(max_concurrent=5))
+    assert bill == Bill(sent=server.stats().requests, refused=server.stats().requests)
+
+
+def test_what_finds_no_connection_is_no_request(
+    endpoint: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint()
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "http://127.0.0.1:9")
+    bill = bill_of(tmp_path, LimitOptions(max_concurrent=5, max_attempts=1))
+    assert bill == Bill(unsent=bill.unsent)
+    assert bill.unsent > 0
+
+
+class Scripted:
+    """Ends in turn as it was told."""
+
+    def __init__(self, *ends: Outcome | BaseException) -> None:
+        self._ends = iter(ends)
+
+    async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - a model's
+        end = next(self._ends)
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+
+async def _ask(meter: Meter, *texts: str) -> None:
+    for text in texts:
+        await asyncio.gather(meter.summarize(text), return_exceptions=True)
+
+
+def test_a_repetition_is_counted_as_one_until_its_row_is_answered() -> None:
+    failed, answered = DeploymentError("500", status=500), Outcome(Status.OK, "s")
+    meter = Meter(Scripted(failed, failed, failed, answered, answered, answered), Budget())
+    asyncio.run(_ask(meter, "a", "b", "a", "a", "b", "a"))
+    assert meter.bill == Bill(sent=6, refused=3, answered=3, retried=3)
+
+
+def test_a_text_that_cannot_be_sent_and_a_missing_token_are_no_requests() -> None:
+    meter = Meter(Scripted(CANNOT_BE_SENT, DeploymentError("no token"), ZeroDivisionError()), Budget())
+    asyncio.run(_ask(meter, "a", "b", "c"))
+    # Of what nobody foresaw, nobody knows how far it came.
+    assert meter.bill == Bill(unsent=2, sent=1, lost=1)
