@@ -7,30 +7,45 @@ import pytest
 
 from tasks.core.budget import Budget
 from tasks.core.errors import DeploymentError, StopRunError
-from tasks.core.gateway import open_gateway
+from tasks.core.gateway import Gateway
 from tasks.core.ledger import Ledger
+from tasks.core.limiter import Limiter
+from tasks.core.llm import open_model
 from tasks.core.meter import Meter
 from tasks.core.model import Outcome, Partition, Status
-from tasks.core.options import LimitOptions
 from tasks.core.partition import summarize_partition
+from tasks.core.prompt import Request
 from tasks.core.replies import CANNOT_BE_SENT
 from tasks.core.settings import Settings
 from tasks.core.standing import look
+from tasks.core.summarizer import RetryPolicy
 from tasks.core.tally import Bill
 from tests.conftest import Serve
 from tests.paying import job_of, write
 
-ROWS = 60
+ROWS = 40
+WINDOW = 20
 
 
-def bill_of(folder: Path, limits: LimitOptions) -> Bill:
+def gateway_of(request: Request, timeout_s: float, max_attempts: int) -> Gateway:
+    """A gateway that does not wait long before it tries again."""
+    settings = Settings.from_environment()
+    policy = RetryPolicy(max_attempts=max_attempts, attempt_timeout_s=timeout_s, longest_backoff_s=0.05)
+    return Gateway(
+        lambda: open_model(settings, request, max_connections=WINDOW, timeout_s=timeout_s),
+        lambda: Limiter(WINDOW),
+        policy,
+    )
+
+
+def bill_of(folder: Path, timeout_s: float = 60.0, max_attempts: int = 30) -> Bill:
     """One partition of ``ROWS`` rows summarized; whatever stops it, what it cost."""
     write(f"{folder}/in", [f"This is row {n}. And more." for n in range(ROWS)])
     job = job_of(f"{folder}/in", f"{folder}/out")
     (partition,) = look(job).todo.partitions
     with (
         Ledger(job.destination) as ledger,
-        open_gateway(Settings.from_environment(), job.request, limits) as gateway,
+        gateway_of(job.request, timeout_s, max_attempts) as gateway,
     ):
         _run(partition, job, gateway, ledger)
     return gateway.bill
@@ -47,7 +62,7 @@ def _run(partition: Partition, *how: object) -> None:
     ("kind", "lost"),
     [
         ("server-error", False),
-        ("rate-limit", False),
+        ("rate-limit:retry-after-ms=1", False),
         ("reset", True),
         ("html", True),
         ("content-filter", False),
@@ -57,8 +72,8 @@ def _run(partition: Partition, *how: object) -> None:
 def test_requests_at_the_endpoint_are_the_requests_of_the_bill(
     endpoint: Serve, tmp_path: Path, kind: str, *, lost: bool
 ) -> None:
-    server = endpoint(fault_rate=0.3, fault_kind=kind, retry_after_min_ms=1)
-    bill = bill_of(tmp_path, LimitOptions(max_concurrent=20, attempt_timeout_s=2.0, max_attempts=30))
+    server = endpoint(fault_rate=0.3, fault_kind=kind, seed=3)
+    bill = bill_of(tmp_path, timeout_s=1.0 if kind == "hang" else 60.0)
     stats = server.stats()
     assert bill.sent == stats.requests == bill.answered + bill.refused + bill.lost
     assert bill.retried == stats.requests - stats.rows
@@ -70,7 +85,7 @@ def test_requests_at_the_endpoint_are_the_requests_of_the_bill(
 
 def test_a_wrong_key_is_on_the_bill_as_refused(endpoint: Serve, tmp_path: Path) -> None:
     server = endpoint(api_key="another")
-    bill = bill_of(tmp_path, LimitOptions(max_concurrent=5))
+    bill = bill_of(tmp_path)
     assert bill == Bill(sent=server.stats().requests, refused=server.stats().requests)
 
 
@@ -79,7 +94,7 @@ def test_what_finds_no_connection_is_no_request(
 ) -> None:
     endpoint()
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "http://127.0.0.1:9")
-    bill = bill_of(tmp_path, LimitOptions(max_concurrent=5, max_attempts=1))
+    bill = bill_of(tmp_path, max_attempts=1)
     assert bill == Bill(unsent=bill.unsent)
     assert bill.unsent > 0
 
