@@ -88,7 +88,7 @@ def _plan(parsed: argparse.Namespace) -> int:
     from tasks.core.progress import Progress  # noqa: PLC0415 - only what is asked for is loaded
     from tasks.core.survey import make_plan  # noqa: PLC0415
 
-    with Progress() as progress:
+    with Progress("plan") as progress:
         plan = make_plan(job, options["run"], on_total=progress.start, on_rows=progress.advance)
     if parsed.json:
         print(planview.to_json(plan))

@@ -1,5 +1,6 @@
 """The command line as a person meets it: in a process of its own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -149,3 +150,54 @@ def test_the_endpoint_stands_in_for_a_deployment_on_its_own() -> None:
         check=True,
     )
     assert "--tokens-per-minute" in ended.stdout
+
+
+def test_the_plan_is_told_without_prefect_without_a_request_and_as_json(
+    endpoint: Serve, sample: Path, tmp_path: Path
+) -> None:
+    server = endpoint()
+    code = (
+        "import sys, flows.__main__ as f\n"
+        "code = f.main(sys.argv[1:])\n"
+        "assert not any(name.startswith(('prefect', 'llama_index.core', 'openai')) for name in sys.modules)\n"
+        "sys.exit(code)"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "plan",
+        sample,
+        tmp_path / "out",
+        "--text-column",
+        "body",
+        "--json",
+    ]
+    ended = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["totals"]["running"] == len(told["partitions"]) == 3
+    assert told["totals"]["rows"] == 40
+    assert server.stats().requests == 0
+    assert not (tmp_path / "out").exists()
+    assert main(["run", str(sample), f"{tmp_path}/out", "--text-column", "body"]) == 0
+    assert server.stats().requests == told["totals"]["requests"]
+
+
+def test_the_plan_takes_the_flags_of_the_run_and_says_when_there_is_nothing_to_do(
+    endpoint: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint()
+    write_partition(LocalFileSystem(), f"{tmp_path}/in/a.parquet", partition_table(0, 10))
+    arguments = [f"{tmp_path}/in", f"{tmp_path}/out", "--text-column", "body", "--max-concurrent", "5"]
+    assert main(["plan", *arguments]) == 0
+    assert "1 of 1 partitions would run, 9 requests" in capsys.readouterr().out
+    assert main(["run", *arguments, "--dry-run"]) == 0
+    assert "1 of 1 partitions would run, 9 requests" in capsys.readouterr().out
+    assert main(["run", *arguments, "--no-dry-run"]) == 0
+    assert main(["plan", *arguments]) == 0
+    assert "Nothing to do: 1 partitions are finished and unchanged" in capsys.readouterr().out
+    assert main(["plan", *arguments, "--prompt", "Another."]) == 0
+    assert "prompt, model or parameters changed" in capsys.readouterr().out
+    assert main(["plan", *arguments, "--max-partitions", "0"]) == 2
+    assert "--max-partitions:" in capsys.readouterr().err

@@ -18,9 +18,14 @@ from tasks.core.model import Outcome, Status
 
 
 class Progress:
-    """A progress bar with rows, rows/s and time left; a context manager."""
+    """A progress bar with rows, rows/s and time left; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        title: What is being done.
+    """
+
+    def __init__(self, title: str = "summarize") -> None:
+        self._title = title
         self._shown = ExitStack()
         self._bar: tqdm[Never] | None = None
         self._failed = 0
@@ -30,7 +35,7 @@ class Progress:
         """Begin counting towards a number of rows."""
         if sys.stderr.isatty():
             self._shown.enter_context(logging_redirect_tqdm(_loggers_on_the_terminal()))
-            self._bar = self._shown.enter_context(tqdm(total=rows, unit=" rows", desc="summarize"))
+            self._bar = self._shown.enter_context(tqdm(total=rows, unit=" rows", desc=self._title))
 
     def advance(self, rows: int) -> None:
         """Count rows that need no request; from any thread."""
