@@ -1,5 +1,6 @@
 """How much of it a run does: dry runs, some partitions, outputs without a source; through the flow."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from flows.summarize import summarize_parquet
 from tasks.core.errors import BudgetError, InputError
 from tasks.core.options import LimitOptions, RunOptions
+from tasks.core.rendering import to_json
 from tasks.core.report import PartitionState
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
@@ -54,6 +56,7 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(folders: tuple[str, str], 
     assert report.succeeded
     assert report.bill.sent == 0
     assert (names(folders[1]), server.stats().requests) == (before, requests)
+    assert json.loads(to_json(report))["plan"]["partitions"][1]["why"] == "new"
     told = artifact("summarize-parquet-plan")
     assert "2 of 4 partitions would run, 20 requests, 1 left for another run" in told
     assert "| day=1/part.parquet | new | 10 |" in told

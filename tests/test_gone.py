@@ -138,6 +138,16 @@ def test_another_source_of_the_same_destination_is_none_of_this_runs_business(
     assert names(here[1]) == ["a.parquet", "b.parquet", "c.parquet", "e.parquet"]
 
 
+def test_the_same_path_on_another_machine_is_another_source(
+    here: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(here, "a.parquet", "b.parquet", "c.parquet")
+    delete(here[0], "b.parquet")
+    assert found(here) == ("b.parquet",)
+    monkeypatch.setattr("socket.gethostname", lambda: "another-machine")
+    assert found(here) == ()
+
+
 @pytest.mark.parametrize("pattern", ["/*.parquet", "/**", "/a.parquet"])
 def test_with_a_glob_or_one_file_nobody_knows_what_is_gone(here: tuple[str, str], pattern: str) -> None:
     fill(here, "a.parquet", "b.parquet")

@@ -221,6 +221,13 @@ def test_what_a_run_is_not_asked_for_is_left(
     assert server.stats().requests == 10
 
 
+def test_a_destination_that_is_not_there_is_told(bucket: str, server: Endpoint) -> None:
+    write(f"{bucket}/in", texts(1))
+    with pytest.raises(InputError, match="there is no bucket nowhere-at-all"):
+        make_plan(job_of(f"{bucket}/in", "s3://nowhere-at-all/out"))
+    assert server.stats().requests == 0
+
+
 def test_a_glob_that_nothing_is_like_is_refused_in_words(here: tuple[str, str], server: Endpoint) -> None:
     write(here[0], texts(1))
     with pytest.raises(InputError, match=r"None of the 1 partitions under .* is like day=\*"):

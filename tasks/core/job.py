@@ -5,6 +5,7 @@ before a listing is read.
 """
 
 import hashlib
+import socket
 from dataclasses import dataclass
 
 from tasks.core import discovery, storage
@@ -56,10 +57,14 @@ class Job:
     price: Price | None = None
 
     def origin_of(self, partition_key: str) -> str:
-        """A hash that is equal only for the same key below the same source folder, as 32 hex digits."""
+        """A hash that is equal only for the same key below the same source folder, as 32 hex digits.
+
+        A path on a disk means a folder of one machine: on another it may be another folder.
+        """
         protocol = self.source.fs.protocol
         name = protocol if isinstance(protocol, str) else protocol[0]
-        address = "\0".join((name, discovery.real_path(self.source).rstrip("/"), partition_key))
+        store = f"{name} {socket.gethostname()}" if self.source.is_local else name
+        address = "\0".join((store, discovery.real_path(self.source).rstrip("/"), partition_key))
         return hashlib.blake2b(address.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
     def facts_of(self, partition: Partition) -> dict[str, str]:

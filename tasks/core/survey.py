@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow.compute as pc
 
-from tasks.core import outputs
+from tasks.core import outputs, storage
 from tasks.core.inventory import KEY_BYTES, Inventory, OnRows, read_rows
 from tasks.core.job import Job
 from tasks.core.options import RunOptions
@@ -24,8 +24,9 @@ from tasks.core.tokens import Tokenizer, tokenizer_for
 
 _OPEN = 8
 _SAMPLED_BYTES = 32 * 2**20
-"""Of all partitions together; but a partition's share is no less than these: """
+"""Texts of the sample, of all partitions together ..."""
 _SAMPLED_BYTES_A_PARTITION = 2**18
+"""... of each at least these."""
 _OUTPUTS_LOOKED_INTO = 4
 _GUESSED_PART = 0.25
 """Of the longest reply, when there is no earlier reply to learn from."""
@@ -55,6 +56,7 @@ def make_plan(
         StorageError: A store does not answer.
         PartitionError: A partition cannot be read.
     """
+    storage.check_bucket(job.destination)
     standing = look(job, run)
     on_total(check(standing.todo, job).rows)
     counted = tokenizer or tokenizer_for(job.request.model)
