@@ -97,6 +97,7 @@ def summarize_parquet(
         open_gateway(settings, job.request, limits, model.client, budget, progress) as gateway,
     ):
         lease.when_lost(gateway.stop)
+        progress.watch(lambda: gateway.state)
         remove_leftovers(job.destination)
         plan = find_partitions(job, run)
         ledger.sweep([partition.key for partition in plan.finished])

@@ -4,14 +4,22 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import pytest
 
 from tasks.core.errors import InterruptedRunError, ParkedError, SettingsError
-from tasks.core.gateway import Gateway
+from tasks.core.gateway import Gateway, open_gateway
 from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status
+from tasks.core.options import LimitOptions
+from tasks.core.prompt import Prompt, Request
+from tasks.core.settings import Settings
 from tasks.core.summarizer import RetryPolicy
+from tests.conftest import Serve
+
+# With a quota nobody reaches, a limiter does not feel its way.
+NO_QUOTA = 1e9
 
 
 class LoopBoundModel:
@@ -50,7 +58,7 @@ def gateway(opened: Opened, latency_s: float = 0.001, window: int = 5) -> Gatewa
         yield opened.model
         opened.closed = True
 
-    return Gateway(open_model, lambda: Limiter(window), RetryPolicy())
+    return Gateway(open_model, lambda: Limiter(window, requests_per_minute=NO_QUOTA), RetryPolicy())
 
 
 def test_many_threads_share_one_loop_and_one_window() -> None:
@@ -127,3 +135,48 @@ def test_closing_in_the_middle_of_many_short_calls_hangs_nobody_and_invents_no_o
             thread.join(timeout=10)
             assert not thread.is_alive()
         assert {outcome.status for outcome in seen} <= {Status.OK}
+
+
+REQUEST = Request(
+    deployment="gpt-4o-mini",
+    model="gpt-4o-mini",
+    api_version="2024-10-21",
+    prompt=Prompt("Be brief."),
+    temperature=0.0,
+    max_output_tokens=10,
+)
+
+
+@pytest.mark.parametrize("client", ["llamaindex", "lean"])
+@pytest.mark.parametrize(
+    ("given", "quota"),
+    [
+        ({"requests_per_minute": 600}, {"requests_per_minute": 600}),
+        ({"tokens_per_minute": 12_000}, {"tokens_per_minute": 12_000}),
+    ],
+)
+def test_a_given_quota_is_not_run_into(
+    endpoint: Serve,
+    client: Literal["llamaindex", "lean"],
+    given: dict[str, float],
+    quota: dict[str, float],
+) -> None:
+    server = endpoint(**quota, latency_ms=20, bucket_window_s=1.0)
+    # More than the bucket holds at the start, so that pace is what keeps the run from refusals.
+    rows = 30
+    limits = LimitOptions(max_concurrent=64, **given)
+    with open_gateway(Settings.from_environment(), REQUEST, limits, client) as service:
+        outcomes = service.begin([f"Row {row}." for row in range(rows)])()
+        assert "64 in flight" in service.state
+    assert {outcome.status for outcome in outcomes} == {Status.OK}
+    assert server.stats().requests_by_status == {200: rows}
+
+
+@pytest.mark.parametrize("client", ["llamaindex", "lean"])
+def test_a_quota_that_headers_tell_is_kept_to(endpoint: Serve, client: Literal["llamaindex", "lean"]) -> None:
+    server, rows = endpoint(requests_per_minute=6000, latency_ms=20, bucket_window_s=1.0), 300
+    with open_gateway(Settings.from_environment(), REQUEST, LimitOptions(), client) as service:
+        outcomes = service.begin([f"Row {row}." for row in range(rows)])()
+    assert {outcome.status for outcome in outcomes} == {Status.OK}
+    # Without a pace, those in flight are refused again and again: hundreds.
+    assert server.stats().requests <= 1.1 * rows

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import pytest
 from pydantic import SecretStr
 
+from tasks.core import quota
 from tasks.core.errors import DeploymentError, RateLimitError, RequestError, SettingsError
 from tasks.core.lean import LeanChatModel
 from tasks.core.llm import AzureChatModel, build_client, check_model, open_model, record_request
@@ -125,6 +126,23 @@ def test_a_429_tells_how_long_to_wait(endpoint: Serve, ask: Ask, kind: str, wait
     with pytest.raises(RateLimitError) as caught:
         ask(f"A text. [[fault:{kind}]]")
     assert caught.value.retry_after_s == pytest.approx(wait_s)
+
+
+def test_who_listens_hears_what_the_headers_of_a_reply_tell_of_the_quota(endpoint: Serve, ask: Ask) -> None:
+    heard: list[quota.Told] = []
+    endpoint(requests_per_minute=600, tokens_per_minute=60_000, bucket_window_s=60.0)
+    quota.listener.set(heard.append)
+    try:
+        ask("A text.")
+        with pytest.raises(RateLimitError):
+            ask("A text. [[fault:rate-limit]]")
+    finally:
+        quota.listener.set(None)
+    assert [told.requests_per_s for told in heard] == [10.0, 10.0]
+    assert [told.tokens_per_s for told in heard] == [1000.0, 1000.0]
+    # One request was let through, and charged as many tokens as we count for it.
+    assert heard[0].requests_left == 599
+    assert heard[0].tokens_left == 60_000 - REQUEST.charged_tokens("A text.")
 
 
 def test_silence_ends_at_the_timeout_and_a_dead_endpoint_was_never_paid(

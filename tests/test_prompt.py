@@ -37,3 +37,12 @@ def test_the_fingerprint_changes_with_everything_that_decides_a_reply() -> None:
 def test_the_fingerprint_tells_nothing_of_the_prompt() -> None:
     assert len(REQUEST.fingerprint) == 32
     assert int(REQUEST.fingerprint, 16)
+
+
+def test_a_request_is_charged_its_prompt_by_length_and_the_longest_reply() -> None:
+    assert REQUEST.charged_tokens("12345") == 3 + 2 + 10
+    assert REQUEST.charged_tokens("ééé") == 3 + 2 + 10
+    assert REQUEST.charged_tokens("") == 3 + 10
+    # However the prompt is split at the text's place, not less than its whole length.
+    twice = replace(REQUEST, prompt=Prompt("Say {text}, not {text}."))
+    assert twice.charged_tokens("abcd") >= len("Say abcd, not abcd.") / 4 + 10

@@ -137,7 +137,7 @@ def test_a_stop_lets_what_is_in_flight_finish_and_wakes_rows_that_wait() -> None
     )
 
     async def run() -> tuple[list[Outcome | BaseException], float]:
-        limiter, loop = Limiter(3), asyncio.get_running_loop()
+        limiter, loop = Limiter(3, requests_per_minute=1e9), asyncio.get_running_loop()
         done: list[Outcome] = []
         summarizer = Summarizer(
             model, limiter, RetryPolicy(first_backoff_s=1e4, longest_backoff_s=1e4), on_outcome=done.append

@@ -87,6 +87,11 @@ class Gateway:
         """What was sent and received; final once the gateway is closed."""
         return self._meter.bill if self._meter else Bill()
 
+    @property
+    def state(self) -> str:
+        """What the limiter does, in a few words for people; from any thread."""
+        return self._limiter.state if self._limiter else "not open"
+
     def begin(
         self, texts: Iterable[Text], keys: Sequence[bytes | None] = (), on_row: OnRow = lambda *_: None
     ) -> Callable[[], list[Outcome]]:
@@ -168,7 +173,13 @@ def open_gateway(
             timeout_s=limits.attempt_timeout_s,
             lean=client == "lean",
         ),
-        lambda: Limiter(limits.max_concurrent, max_wait_s=limits.max_wait_s),
+        lambda: Limiter(
+            limits.max_concurrent,
+            max_wait_s=limits.max_wait_s,
+            requests_per_minute=limits.requests_per_minute,
+            tokens_per_minute=limits.tokens_per_minute,
+            tokens_of=request.charged_tokens,
+        ),
         policy,
         budget,
         on_outcome,

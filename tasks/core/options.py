@@ -73,7 +73,20 @@ class LimitOptions(Options):
         ge=1,
         le=10_000,
         title="Requests in flight",
-        description="At most this many at once, over all partitions.",
+        description="At most this many at once, over all partitions; fewer while the deployment bears less.",
+    )
+    requests_per_minute: float | None = Field(
+        None,
+        gt=0,
+        title="Quota (requests per minute)",
+        description="The deployment's quota, if you know it: requests are spread evenly from the first on. "
+        "When empty, it is found out while running.",
+    )
+    tokens_per_minute: float | None = Field(
+        None,
+        gt=0,
+        title="Quota (tokens per minute)",
+        description="The same in tokens, as Azure counts them: the prompt's plus the longest summary's.",
     )
     max_attempts: int = Field(
         6,

@@ -7,6 +7,7 @@ Log lines that go to the terminal meanwhile are written above the bar.
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Never, Self
@@ -29,6 +30,7 @@ class Progress:
         self._shown = ExitStack()
         self._bar: tqdm[Never] | None = None
         self._failed = 0
+        self._state: Callable[[], str] = str
         self._lock = threading.Lock()
 
     def start(self, rows: int) -> None:
@@ -36,6 +38,14 @@ class Progress:
         if sys.stderr.isatty():
             self._shown.enter_context(logging_redirect_tqdm(_loggers_on_the_terminal()))
             self._bar = self._shown.enter_context(tqdm(total=rows, unit=" rows", desc=self._title))
+
+    def watch(self, state: Callable[[], str]) -> None:
+        """Show what goes on beside the count.
+
+        Args:
+            state: Tells it in a few words; called with every outcome.
+        """
+        self._state = state
 
     def advance(self, rows: int) -> None:
         """Count rows that need no request; from any thread."""
@@ -49,7 +59,8 @@ class Progress:
             return
         if outcome.status is Status.FAILED:
             self._failed += 1
-            self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
+        words = [f"{self._failed} failed"] if self._failed else []
+        self._bar.set_postfix_str(", ".join([*words, self._state()]).rstrip(", "), refresh=False)
         with self._lock:
             self._bar.update()
 

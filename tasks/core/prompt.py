@@ -13,6 +13,7 @@ from tasks.core.model import Text
 
 PLACEHOLDER = "{text}"
 _FORMAT = 1
+_BYTES_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,21 @@ class Request:
         facts = json.dumps({"format": _FORMAT, **asdict(self)}, sort_keys=True)
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
+    def charged_tokens(self, text: str) -> int:
+        """What Azure charges a quota of tokens with when the request arrives, estimated as it does.
+
+        The estimate is made from the prompt's length, not with the model's tokenizer, and the longest reply
+        is added whatever the reply will be.
+        """
+        instruction = self.prompt.instruction
+        if PLACEHOLDER in instruction:
+            prompt_tokens = _estimated_tokens(instruction) + instruction.count(
+                PLACEHOLDER
+            ) * _estimated_tokens(text)
+        else:
+            prompt_tokens = _estimated_tokens(instruction) + _estimated_tokens(text)
+        return prompt_tokens + self.max_output_tokens
+
     def row_keys(self, texts: Iterable[Text]) -> list[bytes | None]:
         """The key of each row: 16 bytes that are equal only for rows whose replies may stand for each other.
 
@@ -80,6 +96,12 @@ class Request:
 def is_sendable(text: Text) -> TypeGuard[str]:
     """Whether a row has text that can be sent."""
     return isinstance(text, str) and bool(text.strip())
+
+
+def _estimated_tokens(text: str) -> int:
+    # Most texts are ASCII, which Python knows without looking; encoding others takes a microsecond.
+    size_bytes = len(text) if text.isascii() else len(text.encode(errors="replace"))
+    return -(-size_bytes // _BYTES_A_TOKEN)
 
 
 def _key(start: "hashlib.blake2b", text: str) -> bytes:

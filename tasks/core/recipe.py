@@ -96,6 +96,5 @@ async def _summarize(
     async with open_model(
         settings, request, max_connections=max_concurrent, timeout_s=policy.attempt_timeout_s
     ) as model:
-        return await Summarizer(model, Limiter(max_concurrent), policy, on_outcome=on_outcome).summarize(
-            texts
-        )
+        limiter = Limiter(max_concurrent, tokens_of=request.charged_tokens)
+        return await Summarizer(model, limiter, policy, on_outcome=on_outcome).summarize(texts)

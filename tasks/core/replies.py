@@ -55,6 +55,12 @@ _WRONG_FOR_EVERY_ROW = {
 }
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
 _TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT}
+_WAITS = (
+    ("retry-after-ms", 0.001),
+    ("retry-after", 1.0),
+    ("x-ratelimit-reset-requests", 1.0),
+    ("x-ratelimit-reset-tokens", 1.0),
+)
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 CANNOT_BE_SENT = Outcome(Status.FAILED, error="the text holds a character that UTF-8 cannot carry")
@@ -134,8 +140,11 @@ def completed(completion: Any) -> Outcome:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait from ``retry-after-ms``, else ``retry-after``; None when neither says."""
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+    """Seconds to wait from ``retry-after-ms``, else ``retry-after``; None when neither says.
+
+    Azure has also refused with nothing but the seconds until its quotas are full again.
+    """
+    for name, unit_s in _WAITS:
         try:
             return float(headers[name]) * unit_s
         except (KeyError, ValueError):

@@ -22,6 +22,7 @@ from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status, Text
 from tasks.core.prompt import is_sendable
 from tasks.core.sharing import SharedReplies
+from tasks.core.slot import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -159,12 +160,13 @@ class Summarizer:
         requests = failures = lost = 0
         while True:
             try:
-                async with self._limiter.slot():
+                slot = self._limiter.slot(text)
+                async with slot:
                     requests += 1
-                    outcome = await self._attempt(text)
+                    outcome = await self._attempt(text, slot)
                 break
-            except RateLimitError as error:
-                self._limiter.rate_limited(error.retry_after_s)
+            except RateLimitError:
+                continue  # the slot has told the limiter
             except RequestError as error:
                 failures, lost = failures + 1, lost + error.possibly_paid
                 self._limiter.attempt_failed(str(error))
@@ -173,8 +175,7 @@ class Summarizer:
                     outcome = Outcome(Status.FAILED, error=f"{failures} attempts, the last: {error}")
                     break
                 await self._limiter.pause(self._policy.backoff_s(failures))
-            except StopRunError as error:
-                self._limiter.stop(error)
+            except StopRunError:
                 raise
             except Exception as error:  # noqa: BLE001 - one bad row is one bad row
                 logger.error("A row failed in a way nobody foresaw: %s", _place(error))  # noqa: TRY400 - see _place
@@ -182,11 +183,12 @@ class Summarizer:
                 break
         return replace(outcome, requests=requests, lost_replies=lost)
 
-    async def _attempt(self, text: str) -> Outcome:
+    async def _attempt(self, text: str, slot: Slot) -> Outcome:
         try:
             async with asyncio.timeout(self._policy.attempt_timeout_s):
                 outcome = await self._model.summarize(text)
         except TimeoutError:
+            self._limiter.timed_out(slot)
             message = f"no complete reply in {self._policy.attempt_timeout_s:g} s"
             raise RequestError(message, possibly_paid=True) from None
         self._limiter.answered()

@@ -15,6 +15,8 @@ from typing import Any, Self
 import aiohttp
 import httpx
 
+from tasks.core import quota
+
 _CONNECT_TIMEOUT_S = 10.0
 
 
@@ -92,6 +94,7 @@ class AiohttpClient(httpx.AsyncClient):
                 method, url, data=io.BytesIO(body), headers=headers, allow_redirects=False
             )
             async with sending as reply:
+                quota.let_hear(reply.raw_headers)
                 return Reply(reply.status, reply.raw_headers, await reply.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise httpx.ConnectError(type(error).__name__) from error

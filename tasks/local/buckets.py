@@ -79,11 +79,15 @@ class Quota:
     __slots__ = ("_requests", "_tokens")
 
     def __init__(
-        self, requests_per_minute: float | None, tokens_per_minute: float | None, window_s: float
+        self,
+        requests_per_minute: float | None,
+        tokens_per_minute: float | None,
+        window_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start with both buckets full; None is a quota that nobody reaches."""
-        self._requests = Bucket(requests_per_minute or UNLIMITED_REQUESTS, window_s)
-        self._tokens = Bucket(tokens_per_minute or UNLIMITED_TOKENS, window_s)
+        self._requests = Bucket(requests_per_minute or UNLIMITED_REQUESTS, window_s, clock)
+        self._tokens = Bucket(tokens_per_minute or UNLIMITED_TOKENS, window_s, clock)
 
     def resize(
         self, requests_per_minute: float | None, tokens_per_minute: float | None, window_s: float

@@ -1,0 +1,80 @@
+"""A deployment with a quota, simulated on the virtual clock: what the tests of pacing share."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tasks.core import quota
+from tasks.core.errors import RateLimitError
+from tasks.core.limiter import Limiter
+from tasks.core.model import Outcome, Status
+from tasks.core.summarizer import ChatModel, RetryPolicy, Summarizer
+from tasks.local.buckets import Quota
+
+Headers = Literal["all", "remaining", "none"]
+
+
+@dataclass
+class Deployment:
+    """Answers after a lognormal latency, or refuses at once as its quota says; notes when it did what."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    window_s: float = 10.0
+    latency_s: float = 0.5
+    sigma: float = 0.3
+    refusal_s: float = 0.03
+    headers: Headers = "all"
+    tokens: float = 750.0
+    retry_after: bool = True
+    served_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._random = random.Random(7)
+        random.seed(7)  # the gate's spread: the same every time
+        self._quota = Quota(self.requests_per_minute, self.tokens_per_minute, self.window_s, self._loop.time)
+
+    def resize(self, requests_per_minute: float) -> None:
+        self._quota.resize(requests_per_minute, self.tokens_per_minute, self.window_s)
+
+    async def summarize(self, text: str) -> Outcome:
+        wait_s = self._quota.admit(round(self.tokens))
+        told = self._told()
+        if wait_s:
+            self.refused_s.append(self._loop.time())
+            await asyncio.sleep(self.refusal_s)
+            quota.let_hear(told)
+            message = "HTTP 429"
+            raise RateLimitError(message, retry_after_s=max(wait_s, 1.0) if self.retry_after else None)
+        self.served_s.append(self._loop.time())
+        await asyncio.sleep(self.latency_s * self._random.lognormvariate(0, self.sigma))
+        quota.let_hear(told)
+        return Outcome(Status.OK, text)
+
+    def _told(self) -> list[tuple[bytes, bytes]]:
+        if self.headers == "none":
+            return []
+        everything = [(name.encode(), value.encode()) for name, value in self._quota.headers().items()]
+        return [one for one in everything if self.headers == "all" or b"remaining" in one[0]]
+
+    @property
+    def refused_share(self) -> float:
+        return len(self.refused_s) / max(1, len(self.served_s) + len(self.refused_s))
+
+    def served(self, from_s: float, to_s: float) -> int:
+        return sum(from_s <= at < to_s for at in self.served_s)
+
+
+async def work_until(end_s: float, limiter: Limiter, model: ChatModel) -> None:
+    """Send row after row until a moment of the loop's time."""
+    loop = asyncio.get_running_loop()
+
+    def rows() -> Iterator[str]:
+        while loop.time() < end_s:
+            yield "text"
+
+    await Summarizer(model, limiter, RetryPolicy()).summarize(rows())
