@@ -16,6 +16,8 @@ from typing import Literal, NoReturn, Self
 from tasks.core.batch import OnRow
 from tasks.core.budget import Budget
 from tasks.core.errors import InterruptedRunError, StopRunError
+from tasks.core.gauge import Gauge
+from tasks.core.histogram import Histograms
 from tasks.core.limiter import Limiter
 from tasks.core.meter import Meter
 from tasks.core.model import Outcome, Text
@@ -24,6 +26,7 @@ from tasks.core.prompt import Request
 from tasks.core.settings import Settings
 from tasks.core.summarizer import ChatModel, RetryPolicy, Summarizer
 from tasks.core.tally import Bill
+from tasks.core.telemetry import RequestMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class Gateway:
         policy: How patiently a row is tried.
         budget: What may be spent.
         on_outcome: Called with each outcome, for progress; on the gateway's thread.
+        metrics: Told of every request.
     """
 
     def __init__(
@@ -46,13 +50,16 @@ class Gateway:
         policy: RetryPolicy,
         budget: Budget | None = None,
         on_outcome: Callable[[Outcome], object] = lambda _: None,
+        metrics: RequestMetrics | None = None,
     ) -> None:
         self._open_model = open_model
         self._make_limiter = make_limiter
         self._policy = policy
         self._budget = budget or Budget()
         self._meter: Meter | None = None
+        self._gauge: Gauge | None = None
         self._on_outcome = on_outcome
+        self._metrics = metrics
         self._ready: Future[Summarizer] = Future()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -91,6 +98,21 @@ class Gateway:
     def state(self) -> str:
         """What the limiter does, in a few words for people; from any thread."""
         return self._limiter.state if self._limiter else "not open"
+
+    @property
+    def histograms(self) -> Histograms:
+        """What answered requests took; final once the gateway is closed."""
+        return self._gauge.histograms if self._gauge else Histograms()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight now."""
+        return self._limiter.in_flight if self._limiter else 0
+
+    @property
+    def window(self) -> int:
+        """Requests allowed in flight now."""
+        return self._limiter.max_concurrent if self._limiter else 0
 
     def begin(
         self, texts: Iterable[Text], keys: Sequence[bytes | None] = (), on_row: OnRow = lambda *_: None
@@ -143,7 +165,8 @@ class Gateway:
     async def _serve(self) -> None:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         async with self._open_model() as model:
-            self._meter = Meter(model, self._budget)
+            self._gauge = Gauge(model, self._metrics)
+            self._meter = Meter(self._gauge, self._budget)
             self._limiter = limiter = self._make_limiter()
             summarizer = Summarizer(self._meter, limiter, self._policy, on_outcome=self._on_outcome)
             self._ready.set_result(summarizer)
@@ -183,6 +206,7 @@ def open_gateway(
         policy,
         budget,
         on_outcome,
+        RequestMetrics(request),
     )
 
 

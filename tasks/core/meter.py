@@ -5,6 +5,7 @@ ended. One meter serves all partitions; it belongs to the gateway's loop.
 """
 
 from collections import Counter
+from dataclasses import fields
 
 from tasks.core.budget import Budget
 from tasks.core.errors import DeploymentError, PipelineError, RequestError
@@ -25,7 +26,8 @@ class Meter:
     def __init__(self, model: ChatModel, budget: Budget) -> None:
         self._model = model
         self._budget = budget
-        self._counts: Counter[str] = Counter()
+        # All there from the start: other threads read it meanwhile.
+        self._counts = Counter(dict.fromkeys((field.name for field in fields(Bill)), 0))
         # Hashes of texts whose last request brought no answer: a row that is asked again is one of them.
         self._unanswered: set[int] = set()
 

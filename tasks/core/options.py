@@ -124,6 +124,13 @@ class LimitOptions(Options):
     max_open_partitions: int = Field(
         8, ge=1, le=256, title="Partitions open at once", description="Each holds one row group in memory."
     )
+    max_tasks: int = Field(
+        500,
+        ge=1,
+        le=10_000,
+        title="Partition tasks",
+        description="Up to as many partitions get a Prefect task each; of more, small neighbours share one.",
+    )
     partition_retries: int = Field(
         3,
         ge=0,
@@ -148,6 +155,20 @@ class OutputOptions(Options):
         le=1,
         title="Failed rows tolerated (fraction)",
         description="A partition with more of its rows failed is not published; its paid replies are kept.",
+    )
+    alert_failed_rows: int = Field(
+        0,
+        ge=0,
+        title="Failed rows before an alert",
+        description="When more rows of a run failed, an event says so, for an automation that notifies.",
+    )
+    sample_summaries: int = Field(
+        0,
+        ge=0,
+        le=100,
+        title="Rows shown in the report",
+        description="So many texts and summaries are shown in the HTML report. Row text is private, so none "
+        "by default.",
     )
 
 

@@ -1,7 +1,7 @@
-"""How far a run is, on a terminal.
+"""How far a run is: its rows counted, and shown on a terminal.
 
-Fed with every outcome from the gateway's thread; silent where nobody looks, that is, without a terminal.
-Log lines that go to the terminal meanwhile are written above the bar.
+Fed with every outcome from the gateway's thread; shows nothing where nobody looks, that is, without a
+terminal. Log lines that go to the terminal meanwhile are written above the bar.
 """
 
 import logging
@@ -19,22 +19,28 @@ from tasks.core.model import Outcome, Status
 
 
 class Progress:
-    """A progress bar with rows, rows/s and time left; a context manager.
+    """Counts rows behind a progress bar with rows, rows/s and time left; a context manager.
 
     Args:
         title: What is being done.
+
+    Attributes:
+        total: Rows to count.
+        rows: Rows counted, from any thread to be read.
+        failed: Those of them that failed.
     """
 
     def __init__(self, title: str = "summarize") -> None:
         self._title = title
+        self.total = self.rows = self.failed = 0
         self._shown = ExitStack()
         self._bar: tqdm[Never] | None = None
-        self._failed = 0
         self._state: Callable[[], str] = str
         self._lock = threading.Lock()
 
     def start(self, rows: int) -> None:
         """Begin counting towards a number of rows."""
+        self.total = rows
         if sys.stderr.isatty():
             self._shown.enter_context(logging_redirect_tqdm(_loggers_on_the_terminal()))
             self._bar = self._shown.enter_context(tqdm(total=rows, unit=" rows", desc=self._title))
@@ -49,20 +55,19 @@ class Progress:
 
     def advance(self, rows: int) -> None:
         """Count rows that need no request; from any thread."""
-        if self._bar is not None:
-            with self._lock:
+        with self._lock:
+            self.rows += rows
+            if self._bar is not None:
                 self._bar.update(rows)
 
     def __call__(self, outcome: Outcome) -> None:
         """Count one row."""
-        if self._bar is None:
-            return
         if outcome.status is Status.FAILED:
-            self._failed += 1
-        words = [f"{self._failed} failed"] if self._failed else []
-        self._bar.set_postfix_str(", ".join([*words, self._state()]).rstrip(", "), refresh=False)
-        with self._lock:
-            self._bar.update()
+            self.failed += 1
+        if self._bar is not None:
+            words = [f"{self.failed} failed"] if self.failed else []
+            self._bar.set_postfix_str(", ".join([*words, self._state()]).rstrip(", "), refresh=False)
+        self.advance(1)
 
     def __enter__(self) -> Self:
         """Nothing is shown before ``start``."""

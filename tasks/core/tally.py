@@ -92,3 +92,8 @@ class Bill:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens sent and received."""
+        return self.prompt_tokens, self.completion_tokens

@@ -1,0 +1,61 @@
+"""Watches a run: its pulse once a second, and what the report tells of it over time."""
+
+import time
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from tasks.core.gateway import Gateway
+from tasks.core.progress import Progress
+from tasks.core.report import Observed
+from tasks.core.series import Pulse, Series
+from tasks.core.ticker import every
+
+_PERIOD_S = 1.0
+
+
+class Monitor:
+    """Takes a run's pulse; a context manager, to be entered after the gateway.
+
+    Args:
+        progress: Counts rows.
+        gateway: Counts requests.
+    """
+
+    def __init__(self, progress: Progress, gateway: Gateway) -> None:
+        self._progress = progress
+        self._gateway = gateway
+        self._began_s = time.monotonic()
+        self._series = Series()
+        self._ticking = ExitStack()
+
+    @property
+    def pulse(self) -> Pulse:
+        """How the run is now; from any thread."""
+        progress, gateway = self._progress, self._gateway
+        return Pulse(
+            seconds=time.monotonic() - self._began_s,
+            total_rows=progress.total,
+            rows=progress.rows,
+            failed_rows=progress.failed,
+            bill=gateway.bill,
+            in_flight=gateway.in_flight,
+            window=gateway.window,
+        )
+
+    @property
+    def observed(self) -> Observed:
+        """What was seen of the run; complete when its gateway is closed."""
+        return Observed(series=self._series.ended(self.pulse), requests=self._gateway.histograms)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._series.offer(self.pulse)
+        self._ticking.enter_context(every(_PERIOD_S, lambda: self._series.offer(self.pulse)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End."""
+        self._ticking.close()

@@ -1,0 +1,35 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.grouping import group
+from tasks.core.model import Partition
+
+SIZES = st.lists(st.integers(0, 2**34), min_size=1, max_size=300)
+
+
+def partitions(sizes: list[int]) -> list[Partition]:
+    return [Partition(f"{number:04}.parquet", f"/{number}", size, "v") for number, size in enumerate(sizes)]
+
+
+def test_up_to_the_bound_every_partition_has_a_task_of_its_own() -> None:
+    assert [str(one) for one in group(partitions([1, 2, 3]), 3)] == [
+        "0000.parquet",
+        "0001.parquet",
+        "0002.parquet",
+    ]
+
+
+@given(SIZES, st.integers(1, 40))
+def test_groups_hold_every_partition_once_and_in_order_and_are_at_most_so_many(
+    sizes: list[int], most: int
+) -> None:
+    groups = group(partitions(sizes), most)
+    assert [member for one in groups for member in one.partitions] == partitions(sizes)
+    assert len(groups) <= most or len(groups) == len(sizes) <= most
+
+
+def test_small_partitions_share_and_a_large_one_is_alone() -> None:
+    large = 2**30
+    groups = group(partitions([10] * 50 + [large] + [10] * 50), 10)
+    assert [len(one.partitions) for one in groups] == [50, 1, 50]
+    assert str(groups[0]) == "0000.parquet .. 0049.parquet (50)"
