@@ -40,7 +40,8 @@ def test_tallies_add_up_and_count_what_rows_cost() -> None:
 
 def test_a_run_succeeded_only_if_nothing_failed() -> None:
     assert not REPORT.succeeded
-    assert REPORT.headline == "2 partitions, 10 rows: 1 rows and 1 partitions failed, 15 requests, 2.0 s"
+    counts = "2 partitions, 10 rows: 1 rows and 1 partitions failed"
+    assert REPORT.headline == f"{counts}, 15 requests, 0.0020 USD, 2.0 s"
     clean = RunReport(source="", destination="", partitions=(), left_out=LeftOut(), seconds=0.0)
     assert clean.succeeded
 

@@ -4,14 +4,20 @@ Says what happened and what to do next; never shows a row's text.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 
 from rich.table import Table
 from rich.text import Text
 
+from tasks.core.histogram import Histogram
+from tasks.core.prices import Price
 from tasks.core.report import PartitionReport, PartitionState, RunReport
+from tasks.core.series import Pulse
 from tasks.core.tally import Bill
 
+AGAIN = "Run again when the cause is gone: only what is missing is asked for."
 _PARTITIONS_TOLD = 50
 _ROWS_TOLD = 3
 
@@ -19,7 +25,6 @@ _ROWS_TOLD = 3
 def facts(report: RunReport) -> list[tuple[str, str]]:
     """The run's figures as label and value, in the order they are read."""
     tally, left_out = report.tally, report.left_out
-    rate = tally.rows / report.seconds if report.seconds else 0.0
     statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
     return [
         ("partitions", _partitions(report)),
@@ -29,8 +34,9 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
         ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),
         ("tokens", _tokens(report.bill)),
         ("cost", _cost(report)),
+        ("latency", _latency(report.observed.requests.latency_s)),
         *([("gone", _gone(report))] if report.gone else []),
-        ("time", f"{report.seconds:.1f} s, {rate:.1f} rows/s"),
+        ("time", f"{report.seconds:.1f} s, {report.rows_per_s:.1f} rows/s"),
         ("output", report.destination),
     ]
 
@@ -46,6 +52,13 @@ def _tokens(bill: Bill) -> str:
     return f"{bill.prompt_tokens} in ({bill.cached_tokens} cached), {bill.completion_tokens} out"
 
 
+def _latency(seconds: Histogram) -> str:
+    median, most = seconds.quantile(0.5), seconds.quantile(0.95)
+    if median is None or most is None:
+        return "nothing was answered"
+    return f"median about {median:.2g} s, 95% within about {most:.2g} s"
+
+
 def _cost(report: RunReport) -> str:
     if report.cost_usd is None:
         return "unknown: the model is not in the price list"
@@ -54,10 +67,12 @@ def _cost(report: RunReport) -> str:
 
 def _partitions(report: RunReport) -> str:
     counts = {state: len(report.in_state(state)) for state in PartitionState}
+    unfinished = counts[PartitionState.UNFINISHED]
+    undone = f", {unfinished} not finished" if unfinished else ""
     skipped, left = counts[PartitionState.SKIPPED], counts[PartitionState.LEFT]
     before = f", {skipped} finished before and unchanged" if skipped else ""
     later = f", {left} left for another run" if left else ""
-    return f"{counts[PartitionState.PUBLISHED]} of {len(report.partitions)} published{before}{later}"
+    return f"{counts[PartitionState.PUBLISHED]} of {len(report.partitions)} published{before}{later}{undone}"
 
 
 def _gone(report: RunReport) -> str:
@@ -95,20 +110,72 @@ def to_table(report: RunReport) -> Table:
     return table
 
 
-def to_markdown(report: RunReport) -> str:
-    """The report for Prefect's page."""
+def to_markdown(report: RunReport, healing: str = "", files: Sequence[str] = ()) -> str:
+    """The report for Prefect's page.
+
+    Args:
+        report: What happened.
+        healing: What to run for what needs attention.
+        files: Where the report is kept in other forms.
+    """
     lines = ["# summarize-parquet", "", "| | |", "|---|---|"]
     lines += [f"| {label} | {_cell(value)} |" for label, value in facts(report)]
     if needy := attention(report):
         lines += ["", "## Needs attention", "", "| partition | why |", "|---|---|"]
         lines += [f"| {_cell(p.key)} | {_cell(reason(p))} |" for p in needy[:_PARTITIONS_TOLD]]
-        lines += ["", f"{len(needy)} partitions. Run the same command again when the cause is gone."]
+        lines += ["", f"{len(needy)} partitions."]
+    if not report.succeeded:
+        lines += ["", AGAIN, *(["", "```", healing, "```"] if healing else [])]
+    lines += ["", *(f"- `{file}`" for file in files)]
     return "\n".join(lines)
+
+
+def to_rows(report: RunReport) -> list[dict[str, str | float]]:
+    """One row per partition for a table, those that need attention first."""
+    needy = attention(report)
+    others = [one for one in report.partitions if one not in set(needy)]
+    return [_row(one) for one in (*needy, *others)]
+
+
+def _row(one: PartitionReport) -> dict[str, str | float]:
+    tally = one.tally
+    return {
+        "partition": one.key,
+        "state": one.state.value,
+        "rows": tally.rows,
+        "failed": tally.failed,
+        "reused": tally.reused,
+        "requests": tally.requests,
+        "seconds": round(one.seconds, 1),
+    }
 
 
 def to_json(report: RunReport) -> str:
     """The report for programs: the fields of ``RunReport``, with the totals beside them."""
     return json.dumps({**asdict(report), "tally": asdict(report.tally), "succeeded": report.succeeded})
+
+
+def to_line(now: Pulse, before: Pulse, price: Price | None) -> str:
+    """How far a run is, in one line.
+
+    Args:
+        now: The run.
+        before: The same a while ago; between them lies the rate.
+        price: What tokens cost; None when nobody knows.
+    """
+    seconds = now.seconds - before.seconds
+    rate = (now.rows - before.rows) / seconds if seconds > 0 else 0.0
+    left = f"{_duration((now.total_rows - now.rows) / rate)} left" if rate else "time left unknown"
+    cost = "" if price is None else f"{price.cost_usd(*now.bill.tokens):.4f} USD so far, "
+    # The page shows the beginning, so that is what most people want to know.
+    return (
+        f"{now.percent:.0f}%, {rate:,.1f} rows/s, {left}, {cost}{now.rows:,} of {now.total_rows:,} rows, "
+        f"{now.failed_rows:,} failed, {now.in_flight} of {now.window} requests in flight"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _cell(text: str) -> str:

@@ -1,0 +1,48 @@
+"""The run's report, kept beside its output: ``DESTINATION/_reports/NAME.html`` and ``.json``.
+
+Reports are small and never removed; readers of the destination skip names that start with ``_``.
+"""
+
+import logging
+
+from tasks.core import publishing, samples
+from tasks.core.job import Job
+from tasks.core.page import to_html
+from tasks.core.rendering import to_json
+from tasks.core.report import RunReport
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "_reports"
+
+
+def write(report: RunReport, job: Job, sample_rows: int, name: str, healing: str) -> tuple[str, ...]:
+    """Write a report as a page and as JSON.
+
+    Args:
+        report: What happened.
+        job: Tells the destination.
+        sample_rows: Rows whose text is shown on the page.
+        name: Of the files; no other run has it.
+        healing: What to run for what needs attention.
+
+    Returns:
+        The files' addresses; none when they could not be written, which is logged.
+    """
+    place, written = job.destination, []
+    try:
+        contents = {
+            "html": to_html(report, samples.take(report, job, sample_rows), healing),
+            "json": to_json(report),
+        }
+        for form, content in contents.items():
+            key = f"{FOLDER}/{name}.{form}"
+            publishing.create(place, key, content.encode())
+            written.append(place.url_of(key))
+    except Exception as error:
+        # Whatever it is, it must not take the place of what the run ended with.
+        logger.warning(
+            "The report could not be written to %s: %s", place.url_of(FOLDER), type(error).__name__
+        )
+        logger.debug("Why the report could not be written", exc_info=True)
+    return tuple(written)
