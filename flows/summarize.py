@@ -1,23 +1,24 @@
-"""The run, on one page: prepare, discover, map, report, raise."""
+"""The run, on one page: prepare, discover, map, report, end."""
 
 import logging
-import time
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import logs
-from tasks.core import gone
+from flows import endings, logs
+from tasks.core import archive, gone
 from tasks.core.budget import budget_of
-from tasks.core.errors import PipelineError, RunFailedError, StopRunError, TooManyFailedError
+from tasks.core.errors import PipelineError, RunFailedError
 from tasks.core.gateway import Gateway, open_gateway
+from tasks.core.grouping import group
 from tasks.core.housekeeping import remove_leftovers
 from tasks.core.job import Job, prepare
 from tasks.core.lease import Lease
 from tasks.core.ledger import Ledger
-from tasks.core.model import Partition, Plan
+from tasks.core.model import Plan
+from tasks.core.monitor import Monitor
 from tasks.core.options import (
     DEFAULT_PROMPT,
     LimitOptions,
@@ -26,13 +27,15 @@ from tasks.core.options import (
     PriceOptions,
     RunOptions,
 )
-from tasks.core.plan import Why
 from tasks.core.progress import Progress
-from tasks.core.report import PartitionReport, PartitionState, RunReport
+from tasks.core.report import RunReport
+from tasks.core.results import Results
 from tasks.core.settings import Settings
 from tasks.discover import find_partitions
-from tasks.plan import plan_run
-from tasks.report import publish_report
+from tasks.dryrun import dry_run
+from tasks.events import tell_end, tell_plan
+from tasks.progress import showing_progress
+from tasks.report import healing, publish_report, run_name
 from tasks.summarize import with_retries
 
 logger = logging.getLogger(__name__)
@@ -72,89 +75,95 @@ def summarize_parquet(
         RunFailedError: Rows or partitions failed; all others are published.
     """
     logs.configure()
-    started_s = time.monotonic()
-    settings = Settings.from_environment()
-    job = prepare(
-        source,
-        destination,
-        text_column,
-        prompt=prompt,
-        model=model,
-        output=output,
-        prices=prices,
-        settings=settings,
-    )
-    if run.dry_run:
-        return _dry_run(job, run, started_s)
-    budget = budget_of(limits, job.price, prompt, model.max_output_tokens)
+    try:
+        settings, progress = Settings.from_environment(), Progress()
+        job = prepare(
+            source,
+            destination,
+            text_column,
+            prompt=prompt,
+            model=model,
+            output=output,
+            prices=prices,
+            settings=settings,
+        )
+        if run.dry_run:
+            return dry_run(job, run)
+        budget = budget_of(limits, job.price, prompt, model.max_output_tokens)
+        gateway = open_gateway(settings, job.request, limits, model.client, budget, progress)
+        ended = endings.completed(_run(job, run, limits, output, gateway, progress))
+    except PipelineError as error:
+        ended = endings.failed(error)
+    # Prefect takes the state for the run's own, and gives the caller its report, or raises its error.
+    return cast("RunReport", ended)
+
+
+def _run(
+    job: Job,
+    run: RunOptions,
+    limits: LimitOptions,
+    output: OutputOptions,
+    gateway: Gateway,
+    progress: Progress,
+) -> RunReport:
+    """Do the work; whatever it ends with, once there was a plan there is a report."""
+    monitor, results, plan = Monitor(progress, gateway), Results(), None
+    pruned: tuple[str, ...] = ()
     # Left from the last to the first: the gateway, which ends what the runner's threads wait for; when they
     # have ended, the ledger, which stores the last replies; then the lease, which lets other runs begin.
-    with (
-        Progress() as progress,
-        Lease(job.destination) as lease,
-        Ledger(job.destination, progress.advance) as ledger,
-        _runner(limits.max_open_partitions) as runner,
-        open_gateway(settings, job.request, limits, model.client, budget, progress) as gateway,
-    ):
-        lease.when_lost(gateway.stop)
-        progress.watch(lambda: gateway.state)
-        remove_leftovers(job.destination)
-        plan = find_partitions(job, run)
-        ledger.sweep([partition.key for partition in plan.finished])
-        if not plan.partitions:
-            logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
-        progress.start(plan.rows)
-        results = _summarize_all(plan, job, gateway, ledger, limits, runner)
-        pruned = _prune(plan, job, run, ledger, results)
-    report = RunReport(
-        source=source,
-        destination=destination,
-        partitions=_partition_reports(plan, results),
-        left_out=plan.left_out,
-        seconds=time.monotonic() - started_s,
-        bill=gateway.bill,
-        price=job.price,
-        gone=plan.gone,
-        pruned=pruned,
-    )
+    try:
+        with (
+            progress,
+            Lease(job.destination) as lease,
+            Ledger(job.destination, progress.advance) as ledger,
+            ThreadPoolTaskRunner[None](max_workers=limits.max_open_partitions) as runner,
+            gateway,
+            monitor,
+            showing_progress(monitor, job.price),
+        ):
+            lease.when_lost(gateway.stop)
+            progress.watch(lambda: gateway.state)
+            remove_leftovers(job.destination)
+            plan = find_partitions(job, run)
+            ledger.sweep([partition.key for partition in plan.finished])
+            if not plan.partitions:
+                logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
+            progress.start(plan.rows)
+            tell_plan(plan)
+            _summarize_all(plan, job, gateway, ledger, limits, runner, results)
+            pruned = _prune(plan, job, run, ledger, results)
+    finally:
+        if plan:
+            report = replace(_report(job, plan, results, gateway, monitor), pruned=pruned)
+            files = archive.write(report, job, output.sample_summaries, run_name(), healing())
     # The report is worth having, but its page is not worth failing a paid run for.
-    publish_report(report, return_state=True)
+    publish_report(report, files, return_state=True)
+    tell_end(report, results.stopped_by, output.alert_failed_rows)
     _raise_if_failed(report, results)
     return report
 
 
-def _dry_run(job: Job, run: RunOptions, started_s: float) -> RunReport:
-    """What a run would do, told and published; takes no lease, writes nothing to the destination."""
-    plan = plan_run(job, run)
-    states = {Why.FINISHED: PartitionState.SKIPPED, Why.LEFT: PartitionState.LEFT}
+def _report(job: Job, plan: Plan, results: Results, gateway: Gateway, monitor: Monitor) -> RunReport:
     return RunReport(
-        source=plan.source,
-        destination=plan.destination,
-        partitions=tuple(
-            PartitionReport(key=one.key, state=states.get(one.why, PartitionState.PLANNED))
-            for one in plan.partitions
-        ),
+        source=job.pattern,
+        destination=job.destination.url,
+        partitions=results.reports(plan),
         left_out=plan.left_out,
-        seconds=time.monotonic() - started_s,
+        seconds=monitor.pulse.seconds,
+        bill=gateway.bill,
         price=job.price,
+        observed=monitor.observed,
         gone=plan.gone,
-        plan=plan,
     )
 
 
-def _prune(
-    plan: Plan, job: Job, run: RunOptions, ledger: Ledger, results: Sequence[PartitionReport | BaseException]
-) -> tuple[str, ...]:
+def _prune(plan: Plan, job: Job, run: RunOptions, ledger: Ledger, results: Results) -> tuple[str, ...]:
     """Remove outputs whose source is gone, if that was asked for and nothing stopped the run."""
-    if not run.prune or not plan.gone or any(isinstance(result, StopRunError) for result in results):
+    if not run.prune or not plan.gone or results.stopped_by:
         return ()
     pruned = gone.remove(plan.gone, job, run.only)
     ledger.sweep(pruned)
     return pruned
-
-
-def _runner(open_partitions: int) -> "ThreadPoolTaskRunner[PartitionReport]":
-    return ThreadPoolTaskRunner(max_workers=open_partitions)
 
 
 def _summarize_all(
@@ -163,43 +172,24 @@ def _summarize_all(
     gateway: Gateway,
     ledger: Ledger,
     limits: LimitOptions,
-    runner: ThreadPoolTaskRunner[PartitionReport],
-) -> list[PartitionReport | BaseException]:
-    """One task per partition, as many at once as partitions may be open; waits for all."""
-    one = with_retries(limits.partition_retries)
-    shared = {"job": unmapped(job), "gateway": unmapped(gateway), "ledger": unmapped(ledger)}
-    futures = runner.map(one, {"partition": plan.partitions, **shared})
-    # Prefect's annotations do not tell that, when it need not raise, it hands back the exception.
-    return [cast("PartitionReport | BaseException", f.result(raise_on_failure=False)) for f in futures]
+    runner: ThreadPoolTaskRunner[None],
+    results: Results,
+) -> None:
+    """One task per partition, or per group of small ones, as many at once as may be open; waits for all."""
+    groups = group(plan.partitions, limits.max_tasks)
+    shared = {"job": job, "gateway": gateway, "ledger": ledger, "results": results}
+    arguments = {name: unmapped(value) for name, value in shared.items()}
+    futures = runner.map(with_retries(limits.partition_retries), {"group": groups, **arguments})
+    for one, future in zip(groups, futures, strict=True):
+        # Prefect's annotations do not tell that, when it need not raise, it hands back the exception.
+        error = cast("BaseException | None", future.result(raise_on_failure=False))
+        results.tell_group(one.partitions, error)
 
 
-def _partition_reports(
-    plan: Plan, results: Sequence[PartitionReport | BaseException]
-) -> tuple[PartitionReport, ...]:
-    """One report per partition, in the order of their keys."""
-    others = [PartitionReport(key=p.key, state=PartitionState.SKIPPED) for p in plan.finished]
-    others += [PartitionReport(key=p.key, state=PartitionState.LEFT) for p in plan.left]
-    return tuple(
-        sorted([*others, *map(_partition_report, plan.partitions, results)], key=lambda one: one.key)
-    )
-
-
-def _partition_report(partition: Partition, result: PartitionReport | BaseException) -> PartitionReport:
-    """A task's result as a report; an exception is a failed partition."""
-    if isinstance(result, PartitionReport):
-        return result
-    if isinstance(result, TooManyFailedError) and result.report:
-        return result.report
-    known = isinstance(result, PipelineError)
-    error = str(result) if known else f"unexpected {type(result).__name__}; the run's log tells where"
-    return PartitionReport(key=partition.key, state=PartitionState.FAILED, error=error)
-
-
-def _raise_if_failed(report: RunReport, results: Sequence[PartitionReport | BaseException]) -> None:
-    for result in results:
-        if isinstance(result, StopRunError):
-            result.report = report
-            raise result
+def _raise_if_failed(report: RunReport, results: Results) -> None:
+    if stopped := results.stopped_by:
+        stopped.report = report
+        raise stopped
     if not report.succeeded:
         message = f"{report.headline}. The report names the partitions."
         raise RunFailedError(message, report=report)

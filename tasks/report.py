@@ -1,16 +1,53 @@
-"""The task that publishes the run's report on Prefect's page."""
+"""The task that publishes the run's report on Prefect's page, and what the page knows of the run."""
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import deployment, flow_run
 
-from tasks.core.rendering import to_markdown
+from tasks.core.charts import timeline
+from tasks.core.rendering import to_markdown, to_rows
 from tasks.core.report import RunReport
 
-ARTIFACT_KEY = "summarize-parquet"
+_KEY = "summarize-parquet"
+_PARTITIONS_TOLD = 1000
+
+
+def run_name() -> str:
+    """What files of this run are called: when it ended, and the beginning of its id."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{flow_run.id[:8]}"
+
+
+def healing() -> str:
+    """The command for what this run did not do; empty when a person's own command or call started it."""
+    return f"prefect flow-run retry {flow_run.id}" if deployment.id else ""
 
 
 @task(name="publish-report", cache_policy=NO_CACHE)
-def publish_report(report: RunReport) -> None:
-    """Publish the report as one artifact; its versions are the history of the runs."""
-    create_markdown_artifact(to_markdown(report), key=ARTIFACT_KEY, description=report.headline)
+def publish_report(report: RunReport, files: Sequence[str]) -> None:
+    """Publish the report as artifacts of the deployment; their versions are the history of its runs."""
+    key = artifact_key(deployment.name)
+    create_markdown_artifact(to_markdown(report, healing(), files), key=key, description=report.headline)
+    rows = to_rows(report)
+    told = f", of which {_PARTITIONS_TOLD} are shown" if len(rows) > _PARTITIONS_TOLD else ""
+    create_table_artifact(
+        rows[:_PARTITIONS_TOLD],
+        key=f"{key}-partitions",
+        description=f"{len(rows)} partitions{told}; those that need attention first.",
+    )
+    picture = b64encode(timeline(report.observed.series).encode()).decode()
+    create_image_artifact(
+        f"data:image/svg+xml;base64,{picture}",
+        key=f"{key}-timeline",
+        description="Rows per second, requests in flight, and errors, over the time of the run.",
+    )
+
+
+def artifact_key(name: str | None) -> str:
+    """A deployment's name as artifacts may be called: small letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-") or _KEY

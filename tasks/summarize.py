@@ -1,17 +1,20 @@
-"""The task that summarizes one partition, with retries for what may succeed when tried again."""
+"""The task that summarizes partitions, with retries for those that may succeed when tried again."""
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
-from tasks.core.errors import TransientError
+from tasks.core.errors import StopRunError, TransientError
 from tasks.core.gateway import Gateway
+from tasks.core.grouping import Group
 from tasks.core.job import Job
 from tasks.core.ledger import Ledger
 from tasks.core.model import Partition
 from tasks.core.partition import summarize_partition
-from tasks.core.report import PartitionReport
+from tasks.core.results import Results
+from tasks.core.telemetry import describe, partition_span
+from tasks.events import tell_published
 
 _FIRST_RETRY_S = 5
 
@@ -21,21 +24,58 @@ def is_transient(task: Task[..., object], run: TaskRun, state: State[object]) ->
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
-def with_retries(retries: int) -> Task[[Partition, Job, Gateway, Ledger], PartitionReport]:
+def with_retries(retries: int) -> Task[[Group, Job, Gateway, Ledger, Results], None]:
     """The task, tried again that often: 5 seconds later, then 10, 20, ..., each up to half as long again."""
     # Prefect works out the delays when it is told the retries, so both are told together.
-    return summarize_one.with_options(
+    return summarize_group.with_options(
         retries=retries, retry_delay_seconds=exponential_backoff(_FIRST_RETRY_S)
     )
 
 
 @task(
     name="summarize-partition",
-    task_run_name="summarize {partition.key}",
+    task_run_name="summarize {group}",
     cache_policy=NO_CACHE,
     retry_jitter_factor=0.5,
     retry_condition_fn=is_transient,
 )
-def summarize_one(partition: Partition, job: Job, gateway: Gateway, ledger: Ledger) -> PartitionReport:
-    """Summarize one partition; blocks while the gateway's loop does the waiting."""
-    return summarize_partition(partition, job, gateway, ledger)
+def summarize_group(group: Group, job: Job, gateway: Gateway, ledger: Ledger, results: Results) -> None:
+    """Summarize a partition, or a few small ones; blocks while the gateway's loop does the waiting.
+
+    A partition that fails keeps no other from its turn. Tried again, only those are worked on that failed and
+    may succeed now.
+
+    Raises:
+        Exception: What a partition of the group failed with; one that may succeed later comes first.
+    """
+    errors = [
+        error
+        for partition in group.partitions
+        if not results.is_settled(partition)
+        and (error := _summarize(partition, job, gateway, ledger, results)) is not None
+    ]
+    for error in sorted(errors, key=lambda one: not isinstance(one, TransientError)):
+        raise error
+
+
+def _summarize(
+    partition: Partition, job: Job, gateway: Gateway, ledger: Ledger, results: Results
+) -> Exception | None:
+    """Summarize one partition and tell the results; returns what it failed with.
+
+    Raises:
+        StopRunError: No partition would be served.
+    """
+    try:
+        with partition_span(partition.key) as span:
+            report = summarize_partition(partition, job, gateway, ledger)
+            describe(span, report)
+    except StopRunError as error:
+        results.tell(partition, error)
+        raise
+    except Exception as error:  # noqa: BLE001 - one bad partition is one bad partition; raised after the others
+        results.tell(partition, error)
+        return error
+    results.tell(partition, report)
+    tell_published(report)
+    return None

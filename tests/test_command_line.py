@@ -131,6 +131,7 @@ def test_ctrl_c_ends_with_130_and_publishes_nothing(endpoint: Serve, tmp_path: P
     assert process.returncode == 130, errors
     assert "Interrupted" in errors
     assert not list(tmp_path.glob("out/**/*.parquet"))
+    assert len(list(tmp_path.glob("out/_reports/*.html"))) == 1
 
 
 def test_the_demo_shows_summaries_beside_their_texts(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from prefect import flow
+from prefect.client.schemas.objects import StateType
 
 from flows.summarize import summarize_parquet
-from tasks.core.errors import DeploymentError, PreflightError, RunFailedError, SettingsError
+from tasks.core.errors import BudgetError, DeploymentError, PreflightError, RunFailedError, SettingsError
 from tasks.core.options import LimitOptions, OutputOptions
 from tasks.core.report import PartitionState, RunReport
 from tasks.local.config import EndpointConfig
@@ -73,9 +74,8 @@ def test_ten_thousand_rows_on_s3_come_back_in_their_rows_with_one_request_each(
     assert (stats.requests, stats.row_requests_max) == (not_empty, 1)
     assert stats.requests == report.tally.requests
     assert stats.peak_in_flight <= 64
-    assert sorted(fs.find(f"{bucket}/out")) == sorted(
-        f"{bucket[5:]}/out/{key}" for key in ["_ledger/lease-000001.json", *keys]
-    )
+    found = [path for path in fs.find(f"{bucket}/out") if "/_reports/" not in path]
+    assert sorted(found) == sorted(f"{bucket[5:]}/out/{key}" for key in ["_ledger/lease-000001.json", *keys])
     for number, key in enumerate(keys):
         assert_enriched(fs, f"{bucket}/in/{key}", f"{bucket}/out/{key}", number)
 
@@ -228,3 +228,54 @@ def test_a_finished_dataset_run_again_has_nothing_to_do(
     assert "Nothing to do: 4 partitions are finished and unchanged" in caplog.text
     assert [partition.state for partition in idle.partitions] == [skipped] * 4
     assert server.stats().requests == requests == 63
+
+
+def test_the_state_of_a_run_is_its_sentence(endpoint: Serve, tmp_path: Path) -> None:
+    endpoint()
+    write_source(tmp_path / "in", partitions=2, rows=20)
+    arguments = f"{tmp_path}/in", f"{tmp_path}/out", "body"
+    spent = summarize_parquet(*arguments, limits=LimitOptions(max_requests=10), return_state=True)
+    assert (spent.type, spent.name) == (StateType.FAILED, "BudgetExhausted")
+    assert (spent.message or "").startswith("Budget exhausted (10 requests): what was answered is kept.")
+    assert "2 partitions unfinished, 10 requests, " in (spent.message or "")
+    with pytest.raises(BudgetError):
+        spent.result()
+    done = summarize_parquet(*arguments, return_state=True)
+    assert done.is_completed()
+    counts = "2 partitions, 40 rows: 0 rows and 0 partitions failed, 26 requests, 0.00"
+    assert (done.message or "").startswith(counts)
+    assert " USD, " in (done.message or "")
+    assert done.result().tally.rows == 40
+    missing = summarize_parquet(arguments[0], arguments[1], "text", return_state=True)
+    assert missing.name == "Failed"
+    assert (missing.message or "").startswith("2 of 2 partitions cannot be summarized")
+
+
+def test_a_deployment_that_asks_to_come_back_parks_the_run_and_tells_when(
+    endpoint: Serve, tmp_path: Path
+) -> None:
+    endpoint(faults={"gpt-4o-mini": "rate-limit-long"})
+    write_source(tmp_path / "in", partitions=1, rows=20)
+    parked = summarize_parquet(f"{tmp_path}/in", f"{tmp_path}/out", "body", return_state=True)
+    assert (parked.type, parked.name) == (StateType.FAILED, "Parked")
+    assert "It serves again after 20" in (parked.message or "")
+
+
+def test_partitions_that_share_a_task_are_reported_one_by_one_and_fail_one_by_one(
+    endpoint: Serve, tmp_path: Path
+) -> None:
+    server = endpoint()
+    fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)
+    FlakyFileSystem.failures_left = 1
+    write_source(tmp_path / "in", partitions=9, rows=10)
+    torn = tmp_path / "in" / "part-4.parquet"
+    torn.write_bytes(b"PAR1" + bytes(200) + torn.read_bytes()[204:])
+    with pytest.raises(RunFailedError, match="0 rows and 1 partitions failed") as caught:
+        summarize_parquet(
+            f"{tmp_path}/in", "flaky://bucket/grouped", "body", limits=LimitOptions(max_tasks=2)
+        )
+    report = caught.value.report
+    assert report is not None
+    assert [p.key for p in report.failed_partitions] == ["part-4.parquet"]
+    assert [p.tally.rows for p in report.partitions] == [10, 10, 10, 10, 0, 10, 10, 10, 10]
+    assert (server.stats().requests, server.stats().row_requests_max) == (72, 1)

@@ -13,24 +13,26 @@ CORE = ROOT / "tasks" / "core"
 
 # Each room may import those before it; rooms of one line do not import each other.
 STOREYS = [
-    {"prices", "sampling"},
+    {"prices", "sampling", "histogram", "ticker", "axes"},
     {"model"},
     {"tally", "plan"},
+    {"series"},
+    {"charts"},
     {"report"},
     {
         *("errors", "options", "prompt", "sharing", "owner", "batch", "tokens", "planview"),
-        *("quota", "window", "learned", "headroom"),
+        *("quota", "window", "learned", "headroom", "grouping"),
     },
-    {"failures", "settings", "columns", "budget", "breaker", "gate", "pacing"},
+    {"failures", "settings", "columns", "budget", "breaker", "gate", "pacing", "results", "telemetry"},
     {"footer", "storage", "replies", "pacer", "entra", "transport", "rendering", "progress"},
     {"slot", "layout", "publishing", "lean", "discovery", "footers", "segment"},
     {"limiter", "parquet", "job", "shelf", "known"},
     {"summarizer", "outputs", "account", "claims", "housekeeping"},
-    {"llm", "meter", "preflight", "gone"},
+    {"llm", "meter", "gauge", "preflight", "gone", "samples"},
     {"recipe", "gateway"},
-    {"ledger", "reuse", "lease", "standing"},
+    {"ledger", "reuse", "lease", "standing", "monitor", "page"},
     {"readahead", "inventory"},
-    {"partition", "survey"},
+    {"partition", "survey", "archive"},
 ]
 
 

@@ -112,7 +112,7 @@ class Gateway:
     @property
     def window(self) -> int:
         """Requests allowed in flight now."""
-        return self._limiter.max_concurrent if self._limiter else 0
+        return self._limiter.window if self._limiter else 0
 
     def begin(
         self, texts: Iterable[Text], keys: Sequence[bytes | None] = (), on_row: OnRow = lambda *_: None

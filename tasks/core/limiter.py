@@ -54,6 +54,11 @@ class Limiter:
         self._stopped = asyncio.Event()
 
     @property
+    def window(self) -> int:
+        """Requests allowed in flight now."""
+        return self._window.size
+
+    @property
     def state(self) -> str:
         """What goes on, in a few words for people."""
         if self._stopped_by:

@@ -1,0 +1,51 @@
+"""How a run ends, as a state of its own: the name and the sentence its page shows.
+
+A flow that returns such a state hands its caller what is in it: the report, or the error, which is raised.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from tasks.core.errors import (
+    BudgetError,
+    InterruptedRunError,
+    LostLeaseError,
+    ParkedError,
+    PipelineError,
+    StopRunError,
+)
+from tasks.core.report import RunReport
+
+_NAMES: tuple[tuple[type[StopRunError], str], ...] = (
+    (BudgetError, "BudgetExhausted"),
+    (ParkedError, "Parked"),
+    (InterruptedRunError, "Interrupted"),
+    (LostLeaseError, "Interrupted"),
+    (StopRunError, "Stopped"),
+)
+"""All of type Failed, so that callers, hooks and automations see that not every row has its summary."""
+
+
+def completed(report: RunReport) -> State[Any]:
+    """Every row has an outcome, and every partition is published."""
+    return Completed(message=report.headline, data=report)
+
+
+def failed(error: PipelineError) -> State[Any]:
+    """The run did not do all it was asked to; the error says what to do next."""
+    name = next((name for kind, name in _NAMES if isinstance(error, kind)), None)
+    return Failed(name=name or "Failed", message=sentence(error), data=error)
+
+
+def sentence(error: PipelineError) -> str:
+    """The error in words, with the counts when it stopped a run that had begun."""
+    told = str(error)
+    if isinstance(error, ParkedError) and error.wait_s:
+        back = datetime.now(UTC) + timedelta(seconds=error.wait_s)
+        told += f" It serves again after {back:%Y-%m-%d %H:%M} UTC."
+    if isinstance(error, StopRunError) and error.report:
+        told += f" So far: {error.report.headline}."
+    return told

@@ -1,0 +1,30 @@
+"""What a run would do, told and published; takes no lease, writes nothing to the destination."""
+
+import time
+
+from tasks.core.job import Job
+from tasks.core.options import RunOptions
+from tasks.core.plan import Why
+from tasks.core.report import PartitionReport, PartitionState, RunReport
+from tasks.plan import plan_run
+
+_STATES = {Why.FINISHED: PartitionState.SKIPPED, Why.LEFT: PartitionState.LEFT}
+
+
+def dry_run(job: Job, run: RunOptions) -> RunReport:
+    """Make the plan and publish it; sends no request."""
+    began_s = time.monotonic()
+    plan = plan_run(job, run)
+    return RunReport(
+        source=plan.source,
+        destination=plan.destination,
+        partitions=tuple(
+            PartitionReport(key=one.key, state=_STATES.get(one.why, PartitionState.PLANNED))
+            for one in plan.partitions
+        ),
+        left_out=plan.left_out,
+        seconds=time.monotonic() - began_s,
+        price=job.price,
+        gone=plan.gone,
+        plan=plan,
+    )

@@ -1,0 +1,49 @@
+"""How far a run is, on its page in Prefect."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.runtime import flow_run
+
+from tasks.core.monitor import Monitor
+from tasks.core.prices import Price
+from tasks.core.rendering import to_line
+from tasks.core.ticker import every
+
+_PERIOD_S = 2.0
+_PULSES_KEPT = 16
+"""The rate is that of the last half minute."""
+
+
+@contextmanager
+def showing_progress(monitor: Monitor, price: Price | None) -> Iterator[None]:
+    """Keep a progress artifact on the run's page up to date, from a thread of its own.
+
+    Args:
+        monitor: Of the run.
+        price: What tokens cost; None when nobody knows.
+    """
+    pulses, run_id = deque([monitor.pulse], _PULSES_KEPT), UUID(flow_run.id)
+    shown: list[UUID] = []
+    with get_client(sync_client=True) as client:
+
+        def show() -> None:
+            pulses.append(monitor.pulse)
+            percent, line = pulses[-1].percent, to_line(pulses[-1], pulses[0], price)
+            if shown:
+                client.update_artifact(shown[0], ArtifactUpdate(data=percent, description=line))
+            else:
+                shown.append(_create(client, run_id, percent, line))
+
+        with every(_PERIOD_S, show):
+            yield
+
+
+def _create(client: SyncPrefectClient, run_id: UUID, percent: float, line: str) -> UUID:
+    """A progress artifact; it has no key, since it belongs to this run alone."""
+    progress = ArtifactCreate(type="progress", data=percent, description=line, flow_run_id=run_id)
+    return client.create_artifact(progress).id
