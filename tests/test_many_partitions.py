@@ -1,0 +1,19 @@
+"""The benchmark of many tiny partitions, in short: it runs, and what it tells adds up."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_forty_partitions_in_ten_tasks_complete_on_a_server_that_answers() -> None:
+    command = [sys.executable, "-m", "tests.bench.many_partitions", "--partitions", "40", "--max-tasks", "10"]
+    # Slow answers end it with 1; how fast a busy machine answers is not this test's to judge.
+    ended = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+    figures = json.loads(ended.stdout[ended.stdout.index("{\n") :])
+    assert figures["completed"] is True
+    assert figures["requests"] == 2 * 40 * 5
+    assert figures["answers"] > 0
