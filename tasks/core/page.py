@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks.core import charts
 from tasks.core.rendering import AGAIN, attention, facts, reason, to_rows
-from tasks.core.report import RunReport
+from tasks.core.report import PartitionState, RunReport
 from tasks.core.samples import Sample
 
 _STYLE = Path(__file__).with_suffix(".css")
@@ -59,14 +59,14 @@ def _figures(report: RunReport) -> str:
     tally, bill, latency = report.tally, report.bill, report.observed.requests.latency_s
     cost = "unknown" if report.cost_usd is None else f"{report.cost_usd:,.4f}"
     typical = latency.quantile(0.5)
-    published = len(report.partitions) - len(report.failed_partitions) - len(report.unfinished_partitions)
+    published = len(report.in_state(PartitionState.PUBLISHED))
     figures = [
-        (f"{published:,} of {len(report.partitions):,}", "partitions published"),
+        (f"{published:,} of {len(report.partitions):,}", "partitions published now"),
         (f"{tally.rows:,}", "rows"),
         (f"{tally.failed:,}", "rows failed"),
         (f"{tally.reused:,}", "rows reused"),
         (f"{bill.sent:,}", "requests"),
-        (cost, "US dollars, by the price list"),
+        (cost, "US dollars, list price"),
         (f"{report.rows_per_s:,.1f}", "rows per second"),
         ("none" if typical is None else f"{typical:.2g} s", "median latency, about"),
     ]
