@@ -69,7 +69,8 @@ def test_the_runs_page_shows_progress_then_its_report_and_its_log(
     endpoint: Serve, prefect: PrefectServer, source: Path
 ) -> None:
     endpoint(latency_ms=600)
-    process = start(prefect, source, "--max-concurrent", "4", "--max-attempts", "2")
+    few = ("--max-attempts", "2", "--alert-failed-rows", "2")
+    process = start(prefect, source, "--max-concurrent", "4", *few)
     runs = {"flow_runs": {"name": {"any_": [f"summarize {source}"]}}}
     wait_until(lambda: bool(ask(prefect, "flow_runs/filter", runs)), within_s=120)
     run = run_id(prefect, source)
