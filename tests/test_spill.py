@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import storage, temporary
+from tasks.core import temporary
 from tasks.core.account import Pace
 from tasks.core.errors import StorageError
 from tasks.core.ledger import Ledger
 from tasks.core.spill import Spill, folder_of
 from tasks.core.storage import Location
-from tests.test_ledger import KEY, NEVER, append, key, place, segments
+from tests.test_ledger import KEY, NEVER, append, place, segments
+from tests.test_segment import key
 
 __all__ = ["place"]
 
