@@ -157,6 +157,7 @@ def _environment(llm: Endpoint, home: Path) -> dict[str, str]:
         "PREFECT_HOME": f"{home}/prefect",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
 
 
