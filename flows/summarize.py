@@ -30,6 +30,7 @@ from tasks.core.plan import Why
 from tasks.core.progress import Progress
 from tasks.core.report import PartitionReport, PartitionState, RunReport
 from tasks.core.settings import Settings
+from tasks.core.tally import Bill
 from tasks.discover import find_partitions
 from tasks.plan import plan_run
 from tasks.report import publish_report
@@ -94,17 +95,22 @@ def summarize_parquet(
         Lease(job.destination) as lease,
         Ledger(job.destination, progress.advance) as ledger,
         _runner(limits.max_open_partitions) as runner,
-        open_gateway(settings, job.request, limits, model.client, budget, progress) as gateway,
     ):
-        lease.when_lost(gateway.stop)
-        progress.watch(lambda: gateway.state)
         remove_leftovers(job.destination)
         plan = find_partitions(job, run)
         ledger.sweep([partition.key for partition in plan.finished])
-        if not plan.partitions:
-            logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
         progress.start(plan.rows)
-        results = _summarize_all(plan, job, gateway, ledger, limits, runner)
+        results: list[PartitionReport | BaseException] = []
+        bill = Bill()
+        if plan.partitions:
+            # Not before: what it opens takes seconds to import.
+            with open_gateway(settings, job.request, limits, model.client, budget, progress) as gateway:
+                lease.when_lost(gateway.stop)
+                progress.watch(lambda: gateway.state)
+                results = _summarize_all(plan, job, gateway, ledger, limits, runner)
+            bill = gateway.bill
+        else:
+            logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
         pruned = _prune(plan, job, run, ledger, results)
     report = RunReport(
         source=source,
@@ -112,7 +118,7 @@ def summarize_parquet(
         partitions=_partition_reports(plan, results),
         left_out=plan.left_out,
         seconds=time.monotonic() - started_s,
-        bill=gateway.bill,
+        bill=bill,
         price=job.price,
         gone=plan.gone,
         pruned=pruned,

@@ -2,7 +2,8 @@
 
     python -m tests.bench.kills --kills 20
 
-Every run is `python -m flows run` as a process group of its own, killed whole. Checks each time that the
+Every run is `python -m flows run` as a process group of its own, killed whole; one Prefect server serves all of
+them, unless each is to start and lose its own (`--ephemeral`). Checks each time that the
 output equals the undisturbed one and that no row in the ledger was asked again; prints how many requests each
 kill cost beyond one per row, and writes JSON beside it.
 """
@@ -30,7 +31,7 @@ from tasks.local.config import EndpointConfig
 from tasks.local.handle import Endpoint
 from tasks.local.spawn import spawn
 from tests.paying import job_of, names, read, write
-from tests.prefectserver import kill_group, process, run_of, wait_until
+from tests.prefectserver import PrefectServer, free_port, kill_group, process, run_of, wait_until
 from tests.s3server import running_s3_server
 
 KEY = "part.parquet"
@@ -129,6 +130,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--latency-ms", type=float, default=100.0)
     parser.add_argument("--store", choices=["s3", "local"], default="s3")
+    parser.add_argument(
+        "--ephemeral", action="store_true", help="every run starts a Prefect server of its own"
+    )
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", default="kills.json", help="where to write the figures")
     options = parser.parse_args()
@@ -136,6 +140,10 @@ def main() -> None:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         llm = stack.enter_context(spawn(EndpointConfig(latency_ms=options.latency_ms)))
         os.environ.update(_environment(llm, home))
+        if not options.ephemeral:
+            prefect = PrefectServer(free_port(), home / "prefect")
+            stack.enter_context(prefect.running())
+            os.environ["PREFECT_API_URL"] = prefect.url
         folder = str(home)
         if options.store == "s3":
             (home / "s3").mkdir()
