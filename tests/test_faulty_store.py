@@ -1,6 +1,6 @@
 """A store that fails in the middle of a run: nothing answered is asked again, the output is right or absent.
 
-The real S3 server behind a proxy that fails on purpose. ``python -m tests.bench.stores`` has the long forms.
+The real S3 server behind a proxy that fails on purpose. ``tests.bench.outages`` has the long forms.
 """
 
 from collections.abc import Iterator

@@ -2,10 +2,10 @@
 
     python -m tests.bench.kills --kills 20
 
-Every run is `python -m flows run` as a process group of its own, killed whole; one Prefect server serves all of
-them, unless each is to start and lose its own (`--ephemeral`). Checks each time that the
-output equals the undisturbed one and that no row in the ledger was asked again; prints how many requests each
-kill cost beyond one per row, and writes JSON beside it.
+Every run is `python -m flows run` as a process group of its own, killed whole; one Prefect server serves them
+all, or with `--ephemeral` each starts and loses its own. Checks each time that the output is the undisturbed
+one and that no row in the ledger was asked again; prints how many requests each kill cost beyond one per row,
+and writes JSON beside it.
 """
 
 import argparse
