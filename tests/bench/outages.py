@@ -2,7 +2,7 @@
 
     python -m tests.bench.outages --case store-hangs server-gone
 
-Each case is a run on the real S3 server behind a proxy that fails on purpose, and a rerun when all is well again.
+Each case is a run on the real S3 server behind a proxy that fails on purpose, and a rerun when all is well.
 Tells the seconds from the fault to the end of the run, its exit code, and how many requests were paid again;
 fails when the output is wrong. Writes JSON beside it.
 """
