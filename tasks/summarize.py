@@ -38,4 +38,6 @@ def with_retries(retries: int) -> Task[[Partition, Job, Gateway, Ledger], Partit
 )
 def summarize_one(partition: Partition, job: Job, gateway: Gateway, ledger: Ledger) -> PartitionReport:
     """Summarize one partition; blocks while the gateway's loop does the waiting."""
+    # A run that was told to stop does not wait, retry after retry, for a store that hangs.
+    gateway.check()
     return summarize_partition(partition, job, gateway, ledger)

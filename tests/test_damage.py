@@ -1,4 +1,4 @@
-"""Damaged segments and spent budgets through whole runs: what is asked again, and what is not."""
+"""Damaged segments of the ledger, through whole runs: what is asked again, and what is not."""
 
 import logging
 from collections.abc import Callable, Iterator

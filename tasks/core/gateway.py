@@ -61,6 +61,7 @@ class Gateway:
         self._door = threading.Lock()
         self._is_shut = False
         self._limiter: Limiter | None = None
+        self._stopped: StopRunError | None = None
 
     def __enter__(self) -> Self:
         """Start the loop and open the model.
@@ -126,9 +127,19 @@ class Gateway:
         Args:
             error: Why; raised in every partition that still has rows to request.
         """
+        self._stopped = self._stopped or error
         if self._loop and self._limiter:
             with suppress(RuntimeError):  # its loop is closed
                 self._loop.call_soon_threadsafe(self._limiter.stop, error)
+
+    def check(self) -> None:
+        """Refuse to begin what could not be finished.
+
+        Raises:
+            StopRunError: The gateway was told to stop.
+        """
+        if self._stopped:
+            raise self._stopped
 
     def _run(self) -> None:
         try:
