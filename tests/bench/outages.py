@@ -21,6 +21,7 @@ from subprocess import Popen
 
 from rich.console import Console
 from rich.table import Table
+from s3fs import S3FileSystem
 
 from tasks.local.config import EndpointConfig
 from tasks.local.handle import Endpoint
@@ -120,6 +121,8 @@ def main() -> None:
 
 
 def _ending(case: str, latency_ms: float) -> Ending:
+    # Clients are kept by their arguments, and the address is none of them.
+    S3FileSystem.clear_instance_cache()
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (home / "s3").mkdir()
