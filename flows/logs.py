@@ -9,6 +9,7 @@ import logging
 
 from tasks.core.errors import PipelineError
 
+_OUR_LOGGERS = ("flows", "tasks")
 _PREFECT_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
@@ -19,7 +20,8 @@ class _KnownErrorsOnce(logging.Filter):
 
 def configure() -> None:
     """Set levels and filters; safe to call again."""
-    logging.getLogger("tasks").setLevel(logging.INFO)
+    for name in _OUR_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
     for name in _PREFECT_RUN_LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(existing, _KnownErrorsOnce) for existing in logger.filters):

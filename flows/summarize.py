@@ -117,20 +117,20 @@ def _run(
             Lease(job.destination) as lease,
             Ledger(job.destination, progress.advance) as ledger,
             ThreadPoolTaskRunner[None](max_workers=limits.max_open_partitions) as runner,
-            gateway,
-            monitor,
-            showing_progress(monitor, job.price),
         ):
             lease.when_lost(gateway.stop)
-            progress.watch(lambda: gateway.state)
             remove_leftovers(job.destination)
             plan = find_partitions(job, run)
             ledger.sweep([partition.key for partition in plan.finished])
-            if not plan.partitions:
-                logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
             progress.start(plan.rows)
             tell_plan(plan)
-            _summarize_all(plan, job, gateway, ledger, limits, runner, results)
+            if plan.partitions:
+                # Not before: what the gateway opens takes seconds to import.
+                with gateway, monitor, showing_progress(monitor, job.price):
+                    progress.watch(lambda: gateway.state)
+                    _summarize_all(plan, job, gateway, ledger, limits, runner, results)
+            else:
+                logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
             pruned = _prune(plan, job, run, ledger, results)
     finally:
         if plan:

@@ -48,6 +48,8 @@ def summarize_group(group: Group, job: Job, gateway: Gateway, ledger: Ledger, re
     Raises:
         Exception: What a partition of the group failed with; one that may succeed later comes first.
     """
+    # A run that was told to stop does not wait, retry after retry, for a store that hangs.
+    gateway.check()
     errors = [
         error
         for partition in group.partitions

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PREFECT = f"{sysconfig.get_path('scripts')}/prefect"
-READY_WITHIN_S = 60
+READY_WITHIN_S = 120
 DEPLOYMENT = "summarize-parquet/summarize-parquet"
 
 
@@ -122,7 +122,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def wait_until(reached: Callable[[], bool], within_s: float = 60.0) -> None:
+def wait_until(reached: Callable[[], bool], within_s: float = 120.0) -> None:
     """Wait for another program's progress, which is only to be had by asking."""
     end_s = time.monotonic() + within_s
     while time.monotonic() < end_s:

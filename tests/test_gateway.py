@@ -102,6 +102,15 @@ def test_a_gateway_that_is_stopped_finishes_what_is_in_flight_and_starts_nothing
     service.stop(why)
 
 
+def test_a_gateway_that_is_stopped_lets_nothing_begin() -> None:
+    with gateway(Opened()) as service:
+        service.check()
+        service.stop(ParkedError("come back later"))
+        service.stop(InterruptedRunError("too late"))
+        with pytest.raises(ParkedError):
+            service.check()
+
+
 def test_what_keeps_the_model_from_opening_is_told_to_who_enters() -> None:
     opened: LoopBoundModel | None = None
 

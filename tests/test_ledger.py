@@ -45,7 +45,9 @@ class WatchedFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships
 
 
 @pytest.fixture
-def place() -> Location:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
+    # What a store does not take is kept among temporary files.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     WatchedFileSystem.clear_instance_cache()
     WatchedFileSystem.store.clear()
     return Location("watched://out", "/out", WatchedFileSystem())

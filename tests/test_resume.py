@@ -112,16 +112,17 @@ def test_kill_9_at_random_moments_pays_again_for_what_was_in_flight_and_a_second
     assert [name for name in names(f"{folder}/out") if not name.startswith("_aside")] == ["part.parquet"]
 
 
-WAITS_TO_PUBLISH = """
+WAITS = """
 import sys, threading
 from tasks.core import publishing
+from tasks.core.ledger import Ledger
 from tests.paying import run
 
 def wait(*_):
-    print("publishing", flush=True)
+    print("waiting", flush=True)
     threading.Event().wait()
 
-publishing.publish = wait
+{} = wait
 run(*sys.argv[1:3])
 """
 
@@ -129,14 +130,31 @@ run(*sys.argv[1:3])
 def test_a_kill_between_the_last_reply_and_publishing_costs_nothing(endpoint: Serve, tmp_path: Path) -> None:
     server, folders = endpoint(), (f"{tmp_path}/in", f"{tmp_path}/out")
     write(folders[0], texts(200))
-    command = [sys.executable, "-c", WAITS_TO_PUBLISH, *folders]
+    command = [sys.executable, "-c", WAITS.format("publishing.publish"), *folders]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == b"publishing\n"
+        assert child.stdout.readline() == b"waiting\n"
         wait_until(lambda: len(kept(folders[1])) == 200)
         child.kill()
     counted = tally(*folders)
     assert (counted.ok, counted.reused, server.stats().requests) == (200, 200, 200)
+
+
+def test_a_kill_between_publishing_and_housekeeping_costs_nothing_and_leaves_nothing(
+    endpoint: Serve, bucket: str
+) -> None:
+    server, folders = endpoint(), (f"{bucket}/in", f"{bucket}/out")
+    write(folders[0], texts(200))
+    command = [sys.executable, "-c", WAITS.format("Ledger.settle"), *folders]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"waiting\n"
+        wait_until(lambda: len(kept(folders[1])) == 200)
+        child.kill()
+    assert "part.parquet" in names(folders[1])
+    assert tally(*folders).rows == 0
+    assert server.stats().requests == 200
+    assert names(folders[1]) == ["part.parquet"]
 
 
 STOPS = [(FLOWS, signal.SIGKILL), (FLOWS, signal.SIGTERM), (PAYING, signal.SIGINT)]

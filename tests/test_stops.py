@@ -8,6 +8,7 @@ from fsspec.implementations.local import LocalFileSystem
 from flows.__main__ import main
 from tasks.summarize import with_retries
 from tests.conftest import Serve
+from tests.paying import write
 from tests.tables import partition_table, read, write_partition
 
 LOCAL = LocalFileSystem()
@@ -40,6 +41,18 @@ def test_a_budget_of_requests_ends_the_run_with_3_and_the_next_run_pays_for_the_
     assert server.stats().requests == ASKED
     assert server.stats().row_paid_max == 1
     assert outputs(tmp_path) == ["a.parquet", "b.parquet"]
+
+
+def test_a_budget_of_500_requests_on_2000_rows_is_kept_and_the_rest_is_paid_once(
+    endpoint: Serve, tmp_path: Path
+) -> None:
+    server = endpoint(latency_ms=20)
+    write(f"{tmp_path}/in", [f"This is row {n}. And more." for n in range(2000)])
+    run = ["run", f"{tmp_path}/in", f"{tmp_path}/out", "--text-column", "body", "--max-concurrent", "20"]
+    assert main([*run, "--max-requests", "500"]) == 3
+    assert server.stats().requests == 500
+    assert main(run) == 0
+    assert (server.stats().requests, server.stats().row_paid_max) == (2000, 1)
 
 
 def test_a_budget_of_dollars_is_kept_and_told(

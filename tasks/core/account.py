@@ -77,12 +77,12 @@ class Account:
         Raises:
             StorageError: The store does not answer.
         """
+        # In memory only, after an earlier try of the partition in this process.
+        held = self.held
         with self._changed:
-            # In memory only, after an earlier try of the partition in this process.
-            held = self._batch | self._pending
             self._changed.wait_for(lambda: not self._merging)
         self._known = Known()
-        self.add_known(segment.table_of(held), *self._shelf.read())
+        self.add_known(held, *self._shelf.read())
         with self._changed:
             # The store answers again, so what it did not take is tried at once.
             self._failures = 0
@@ -138,6 +138,12 @@ class Account:
                 "are requested until the destination can be written again."
             )
             raise StorageError(message)
+
+    @property
+    def held(self) -> pa.Table:
+        """Replies in memory only, as a table of ``segment.SCHEMA``."""
+        with self._changed:
+            return segment.table_of(self._batch | self._pending)
 
     @property
     def unsaved(self) -> int:

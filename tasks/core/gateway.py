@@ -68,6 +68,7 @@ class Gateway:
         self._door = threading.Lock()
         self._is_shut = False
         self._limiter: Limiter | None = None
+        self._stopped: StopRunError | None = None
 
     def __enter__(self) -> Self:
         """Start the loop and open the model.
@@ -148,9 +149,19 @@ class Gateway:
         Args:
             error: Why; raised in every partition that still has rows to request.
         """
+        self._stopped = self._stopped or error
         if self._loop and self._limiter:
             with suppress(RuntimeError):  # its loop is closed
                 self._loop.call_soon_threadsafe(self._limiter.stop, error)
+
+    def check(self) -> None:
+        """Refuse to begin what could not be finished.
+
+        Raises:
+            StopRunError: The gateway was told to stop.
+        """
+        if self._stopped:
+            raise self._stopped
 
     def _run(self) -> None:
         try:
@@ -168,6 +179,8 @@ class Gateway:
             self._gauge = Gauge(model, self._metrics)
             self._meter = Meter(self._gauge, self._budget)
             self._limiter = limiter = self._make_limiter()
+            if self._stopped:
+                limiter.stop(self._stopped)
             summarizer = Summarizer(self._meter, limiter, self._policy, on_outcome=self._on_outcome)
             self._ready.set_result(summarizer)
             await self._closing.wait()
@@ -185,17 +198,21 @@ def open_gateway(
     on_outcome: Callable[[Outcome], object] = lambda _: None,
 ) -> Gateway:
     """A gateway to the deployment of the settings; to be entered."""
-    from tasks.core.llm import open_model  # noqa: PLC0415 - imports LlamaIndex, which takes seconds
 
-    policy = RetryPolicy(max_attempts=limits.max_attempts, attempt_timeout_s=limits.attempt_timeout_s)
-    return Gateway(
-        lambda: open_model(
+    def open_model() -> AbstractAsyncContextManager[ChatModel]:
+        from tasks.core import llm  # noqa: PLC0415 - imports LlamaIndex, which takes seconds
+
+        return llm.open_model(
             settings,
             request,
             max_connections=limits.max_concurrent,
             timeout_s=limits.attempt_timeout_s,
             lean=client == "lean",
-        ),
+        )
+
+    policy = RetryPolicy(max_attempts=limits.max_attempts, attempt_timeout_s=limits.attempt_timeout_s)
+    return Gateway(
+        open_model,
         lambda: Limiter(
             limits.max_concurrent,
             max_wait_s=limits.max_wait_s,

@@ -1,4 +1,4 @@
-"""What killed runs left in a destination, removed by the next one.
+"""What killed runs left in a destination, and on this machine, removed by the next one.
 
 Only for who holds the destination's lease: then every unfinished file there is nobody's. What is removed was
 never visible to readers and holds nothing that was paid for. Nothing here keeps a run from working.
@@ -7,7 +7,7 @@ never visible to readers and holds nothing that was paid for. Nothing here keeps
 import logging
 import re
 
-from tasks.core import publishing, storage
+from tasks.core import publishing, storage, temporary
 from tasks.core.errors import PipelineError
 from tasks.core.failures import failures_of
 from tasks.core.shelf import FOLDER
@@ -25,6 +25,8 @@ _OURS = ".parquet"
 
 def remove_leftovers(place: Location) -> None:
     """Remove unfinished files and uploads of dead runs; what fails is logged."""
+    if built := temporary.remove_leftovers():
+        logger.info("Removed %d unfinished files of ended runs from %s", built, temporary.folder())
     try:
         if files := _leftover_files(place):
             publishing.remove(place, files)

@@ -2,8 +2,8 @@
 
 Replies are appended from the event loop into memory; the ledger's own threads store them, a partition's
 replies of a second in one segment (group commit). Whatever ends the run leaves through ``Ledger.__exit__``,
-which stores the rest. What a killed process loses is what arrived within its last second. How a segment is
-stored and merged is ``shelf``'s to know.
+which stores the rest, on this machine if the store takes nothing. What a killed process loses is what arrived
+within its last second. How a segment is stored and merged is ``shelf``'s to know.
 """
 
 import logging
@@ -14,10 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
+import pyarrow as pa
+
 from tasks.core import publishing, shelf
 from tasks.core.account import Account, Pace
 from tasks.core.errors import StorageError
 from tasks.core.shelf import Shelf
+from tasks.core.spill import Spill, folder_of
 from tasks.core.storage import Location
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class Ledger:
         self._place = place
         self._on_reused = on_reused
         self._pace = pace
+        self._spill_folder = folder_of(place)
         self._changed = threading.Condition()
         self._accounts: dict[str, Account] = {}
         self._closing = False
@@ -61,24 +65,44 @@ class Ledger:
         """Store what is in memory only.
 
         Raises:
-            StorageError: The store takes nothing; says how many replies will be paid again. Only logged when
-                another error is passing.
+            StorageError: The store takes nothing; says of how many replies, and where they are kept. Only
+                logged when another error is passing.
         """
         with self._changed:
             self._closing = True
             for account in self._accounts.values():
                 account.hurry()
             self._changed.notify_all()
+        # At once: a store that hangs takes a minute, and who asked the run to end may kill it before.
+        spilled = [key for key, account in self._accounts.items() if self._spill(key, account)]
         self._thread.join()
         publishing.remove_empty_folder(self._place, shelf.FOLDER)
-        if unsaved := sum(account.unsaved for account in self._accounts.values()):
-            message = (
-                f"{unsaved} replies could not be stored in {self._place.url_of(shelf.FOLDER)} and will be "
-                "requested again: check that the destination can be written, then run again."
-            )
+        unsaved = {key: account.unsaved for key, account in self._accounts.items() if account.unsaved}
+        for key in {*spilled} - {*unsaved}:
+            Spill(self._spill_folder, key).remove()
+        if unsaved:
+            message = self._told(sum(unsaved.values()), is_spilled={*unsaved} <= {*spilled})
             logger.error(message)
             if error is None:
                 raise StorageError(message)
+
+    def _spill(self, partition_key: str, account: Account) -> bool:
+        """Keep on this machine what is in memory only; returns whether there was something and it is kept."""
+        held = account.held
+        return bool(len(held)) and Spill(self._spill_folder, partition_key).keep(held)
+
+    def _told(self, unsaved: int, *, is_spilled: bool) -> str:
+        """What happened to replies that are not in the ledger, and what to do."""
+        folder = self._place.url_of(shelf.FOLDER)
+        if is_spilled:
+            return (
+                f"{unsaved} replies could not be stored in {folder}; they are kept in {self._spill_folder}. "
+                "When the destination can be written, run again on this machine: it takes them from there."
+            )
+        return (
+            f"{unsaved} replies could not be stored in {folder} and will be requested again: check that the "
+            "destination can be written, then run again."
+        )
 
     def open(self, partition_key: str) -> Account:
         """Open a partition's account, with all that is known to be paid; reads its segments.
@@ -93,6 +117,7 @@ class Ledger:
                     Shelf(self._place, partition_key), self._changed, self._on_reused, self._pace
                 )
                 self._accounts[partition_key] = account
+        self._take_spilled(partition_key)
         account.load()
         return account
 
@@ -108,6 +133,18 @@ class Ledger:
     def sweep(self, finished: Sequence[str]) -> None:
         """Remove what killed runs left behind of partitions that are published, by their keys."""
         shelf.sweep(self._place, finished)
+        if self._spill_folder.exists():
+            for key in finished:
+                Spill(self._spill_folder, key).remove()
+
+    def _take_spilled(self, partition_key: str) -> None:
+        """Store what an earlier run on this machine could not."""
+        spill = Spill(self._spill_folder, partition_key)
+        if tables := spill.read():
+            replies = pa.concat_tables(tables)
+            Shelf(self._place, partition_key).add(replies)
+            spill.remove()
+            logger.info("%d replies an earlier run could not store are in the ledger now", len(replies))
 
     def _run(self) -> None:
         """Have every account stored when it is due; the stores of several go side by side."""

@@ -2,18 +2,18 @@
 
 A reader of the destination sees the old complete file or the new complete file, after any exception and any
 kill. An exception leaves nothing behind; a kill may leave an unfinished file in the folder ``_aside``, which
-readers skip.
+readers skip, or among this machine's temporary files.
 """
 
 import errno
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import has_magic
 from pathlib import Path
 
+from tasks.core import temporary
 from tasks.core.errors import InputError, StorageError
 from tasks.core.failures import failures_of, is_taken
 from tasks.core.storage import Location
@@ -51,13 +51,12 @@ def aside(location: Location) -> Iterator[Path]:
 def _aside_folder(location: Location) -> Path:
     if location.is_local:
         return Path(location.path(ASIDE_FOLDER))
-    # gettempdir would silently go elsewhere, perhaps to a smaller disk, when TMPDIR is missing or full.
-    return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
+    return temporary.folder()
 
 
 def _create_aside(folder: Path, *, shared: bool) -> Path:
     """An empty file with the permissions of any new file if it will be published, else a private one."""
-    built = folder / f"building-{uuid.uuid4().hex}.parquet"
+    built = folder / (f"building-{uuid.uuid4().hex}.parquet" if shared else temporary.new_name())
     for tries_left in reversed(range(_CREATE_TRIES)):
         try:
             if shared:

@@ -19,8 +19,9 @@ from fsspec.implementations.local import LocalFileSystem
 from tasks.core.errors import InputError, PartitionError, StorageError
 from tasks.core.failures import failures_of
 
-_CONNECT_TIMEOUT_S = 10
-_READ_TIMEOUT_S = 20
+_CONNECT_TIMEOUT_S = 5
+_READ_TIMEOUT_S = 10
+"""Two tries of a renewal that hang still leave the lease alive."""
 _READ_BLOCK_BYTES = 8 * 2**20
 _S3 = {"s3", "s3a"}
 _NO_FOLDERS = {"http", "https", "data"}
@@ -90,8 +91,8 @@ def locate(url: str) -> Location:
         message = f"{url} names no bucket: use {scheme}://bucket/folder."
         raise InputError(message)
     if scheme in _S3:
-        # s3fs retries on top of botocore's retries, nested twice: with two, a store that never answers costs
-        # four minutes, not an hour.
+        # s3fs retries on top of botocore's retries: with two each, a store that never answers costs a minute
+        # a call, and one that refuses is asked six times in two or three seconds.
         fs.retries = 2
     return Location(url, root if root == "/" else root.rstrip("/"), fs)
 

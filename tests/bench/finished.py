@@ -1,0 +1,141 @@
+"""How long a run takes that finds everything finished: listing, footers, and nothing to do.
+
+    python -m tests.bench.finished --partitions 10000 --store s3
+
+Every run is a process of its own, and one with a single partition tells what starting costs. Fails if one
+request reaches the endpoint. Prints a table and writes JSON beside it.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.core import storage
+from tasks.core.discovery import discover
+from tasks.core.storage import Location
+from tasks.local.config import EndpointConfig
+from tasks.local.handle import Endpoint
+from tasks.local.spawn import spawn
+from tests.enriching import Echo, run_partition
+from tests.paying import job_of, write
+from tests.prefectserver import run_of
+from tests.s3server import running_s3_server
+
+ROWS = 10
+TEXTS = [f"This is row {n}. And more." for n in range(ROWS)]
+_AT_ONCE = 16
+
+
+def main() -> None:
+    """Make finished partitions, run, tell."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--partitions", type=int, nargs="+", default=[1, 10_000])
+    parser.add_argument("--store", choices=["s3", "local"], default="s3")
+    parser.add_argument("--json", default="finished.json", help="where to write the figures")
+    options = parser.parse_args()
+    figures = []
+    with scene(options.store) as (base, llm):
+        for count in options.partitions:
+            folder = f"{base}/{count}"
+            make(folder, count)
+            began_s = time.monotonic()
+            told = run(folder)
+            seconds = time.monotonic() - began_s
+            flow_s = float(re.search(r"time\s+│ ([0-9.]+) s", told)[1])  # type: ignore[index]  # every report tells
+            if llm.stats().requests or f"Nothing to do: {count} partitions" not in told:
+                raise SystemExit(told)
+            figures.append(
+                {"store": options.store, "partitions": count, "seconds": round(seconds, 1), "flow": flow_s}
+            )
+    Path(options.json).write_text(json.dumps(figures, indent=1))
+    table = Table("store", "partitions", "seconds", "of which the flow")
+    for figure in figures:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else f"{value}" for value in figure.values()))
+    Console().print(table)
+
+
+@contextmanager
+def scene(store: str) -> Iterator[tuple[str, Endpoint]]:
+    """A folder or bucket, and an endpoint; the environment points at both."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        llm = stack.enter_context(spawn(EndpointConfig()))
+        os.environ.update(
+            AZURE_OPENAI_ENDPOINT=llm.url,
+            AZURE_OPENAI_API_KEY="bench",
+            AZURE_OPENAI_DEPLOYMENT="gpt-4o-mini",
+            PREFECT_HOME=f"{home}/prefect",
+            PREFECT_SERVER_ANALYTICS_ENABLED="false",
+            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",
+            DO_NOT_TRACK="1",
+        )
+        if store == "local":
+            yield str(home), llm
+            return
+        (home / "s3").mkdir()
+        server = stack.enter_context(running_s3_server(home / "s3"))
+        os.environ.update(server.environment)
+        yield server.new_bucket(), llm
+
+
+def make(folder: str, count: int) -> None:
+    """Partitions and their finished outputs, made without a request."""
+    place = storage.locate(folder)
+    keys = [f"day={n % 100:02}/part-{n:05}.parquet" for n in range(count)]
+    write(f"{folder}/in", TEXTS, keys[0])
+    if not place.is_local:
+        # Equal bytes have equal versions there, so one output is good for all.
+        finish(folder)
+        for part in ("in", "out"):
+            _copy(place, part, keys)
+        return
+    data = place.fs.cat_file(place.path(f"in/{keys[0]}"))
+    for key in keys[1:]:
+        place.fs.makedirs(place.path(f"in/{key}").rpartition("/")[0], exist_ok=True)
+        place.fs.pipe_file(place.path(f"in/{key}"), data)
+    finish(folder)
+
+
+def finish(folder: str) -> None:
+    """Publish every partition as the product does, with replies nobody was asked for."""
+    job = job_of(f"{folder}/in", f"{folder}/out")
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = discover(job.pattern).partitions
+        list(pool.map(lambda partition: run_partition(partition, job, Echo()), found))
+
+
+def run(folder: str) -> str:
+    """A whole run; returns what it printed."""
+    ended = subprocess.run(
+        run_of(f"{folder}/in", f"{folder}/out", "--prompt", "Summarize."),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"COLUMNS": "200"},
+        check=False,
+        text=True,
+    )
+    if ended.returncode:
+        raise SystemExit(ended.stdout)
+    return ended.stdout
+
+
+def _copy(place: Location, part: str, keys: list[str]) -> None:
+    data = place.fs.cat_file(place.path(f"{part}/{keys[0]}"))
+    place.fs.pipe({place.path(f"{part}/{key}"): data for key in keys[1:]})
+
+
+if __name__ == "__main__":
+    main()

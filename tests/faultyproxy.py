@@ -1,0 +1,151 @@
+"""A proxy before the real S3 server that lets a store fail on purpose, in the ways stores do.
+
+Requests go through unchanged, signature and all, until a fault is injected; healing also ends what hangs.
+"""
+
+import asyncio
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+Kind = Literal["503", "403", "hang", "drop", "lose reply"]
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
+_CODES = {"503": "SlowDown", "403": "AccessDenied"}
+_LARGEST_BYTES = 2**30
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to which requests.
+
+    Attributes:
+        kind: A status, no reply ever (hang), a closed connection (drop), or a request that is done and whose
+            reply is lost.
+        methods: Whom it concerns, by method ...
+        path: ... and by a pattern found in the path.
+        times: How often; None until healed.
+        met: How many requests met it.
+        reached: Set when ``times`` is used up, or else with the first.
+    """
+
+    kind: Kind
+    methods: frozenset[str]
+    path: re.Pattern[str]
+    times: int | None = None
+    met: int = 0
+    reached: threading.Event = field(default_factory=threading.Event)
+
+    def takes(self, request: web.Request) -> bool:
+        """Whether this request meets it; counts."""
+        used_up = self.times is not None and self.met >= self.times
+        if used_up or request.method not in self.methods or not self.path.search(request.path):
+            return False
+        self.met += 1
+        if self.times in {None, self.met}:
+            self.reached.set()
+        return True
+
+
+class FaultyProxy:
+    """The proxy's handle; its methods are called from any thread.
+
+    Attributes:
+        url: Its address, to be given as the store's.
+    """
+
+    url = ""
+
+    def __init__(self, upstream: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._upstream = upstream
+        self._loop = loop
+        self._fault: Fault | None = None
+        self._healed = asyncio.Event()
+
+    def inject(
+        self, kind: Kind, methods: str = "GET HEAD PUT POST DELETE", path: str = "", times: int | None = None
+    ) -> Fault:
+        """Let requests fail from now on; one fault at a time."""
+        fault = Fault(kind, frozenset(methods.split()), re.compile(path), times)
+
+        async def set_fault() -> None:
+            self._fault, self._healed = fault, asyncio.Event()
+
+        asyncio.run_coroutine_threadsafe(set_fault(), self._loop).result()
+        return fault
+
+    def heal(self) -> None:
+        """Let everything through again."""
+
+        async def end_fault() -> None:
+            self._fault = None
+            self._healed.set()
+
+        asyncio.run_coroutine_threadsafe(end_fault(), self._loop).result()
+
+    async def serve(self, ready: threading.Event, ended: asyncio.Event) -> None:
+        """Listen until ended; what hangs then is dropped."""
+        app = web.Application(client_max_size=_LARGEST_BYTES)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
+        async with aiohttp.ClientSession(auto_decompress=False) as self._session:
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            self.url = "http://127.0.0.1:{1}".format(*runner.addresses[0])
+            ready.set()
+            await ended.wait()
+            self._healed.set()
+            await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        fault, healed = self._fault, self._healed
+        if fault is None or not fault.takes(request):
+            return await self._forward(request, body)
+        if fault.kind in _CODES:
+            text = f"<Error><Code>{_CODES[fault.kind]}</Code><Message>on purpose</Message></Error>"
+            return web.Response(status=int(fault.kind), text=text, content_type="application/xml")
+        if fault.kind == "hang":
+            await healed.wait()
+        if fault.kind == "lose reply":
+            await self._forward(request, body)
+        if request.transport:
+            request.transport.abort()
+        return web.Response()
+
+    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
+        """The real server's answer; the host stays the one that was signed."""
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in {"expect", "connection"}}
+        url = URL(f"{self._upstream}{request.raw_path}", encoded=True)
+        skipped = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+        async with self._session.request(
+            request.method, url, headers=headers, data=body or None, skip_auto_headers=skipped
+        ) as reply:
+            kept = {k: v for k, v in reply.headers.items() if k.lower() not in _HOP_BY_HOP}
+            if request.method == "HEAD" and "Content-Length" in reply.headers:
+                kept["Content-Length"] = reply.headers["Content-Length"]
+            return web.Response(status=reply.status, headers=kept, body=await reply.read())
+
+
+@contextmanager
+def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
+    """Run a proxy before a server, on a thread of its own."""
+    loop, ready, ended = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+    proxy = FaultyProxy(upstream, loop)
+    thread = threading.Thread(target=lambda: loop.run_until_complete(proxy.serve(ready, ended)), daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        yield proxy
+    finally:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()

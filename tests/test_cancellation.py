@@ -1,0 +1,80 @@
+"""A run cancelled through Prefect, as its page does it: a server, a worker, a deployment."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.core import storage
+from tasks.core.claims import Claims
+from tasks.core.shelf import Shelf
+from tests.conftest import Serve
+from tests.paying import names, read, tally, write
+from tests.prefectserver import DEPLOYMENT, PrefectServer, free_port, wait_until
+
+ROWS = 400
+LATENCY_MS = 1000.0
+
+
+@pytest.fixture
+def prefect(tmp_path: Path) -> Iterator[PrefectServer]:
+    server = PrefectServer(free_port(), tmp_path / "prefect")
+    with server.running():
+        server.deploy()
+        yield server
+
+
+def ask(server: PrefectServer, path: str, body: object = None) -> dict[str, object]:
+    request = urllib.request.Request(  # noqa: S310 - http on loopback
+        f"{server.url}/{path}",
+        None if body is None else json.dumps(body).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - http on loopback
+        told: dict[str, object] = json.load(reply)
+    return told
+
+
+def state_of(server: PrefectServer, run: str) -> object:
+    return ask(server, f"flow_runs/{run}")["state_type"]
+
+
+@pytest.mark.parametrize("store", ["local", "s3"])
+def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
+    request: pytest.FixtureRequest, endpoint: Serve, tmp_path: Path, prefect: PrefectServer, store: str
+) -> None:
+    llm = endpoint(latency_ms=LATENCY_MS)
+    folder = str(tmp_path) if store == "local" else request.getfixturevalue("bucket")
+    texts = [f"This is row {n}. And more." for n in range(ROWS)]
+    write(f"{folder}/in", texts)
+    parameters = {
+        "source": f"{folder}/in",
+        "destination": f"{folder}/out",
+        "text_column": "body",
+        "prompt": "Summarize.",
+        "limits": {"max_concurrent": 20},
+    }
+    with prefect.worker(tmp_path / "worker.log"):
+        deployment = ask(prefect, f"deployments/name/{DEPLOYMENT}")["id"]
+        run = str(ask(prefect, f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
+        wait_until(lambda: llm.stats().paid >= 60)
+        asked_s = time.monotonic()
+        ask(prefect, f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+        claims = Claims(storage.locate(f"{folder}/out"))
+        wait_until(lambda: (latest := claims.latest().claim) is not None and latest.released)
+        took_s = time.monotonic() - asked_s
+        # The worker looks every three seconds whether the process has ended.
+        wait_until(lambda: state_of(prefect, run) == "CANCELLED")
+    stopped_at = llm.stats()
+    kept = sum(map(len, Shelf(storage.locate(f"{folder}/out"), "part.parquet").read()))
+    assert kept == stopped_at.paid
+    assert took_s <= 5 + LATENCY_MS / 1000
+    assert "part.parquet" not in names(f"{folder}/out")
+    llm.configure(latency_ms=1.0)
+    counted = tally(f"{folder}/in", f"{folder}/out")
+    assert (counted.ok, counted.reused) == (ROWS, kept)
+    assert llm.stats().paid == ROWS
+    assert read(f"{folder}/out")["summary"].to_pylist() == [f"This is row {n}." for n in range(ROWS)]
