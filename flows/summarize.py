@@ -2,12 +2,13 @@
 
 import logging
 from dataclasses import replace
-from typing import cast
+from typing import Annotated, cast
 
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import endings, logs
+from flows.credentials import run_settings
 from tasks.core import archive, gone
 from tasks.core.budget import budget_of
 from tasks.core.errors import PipelineError, RunFailedError
@@ -26,11 +27,11 @@ from tasks.core.options import (
     OutputOptions,
     PriceOptions,
     RunOptions,
+    titled,
 )
 from tasks.core.progress import Progress
 from tasks.core.report import RunReport
 from tasks.core.results import Results
-from tasks.core.settings import Settings
 from tasks.discover import find_partitions
 from tasks.dryrun import dry_run
 from tasks.events import tell_end, tell_plan
@@ -43,15 +44,15 @@ logger = logging.getLogger(__name__)
 
 @flow(name="summarize-parquet", flow_run_name="summarize {source}", log_prints=False)
 def summarize_parquet(
-    source: str,
-    destination: str,
-    text_column: str,
-    prompt: str = DEFAULT_PROMPT,
-    model: ModelOptions = ModelOptions(),
-    limits: LimitOptions = LimitOptions(),
-    output: OutputOptions = OutputOptions(),
-    run: RunOptions = RunOptions(),
-    prices: PriceOptions = PriceOptions(),
+    source: Annotated[str, titled("Source", min_length=1)],
+    destination: Annotated[str, titled("Destination", min_length=1)],
+    text_column: Annotated[str, titled("Text column", min_length=1)],
+    prompt: Annotated[str, titled("Prompt", min_length=1)] = DEFAULT_PROMPT,
+    model: Annotated[ModelOptions, titled("Model")] = ModelOptions(),
+    limits: Annotated[LimitOptions, titled("Limits")] = LimitOptions(),
+    output: Annotated[OutputOptions, titled("Output")] = OutputOptions(),
+    run: Annotated[RunOptions, titled("Run")] = RunOptions(),
+    prices: Annotated[PriceOptions, titled("Prices")] = PriceOptions(),
 ) -> RunReport:
     """Summarize a text column of Parquet partitions and write the same partitions, enriched.
 
@@ -76,7 +77,7 @@ def summarize_parquet(
     """
     logs.configure()
     try:
-        settings, progress = Settings.from_environment(), Progress()
+        settings, progress = run_settings(), Progress()
         job = prepare(
             source,
             destination,

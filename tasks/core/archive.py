@@ -5,7 +5,10 @@ Reports are small and never removed; readers of the destination skip names that 
 
 import logging
 
-from tasks.core import publishing, samples
+from pydantic import TypeAdapter
+
+from tasks.core import publishing, samples, storage
+from tasks.core.errors import SourceError
 from tasks.core.job import Job
 from tasks.core.page import to_html
 from tasks.core.rendering import to_json
@@ -46,3 +49,23 @@ def write(report: RunReport, job: Job, sample_rows: int, name: str, healing: str
         )
         logger.debug("Why the report could not be written", exc_info=True)
     return tuple(written)
+
+
+def read(destination: str, run_id: str) -> RunReport:
+    """The report of a run that ended, wherever it ran.
+
+    Args:
+        destination: The run's, as a URL.
+        run_id: Prefect's id of the flow run; the files' names end with the beginning of it.
+
+    Raises:
+        SourceError: There is no report of this run: it was killed, or failed before it had a plan.
+    """
+    place = storage.locate(destination)
+    ending = f"-{run_id[:8]}.json"
+    written = [name for name in storage.names(place, FOLDER, "") if name.endswith(ending)]
+    if not written:
+        message = f"No report of the run {run_id} is in {place.url_of(FOLDER)}: its page tells how it ended."
+        raise SourceError(message)
+    with storage.open_to_read(place, place.path(f"{FOLDER}/{max(written)}")) as file:
+        return TypeAdapter(RunReport).validate_json(file.read())

@@ -71,11 +71,17 @@ def matches(key: str, glob: str | None) -> bool:
 
 
 def check_apart(source: Location, destination: Location) -> None:
-    """Refuse a destination whose outputs could overwrite the source or be taken for it.
+    """Refuse a destination whose outputs could overwrite the source, be taken for it, or get lost.
 
     Raises:
-        InputError: One lies inside the other.
+        InputError: One lies inside the other, or the destination lost its scheme.
     """
+    if destination.is_local and not source.is_local and _is_bare(destination.url):
+        message = (
+            f"Destination {destination.url} is a folder on the machine that runs this, while the source is "
+            f"not: write {source.url.partition('://')[0]}://{destination.url}, or an absolute path."
+        )
+        raise InputError(message)
     if source.fs.protocol != destination.fs.protocol:
         return
     one, other = (f"{real_path(place).rstrip('/')}/" for place in (source, destination))
@@ -85,6 +91,11 @@ def check_apart(source: Location, destination: Location) -> None:
             "choose a destination beside the source."
         )
         raise InputError(message)
+
+
+def _is_bare(url: str) -> bool:
+    """Whether it may be a bucket whose scheme was forgotten."""
+    return "://" not in url and not url.startswith(("/", ".", "~"))
 
 
 def real_path(place: Location) -> str:
@@ -126,7 +137,8 @@ def _partition(key: str, file: Found) -> Partition:
 
 
 def _nothing_found(source: str, left_out: LeftOut) -> str:
+    hint = f" To look in a bucket, write s3://{source}." if _is_bare(source) else ""
     return (
         f"No partition found: looked under {source} for files named *{_SUFFIX} and found none "
-        f"({left_out.hidden} hidden names and {left_out.other_files} other files left out)."
+        f"({left_out.hidden} hidden names and {left_out.other_files} other files left out).{hint}"
     )

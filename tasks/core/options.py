@@ -4,7 +4,7 @@ One definition serves all three: names, titles, one sentence of help, bounds and
 and endpoints are not options, they are settings of the environment.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,11 @@ DEFAULT_PROMPT = (
 )
 """The instruction sent with every row. ``{text}`` in a prompt marks where the row's text goes; without it
 the prompt is the system message and the text is the user's."""
+
+
+def titled(title: str, min_length: int | None = None) -> Any:
+    """A parameter's title in the form; Prefect puts a parameter's name over any other way to give it one."""
+    return Field(min_length=min_length, json_schema_extra={"title": title})
 
 
 class Options(BaseModel):
@@ -55,13 +60,13 @@ class PriceOptions(Options):
         None,
         ge=0,
         title="Price of prompt tokens",
-        description="US dollars per million prompt tokens; the model's list price when empty.",
+        description="US dollars per million prompt tokens; the model's list price when None.",
     )
     output_usd_per_million: float | None = Field(
         None,
         ge=0,
         title="Price of completion tokens",
-        description="US dollars per million completion tokens; the model's list price when empty.",
+        description="US dollars per million completion tokens; the model's list price when None.",
     )
 
 
@@ -113,7 +118,7 @@ class LimitOptions(Options):
         None,
         ge=1,
         title="Budget (requests)",
-        description="Before it sends one more, the run stops; run again to go on. No limit when empty.",
+        description="Before it sends one more, the run stops; run again to go on. None is no limit.",
     )
     max_cost_usd: float | None = Field(
         None,

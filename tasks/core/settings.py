@@ -28,6 +28,7 @@ class Settings(BaseSettings):
         azure_openai_endpoint: ``https://NAME.openai.azure.com``; plain http is for loopback alone.
         azure_openai_deployment: The name given to the model when it was deployed.
         azure_openai_api_key: The key; without one, Entra ID's default credential is used.
+        azure_openai_api_key_block: The name of a Prefect Secret block that holds the key; the verbs open it.
         openai_api_version: Azure's API version; the latest generally available one by default.
         azure_openai_model: The model LlamaIndex should assume; by default the deployment's name.
     """
@@ -37,19 +38,23 @@ class Settings(BaseSettings):
     azure_openai_endpoint: str
     azure_openai_deployment: str
     azure_openai_api_key: SecretStr | None = None
+    azure_openai_api_key_block: str = ""
     # The latest generally available version in Azure's API lifecycle page that serves chat completions.
     openai_api_version: Annotated[str, Field(min_length=1)] = "2024-10-21"
     azure_openai_model: str = ""
 
     @classmethod
-    def from_environment(cls) -> Self:
+    def from_environment(cls, **known: SecretStr) -> Self:
         """Read and check the environment.
+
+        Args:
+            **known: Settings that come from elsewhere, whatever the environment says.
 
         Raises:
             SettingsError: One sentence per missing or wrong variable, with its name.
         """
         try:
-            return cls()
+            return cls(**known)  # type: ignore[arg-type]  # each is checked as its field
         except ValidationError as error:
             raise SettingsError(" ".join(map(_sentence, error.errors()))) from None
 

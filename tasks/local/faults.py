@@ -28,7 +28,7 @@ class Refusal:
 
     Attributes:
         status: HTTP status.
-        error: The body's `error`; `{api_version}` and `{seconds}` in its message are filled in.
+        error: The body's `error`; `{api_version}`, `{seconds}` and `{text}` in its message are filled in.
         retry_after_ms: The wait it tells in milliseconds; None tells none.
         on_arrival: Answered at once and before the quota is charged; else after the latency.
         billed: Azure charges the prompt although it refuses.
@@ -124,6 +124,9 @@ REFUSALS: Final[dict[str, Refusal]] = {
         400,
         _typed("invalid_request_error", None, None, "The request was rejected as malformed."),
         on_arrival=True,
+    ),
+    "quoting": Refusal(
+        400, _typed("invalid_request_error", None, None, "The request was rejected because it says: {text}")
     ),
     "unsupported-parameter": Refusal(
         400,

@@ -108,7 +108,8 @@ class Decider:
             wait_ms = max(math.ceil(wait_s * SECOND_MS), self.config.retry_after_min_ms)
             return self._refuse(REFUSALS["rate-limit"], target, retry_after_ms=wait_ms)
         if fault and refusal:
-            return self._refuse(refusal, target, request, retry_after_ms=fault.retry_after_ms)
+            told = _explained(refusal, refusal.error["message"].replace("{text}", request.text))
+            return self._refuse(told, target, request, retry_after_ms=fault.retry_after_ms)
         return self._complete(target, request, fault)
 
     def _key_fits(self, headers: Mapping[str, str]) -> bool:
