@@ -30,6 +30,7 @@ from tasks.local.endpoint import serve
 from tasks.local.handle import Endpoint
 from tasks.local.sample import write_sample
 from tests.s3server import S3Server, running_s3_server
+from tests.team import Team, installed
 
 # A shell's background job ignores SIGINT, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,6 +67,14 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
             return handle
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def team(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    """One installation for all tests, with an endpoint of its own."""
+    folder = tmp_path_factory.mktemp("team")
+    with serve(EndpointConfig()) as llm, installed(folder, llm, s3_server.environment) as running:
+        yield running
 
 
 @pytest.fixture

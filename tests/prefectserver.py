@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PREFECT = f"{sysconfig.get_path('scripts')}/prefect"
 READY_WITHIN_S = 120
-DEPLOYMENT = "summarize-parquet/summarize-parquet"
+DEPLOYMENT = "summarize-parquet/development"
 
 
 @contextmanager

@@ -1,38 +1,93 @@
-"""The way a team runs it: a Prefect server, `prefect deploy --all`, a process worker, a run."""
+"""The way a team runs it: a Prefect server, `prefect deploy --all`, a process worker, a schedule, a run."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tests.conftest import Serve
-from tests.prefectserver import DEPLOYMENT, ROOT, PrefectServer, free_port
-from tests.tables import partition_table, read, write_partition
+from flows.credentials import run_settings
+from tasks.core.errors import SettingsError
+from tests.prefectserver import DEPLOYMENT
+from tests.tables import read
+from tests.team import BLOCKS_KEY, Team
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """What a fresh clone holds, so that nothing is written into this one."""
-    folder = tmp_path / "checkout"
-    for name in ("flows", "tasks"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("prefect.yaml", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder / name)
+@pytest.fixture(autouse=True)
+def plain_endpoint(team: Team) -> None:
+    team.endpoint.configure(api_key=None, latency_ms=0)
+    team.endpoint.reset()
+
+
+def production_every_20_seconds(team: Team, folder: Path, **parameters: str) -> Path:
+    """Another clone, whose production deployment was edited."""
+    shutil.copytree(team.cwd, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / "prefect.yaml"
+    content = file.read_text()
+    for before, after in (
+        ("0 1 * * *", "* * * * * */20"),
+        ("s3://YOUR-BUCKET/articles", parameters["source"]),
+        ("s3://YOUR-BUCKET/summaries", parameters["destination"]),
+        ("max_cost_usd: 100", "max_concurrent: 2"),
+    ):
+        assert content.count(before) == 1
+        content = content.replace(before, after)
+    file.write_text(content)
     return folder
 
 
-def test_a_worker_runs_what_prefect_deploy_all_registered(
-    endpoint: Serve, tmp_path: Path, checkout: Path
-) -> None:
-    llm, prefect = endpoint(), PrefectServer(free_port(), tmp_path / "prefect", cwd=checkout)
-    write_partition(LocalFileSystem(), f"{tmp_path}/in/a=1/x.parquet", partition_table(0, 20))
-    parameters = {"source": f"{tmp_path}/in", "destination": f"{tmp_path}/out", "text_column": "body"}
+def test_a_worker_runs_what_prefect_deploy_all_registered(team: Team) -> None:
+    parameters = team.write_source("deployed")
     flags = [flag for name, value in parameters.items() for flag in ("-p", f"{name}={value}")]
-    with prefect.running():
-        prefect.deploy()
-        with prefect.worker():
-            told = prefect.command("deployment", "run", DEPLOYMENT, *flags, "--watch")
+    told = team.command("deployment", "run", DEPLOYMENT, *flags, "--watch")
     assert "Completed" in told
-    assert llm.stats().requests == 18
-    assert read(LocalFileSystem(), f"{tmp_path}/out/a=1/x.parquet").metadata.num_rows == 20
+    assert team.endpoint.stats().requests == 36
+    assert read(LocalFileSystem(), f"{parameters['destination']}/part-1.parquet").metadata.num_rows == 20
+
+
+def test_a_scheduled_run_fires_with_the_blocks_key_and_the_next_one_is_cancelled_while_it_runs(
+    team: Team, tmp_path: Path
+) -> None:
+    team.endpoint.configure(api_key=BLOCKS_KEY, latency_ms=3000)
+    edited = production_every_20_seconds(team, tmp_path / "edited", **team.write_source("nightly", 1, 20))
+    replace(team, cwd=edited).command("deploy", "--name", "production")
+    schedule = f"deployments/{team.deployment('production')['id']}/schedules"
+    [nightly] = team.ask(schedule)
+    try:
+        assert (nightly["slug"], nightly["schedule"]["timezone"]) == ("nightly", "UTC")
+        team.until(lambda: any(run["state"]["type"] == "CANCELLED" for run in team.runs("production")))
+    finally:
+        # What pausing a schedule on the deployment's page does.
+        team.ask(f"{schedule}/{nightly['id']}", {"active": False}, "PATCH")
+    first, second, *_ = team.runs("production")
+    assert second["state"]["message"] == "Deployment concurrency limit reached."
+    assert team.ended(first["id"])["type"] == "COMPLETED"
+    assert team.endpoint.stats().row_paid_max == 1
+    assert "auto-scheduled" in first["tags"]
+    waiting = [run for run in team.runs("production") if run["state"]["type"] == "SCHEDULED"]
+    assert waiting == []
+
+
+def test_retrying_a_failed_run_from_its_page_goes_on_and_pays_for_nothing_twice(team: Team) -> None:
+    run = team.start(**team.write_source("retried", 1, 20), limits={"max_requests": 12, "max_concurrent": 4})
+    assert team.ended(run)["type"] == "FAILED"
+    assert team.endpoint.stats().requests == 12
+    # What the Retry button sends.
+    retry = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
+    team.ask(f"flow_runs/{run}/set_state", {"state": retry})
+    team.until(lambda: team.ask(f"flow_runs/{run}")["run_count"] == 2)
+    assert team.ended(run)["type"] == "COMPLETED"
+    stats = team.endpoint.stats()
+    assert (stats.requests, stats.row_paid_max) == (18, 1)
+
+
+def test_a_secret_block_that_is_not_there_is_told_by_its_name(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", team.endpoint.url)
+    monkeypatch.setenv("AZURE_OPENAI_DEPLOYMENT", "d")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY_BLOCK", "nowhere")
+    with temporary_settings({PREFECT_API_URL: team.url}), pytest.raises(SettingsError, match="'nowhere'"):
+        run_settings()

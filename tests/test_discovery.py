@@ -176,3 +176,14 @@ def test_source_and_destination_must_lie_beside_each_other(
         return
     with pytest.raises(InputError, match="choose a destination beside the source"):
         check_apart(*places)
+
+
+def test_a_scheme_that_was_forgotten_is_asked_for(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match=r"To look in a bucket, write s3://lake/articles\."):
+        discover("lake/articles")
+    with pytest.raises(InputError, match=r"Destination lake/out is a folder .*: write s3://lake/out, or"):
+        check_apart(storage.locate(f"{bucket}/in"), storage.locate("lake/out"))
+    check_apart(storage.locate(f"{bucket}/in"), storage.locate(str(tmp_path)))

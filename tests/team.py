@@ -1,0 +1,168 @@
+"""A team's installation: a fresh clone, a Prefect server, what `prefect deploy --all` registers, a worker.
+
+One serves all tests of a session, because it takes half a minute to come up. What tests tell apart are their
+folders; they run one after the other, and each waits for the end of what it started.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import HTTPError
+
+from fsspec.implementations.local import LocalFileSystem
+
+from tasks.local.handle import Endpoint
+from tests.prefectserver import ROOT, PrefectServer, free_port, wait_until
+from tests.tables import partition_table, write_partition
+
+WORKERS_KEY: Final = "canary-key-of-the-worker-5b1e"
+BLOCKS_KEY: Final = "canary-key-in-the-block-9c47"
+ENDED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+_RUN_S: Final = 240.0
+
+
+@dataclass(frozen=True, slots=True)
+class Team(PrefectServer):
+    """The installation; programs run in its clone and know its settings.
+
+    Attributes:
+        folder: Everything of it is in here.
+        endpoint: The deployment of the model.
+        bucket: The variables that lead to the object store.
+    """
+
+    folder: Path = field(kw_only=True)
+    endpoint: Endpoint = field(kw_only=True)
+    bucket: Mapping[str, str] = field(kw_only=True)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The settings of README.md, and less patience than Prefect has by default."""
+        return os.environ | {
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_UI_STATIC_DIRECTORY": str(self.folder / "pages"),
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+            # By default a hundred runs are planned ahead, which keeps a small database busy.
+            "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "5",
+            "PREFECT_LOGGING_LEVEL": "INFO",
+            "AZURE_OPENAI_ENDPOINT": self.endpoint.url,
+            "AZURE_OPENAI_DEPLOYMENT": "gpt-4o-mini",
+            "AZURE_OPENAI_API_KEY": WORKERS_KEY,
+            "TMPDIR": str(self.folder / "tmp"),
+            **self.bucket,
+        }
+
+    @property
+    def page(self) -> str:
+        """Where a browser goes."""
+        return self.url.removesuffix("/api")
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
+        """Prefect's REST API: the reply, parsed."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(  # noqa: S310 - http on loopback
+            f"{self.url}/{path}", data, {"content-type": "application/json"}, method=method
+        )
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=180) as response:  # noqa: S310 - the same
+                    text = response.read()
+            except HTTPError as error:
+                error.close()
+                # Its database was busy, and nothing was done.
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+            else:
+                return json.loads(text) if text else None
+
+    def deployment(self, name: str = "development") -> dict[str, Any]:
+        """A deployment as Prefect knows it."""
+        found: dict[str, Any] = self.ask(f"deployments/name/summarize-parquet/{name}")
+        return found
+
+    def start(self, **parameters: object) -> str:
+        """Start a run of the development deployment; returns its id."""
+        path = f"deployments/{self.deployment()['id']}/create_flow_run"
+        return str(self.ask(path, {"parameters": parameters})["id"])
+
+    def runs(self, name: str) -> list[dict[str, Any]]:
+        """A deployment's runs, in the order they were expected to start."""
+        only = {"deployments": {"id": {"any_": [self.deployment(name)["id"]]}}}
+        found: list[dict[str, Any]] = self.ask(
+            "flow_runs/filter", {**only, "sort": "EXPECTED_START_TIME_ASC"}
+        )
+        return found
+
+    def state(self, run: str) -> dict[str, Any]:
+        """A run's state."""
+        found: dict[str, Any] = self.ask(f"flow_runs/{run}")["state"]
+        return found
+
+    def ended(self, run: str) -> dict[str, Any]:
+        """A run's last state; waits for it."""
+        wait_until(lambda: self.state(run)["type"] in ENDED, _RUN_S)
+        return self.state(run)
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Wait for something that takes a run or two."""
+        wait_until(reached, _RUN_S)
+
+    def write_source(self, name: str, partitions: int = 2, rows: int = 20) -> dict[str, str]:
+        """Partitions to summarize; returns the parameters of a run over them."""
+        source = self.folder / "data" / name / "in"
+        for number in range(partitions):
+            table = partition_table(number, rows)
+            write_partition(LocalFileSystem(), f"{source}/part-{number}.parquet", table)
+        return {"source": str(source), "destination": str(source.parent / "out"), "text_column": "body"}
+
+    def database(self) -> bytes:
+        """Prefect's whole database, as it is on disk once what is pending has been written to it."""
+        path = self.home / "prefect.db"
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            return connection.serialize()
+
+
+def clone(folder: Path) -> Path:
+    """What a fresh clone holds, so that nothing is written into this one."""
+    for name in ("flows", "tasks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("prefect.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@contextmanager
+def installed(folder: Path, endpoint: Endpoint, bucket: Mapping[str, str]) -> Iterator[Team]:
+    """A server, the deployments, the Secret block and a worker, as README.md says."""
+    (folder / "tmp").mkdir()
+    team = Team(
+        free_port(),
+        folder / "prefect",
+        clone(folder / "clone"),
+        folder=folder,
+        endpoint=endpoint,
+        bucket=bucket,
+    )
+    with team.running():
+        team.deploy()
+        _save_block(team, "azure-openai-api-key", BLOCKS_KEY)
+        with team.worker(folder / "worker.log"):
+            yield team
+
+
+def _save_block(team: Team, name: str, value: str) -> None:
+    """What the form on the Blocks page sends."""
+    kind = team.ask("block_types/slug/secret")["id"]
+    [schema, *_] = team.ask("block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}})
+    data = {"block_type_id": kind, "block_schema_id": schema["id"], "data": {"value": value}}
+    team.ask("block_documents/", {"name": name, **data})

@@ -1,0 +1,143 @@
+"""What people see: Prefect's pages in a real browser, against a real server and worker.
+
+Skipped where Chromium is not installed; `.ci/run` installs it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import CHROMIUM, open_page
+from tests.team import Team
+
+TITLES = ["Source", "Destination", "Text column", "Prompt", "Model", "Limits", "Output", "Run", "Prices"]
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+    pytest.mark.timeout(600),
+]
+
+
+@pytest.fixture(scope="module")
+def browser_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with open_page(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser_page: Page, team: Team) -> Page:
+    team.endpoint.configure(api_key=None, latency_ms=0)
+    team.endpoint.reset()
+    return browser_page
+
+
+def open_form(page: Page, team: Team, pages: str = "/v2") -> None:
+    page.goto(f"{team.page}{pages}/deployments/deployment/{team.deployment()['id']}")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").first.click()
+    expect(page.get_by_role("button", name="Submit")).to_be_visible()
+    # The fields come in after the button.
+    expect(page.get_by_text("Source", exact=True)).to_be_visible()
+    expect(page.get_by_text(TITLES[-1]).first).to_be_visible()
+
+
+def fill(page: Page, parameters: dict[str, str]) -> None:
+    for title, name in (("Source", "source"), ("Destination", "destination"), ("Text column", "text_column")):
+        page.get_by_label(title, exact=True).fill(parameters[name])
+
+
+def submit(page: Page, team: Team) -> str:
+    """Press the button; returns the run's id, its page is open."""
+    before = {run["id"] for run in team.runs("development")}
+    page.get_by_role("button", name="Submit").click()
+    team.until(lambda: len(team.runs("development")) > len(before))
+    [run] = [run["id"] for run in team.runs("development") if run["id"] not in before]
+    page.goto(f"{team.page}/v2/runs/flow-run/{run}")
+    return str(run)
+
+
+def badge(page: Page, state: str) -> None:
+    """Wait for the state beside the run's name."""
+    expect(page.get_by_text(state, exact=True).first).to_be_visible()
+
+
+@pytest.mark.parametrize("pages", ["", "/v2"], ids=["classic", "new"])
+def test_the_form_asks_in_order_with_titles_help_defaults_and_no_json(
+    page: Page, team: Team, pages: str
+) -> None:
+    open_form(page, team, pages)
+    lines = page.locator("body").inner_text().splitlines()
+    shown = lines[lines.index("Parameters") :]
+    asked = [line.removesuffix(" (Optional)") for line in shown]
+    places = [asked.index(title) for title in TITLES]
+    assert places == sorted(places)
+    assert all(len(shown[place + 1] or shown[place + 2]) > len("What is it.") for place in places)
+    values = page.locator("textarea, input").evaluate_all("fields => fields.map(field => field.value)")
+    assert {"samples/source", "samples/destination", "body", "64", "256", "summary", "0.01"} <= set(values)
+    assert page.locator(".cm-editor").count() == 0
+    assert not [line for line in shown if "api key" in line.lower() or "secret" in line.lower()]
+
+
+def test_a_run_is_started_from_the_form_watched_and_its_report_read(page: Page, team: Team) -> None:
+    team.endpoint.configure(latency_ms=500)
+    open_form(page, team)
+    fill(page, team.write_source("watched", 3, 100))
+    page.get_by_label("Requests in flight").fill("10")
+    submit(page, team)
+    badge(page, "Running")
+    badge(page, "Completed")
+    page.get_by_role("tab", name="Task Runs").click()
+    expect(page.get_by_text("summarize part-1.parquet").first).to_be_visible()
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_role("link", name="markdown").first.click()
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
+    expect(page.get_by_text("270 ok").first).to_be_visible()
+    assert team.endpoint.stats().requests == 270
+
+
+def test_a_bound_that_is_exceeded_is_told_in_the_form(page: Page, team: Team) -> None:
+    open_form(page, team)
+    before = len(team.runs("development"))
+    field = page.get_by_label("Requests in flight")
+    field.fill("0")
+    page.get_by_role("button", name="Submit").click()
+    assert "greater than or equal to 1" in field.evaluate("field => field.validationMessage")
+    assert len(team.runs("development")) == before
+
+
+def test_an_unknown_column_ends_the_run_with_a_sentence_and_no_request(page: Page, team: Team) -> None:
+    open_form(page, team)
+    fill(page, {**team.write_source("unknown", 1), "text_column": "bodi"})
+    submit(page, team)
+    badge(page, "Failed")
+    page.get_by_role("tab", name="Details").click()
+    sentence = "column 'bodi' is missing (it has id, body, price, tags)"
+    expect(page.get_by_text(sentence).first).to_be_visible()
+    assert team.endpoint.stats().requests == 0
+
+
+def test_a_run_cancelled_on_its_page_stops_asking_and_keeps_what_was_paid(page: Page, team: Team) -> None:
+    parameters = team.write_source("cancelled", 2, 100)
+    team.endpoint.configure(latency_ms=2000)
+    open_form(page, team)
+    fill(page, parameters)
+    page.get_by_label("Requests in flight").fill("10")
+    run = submit(page, team)
+    badge(page, "Running")
+    team.until(lambda: team.endpoint.stats().answered >= 10)
+    page.get_by_role("button", name="Open menu").click()
+    page.get_by_role("menuitem", name="Cancel").click()
+    page.get_by_role("button", name="Cancel Flow Run").click()
+    badge(page, "Cancelled")
+    assert team.ended(run)["type"] == "CANCELLED"
+    stopped = team.endpoint.stats()
+    assert stopped.in_flight == 0
+    assert stopped.answered + stopped.abandoned == stopped.requests < 180
+    assert not list(Path(parameters["destination"]).glob("*.parquet"))
+    team.endpoint.configure(latency_ms=0)
+    assert team.ended(team.start(**parameters))["type"] == "COMPLETED"
+    stats = team.endpoint.stats()
+    assert stats.requests == stopped.requests + 180 - stopped.answered
+    assert stats.row_paid_max == 1

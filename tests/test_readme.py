@@ -1,0 +1,116 @@
+"""The examples of README.md, run as they are written there."""
+
+import ast
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tests.conftest import Serve
+from tests.prefectserver import ROOT
+from tests.s3server import S3Server
+from tests.tables import read, write_partition
+from tests.team import BLOCKS_KEY, Team
+
+ROWS = 12
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+def example(tells: str) -> dict[str, Any]:
+    """Run the one example with this in it; returns its names."""
+    [source] = [block for block in BLOCKS if tells in block]
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(source, "README.md", "exec"), names)  # noqa: S102 - our own README
+    return names
+
+
+@pytest.fixture
+def lake(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
+    """The bucket of the examples, with articles of this test's own; tells how many summaries a folder has."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    fs = s3_server.filesystem()
+    fs.makedirs("lake", exist_ok=True)
+    for path in fs.find("lake"):
+        fs.rm_file(path)
+    for number in range(2):
+        texts = [f"Article {number}-{row}. It goes on. And on." for row in range(ROWS)]
+        table = pa.table({"id": range(ROWS), "body": texts, "title": [text.upper() for text in texts]})
+        write_partition(fs, f"lake/articles/day={number}/a.parquet", table)
+
+    def summaries(folder: str) -> int:
+        outputs = [read(fs, f"lake/{folder}/day={number}/a.parquet").read() for number in range(2)]
+        return sum(output["summary_status"].to_pylist().count("ok") for output in outputs)
+
+    return summaries
+
+
+def test_a_flow_calls_it(
+    endpoint: Serve, lake: Callable[[str], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    llm = endpoint()
+    example("def nightly")["nightly"]()
+    assert "2 partitions, 24 rows" in capsys.readouterr().out
+    assert (lake("summaries"), llm.stats().requests) == (24, 24)
+
+
+def test_an_async_flow_runs_two_at_once_that_do_not_disturb_each_other(
+    endpoint: Serve, lake: Callable[[str], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    llm = endpoint(latency_ms=50)
+    asyncio.run(example("async def both")["both"]())
+    assert capsys.readouterr().out.count("2 partitions, 24 rows: 0 rows and 0 partitions failed") == 2
+    assert (lake("summaries-of-bodies"), lake("summaries-of-titles")) == (24, 24)
+    assert (llm.stats().requests, llm.stats().row_requests_max) == (48, 1)
+
+
+def test_a_script_calls_the_summarizer(endpoint: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    llm = endpoint()
+    example("parallel_summarize(")
+    assert "First text" in capsys.readouterr().out
+    assert llm.stats().requests == 2
+
+
+@pytest.fixture
+def production(team: Team, lake: Callable[[str], int]) -> Callable[[str], int]:
+    team.endpoint.configure(api_key=BLOCKS_KEY, latency_ms=0)
+    team.endpoint.reset()
+    return lake
+
+
+def test_a_flow_elsewhere_runs_the_deployment_and_reads_its_report(
+    team: Team, production: Callable[[str], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with temporary_settings({PREFECT_API_URL: team.url}):
+        example("run_deployment(")["downstream"]()
+    assert production("summaries") == 24
+    assert "2 partitions, 24 rows" in capsys.readouterr().out
+
+
+def test_a_dag_runs_the_deployment_through_the_rest_api_and_hears_why_it_failed(
+    team: Team, production: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", team.url)
+    run_and_wait = example("def run_and_wait")["run_and_wait"]
+    addresses = {"source": "s3://lake/articles", "destination": "s3://lake/summaries", "text_column": "body"}
+    run = run_and_wait("summarize-parquet/production", **addresses)
+    assert team.state(run)["type"] == "COMPLETED"
+    assert production("summaries") == 24
+    with pytest.raises(RuntimeError, match="column 'bodi' is missing"):
+        run_and_wait("summarize-parquet/production", **addresses | {"text_column": "bodi"})
+
+
+@pytest.mark.parametrize("tells", ["from airflow", "import dagster"])
+def test_the_examples_for_other_schedulers_call_what_was_tested(tells: str) -> None:
+    [source] = [block for block in BLOCKS if tells in block]
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    assert "run_and_wait" in {call.id for call in calls if isinstance(call, ast.Name)}
+
+
+def test_every_example_is_run_here() -> None:
+    assert len(BLOCKS) == 7
+    assert (ROOT / "README.md").read_text().count("```python") == len(BLOCKS)
