@@ -5,6 +5,8 @@ something runs, so that help is quick.
 """
 
 import argparse
+import logging
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -26,6 +28,7 @@ from tasks.core.rendering import to_table
 
 if TYPE_CHECKING:
     from tasks.core.job import Job
+    from tasks.core.report import RunReport
 
 _GROUPS: dict[str, type[BaseModel]] = {
     "model": ModelOptions,
@@ -66,20 +69,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     options = _options(parsed)
-    asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
     # Wrong settings and addresses are told at once, not after Prefect's server has started.
-    _job(parsed, options)
-    from flows.summarize import summarize_parquet  # noqa: PLC0415 - imports Prefect, which takes a second
-
+    job = _job(parsed, options)
+    if parsed.no_prefect and options["run"].dry_run:
+        return _plan(parsed)
     console = Console()
     try:
-        report = summarize_parquet(*asked, prompt=parsed.prompt, **options)
+        report = _run_directly(job, options) if parsed.no_prefect else _run_flow(parsed, options)
     except (RunFailedError, StopRunError) as error:
         if error.report:
             console.print(to_table(error.report))
         raise
     console.print(planview.to_table(report.plan) if report.plan else to_table(report))
     return 0
+
+
+def _run_flow(parsed: argparse.Namespace, options: dict[str, Any]) -> "RunReport":
+    from flows.summarize import summarize_parquet  # noqa: PLC0415 - imports Prefect, which takes a second
+
+    asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
+    report: RunReport = summarize_parquet(*asked, prompt=parsed.prompt, **options)
+    return report
+
+
+def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
+    from tasks.core.budget import budget_of  # noqa: PLC0415
+    from tasks.core.direct import run_directly  # noqa: PLC0415 - only what is asked for is loaded
+    from tasks.core.gateway import open_gateway  # noqa: PLC0415
+    from tasks.core.progress import Progress  # noqa: PLC0415
+    from tasks.core.settings import Settings  # noqa: PLC0415
+
+    logging.basicConfig(format="%(asctime)s | %(levelname)-7s | %(name)s - %(message)s")
+    logging.getLogger("tasks").setLevel(logging.INFO)
+    # Prefect does this for a flow: what is in memory is stored before the process ends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    limits, model, run = options["limits"], options["model"], options["run"]
+    progress = Progress()
+    budget = budget_of(limits, job.price, job.request)
+    gateway = open_gateway(Settings.from_environment(), job.request, limits, model.client, budget, progress)
+    return run_directly(job, gateway, progress, limits, options["output"], run)
 
 
 def _plan(parsed: argparse.Namespace) -> int:
@@ -127,7 +155,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True)
-    _add_work(commands, "run", "summarize partitions").set_defaults(command=_run)
+    run = _add_work(commands, "run", "summarize partitions")
+    run.add_argument(
+        "--no-prefect",
+        action="store_true",
+        help="without Prefect's server: starts sooner, retries no partition and has no page",
+    )
+    run.set_defaults(command=_run, json=False)
     plan = _add_work(commands, "plan", "tell what a run with these flags would do and cost; sends nothing")
     plan.add_argument("--json", action="store_true", help="every partition, for programs")
     plan.set_defaults(command=_plan)

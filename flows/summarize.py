@@ -1,7 +1,6 @@
 """The run, on one page: prepare, discover, map, report, end."""
 
 import logging
-from dataclasses import replace
 from typing import Annotated, cast
 
 from prefect import flow, unmapped
@@ -11,9 +10,9 @@ from flows import endings, logs
 from flows.credentials import run_settings
 from tasks.core import archive, gone
 from tasks.core.budget import budget_of
-from tasks.core.errors import PipelineError, RunFailedError
+from tasks.core.errors import PipelineError
 from tasks.core.gateway import Gateway, open_gateway
-from tasks.core.grouping import group
+from tasks.core.grouping import group, open_at_once
 from tasks.core.housekeeping import remove_leftovers
 from tasks.core.job import Job, prepare
 from tasks.core.lease import Lease
@@ -90,7 +89,7 @@ def summarize_parquet(
         )
         if run.dry_run:
             return dry_run(job, run)
-        budget = budget_of(limits, job.price, prompt, model.max_output_tokens)
+        budget = budget_of(limits, job.price, job.request)
         gateway = open_gateway(settings, job.request, limits, model.client, budget, progress)
         ended = endings.completed(_run(job, run, limits, output, gateway, progress))
     except PipelineError as error:
@@ -110,15 +109,8 @@ def _run(
     """Do the work; whatever it ends with, once there was a plan there is a report."""
     monitor, results, plan = Monitor(progress, gateway), Results(), None
     pruned: tuple[str, ...] = ()
-    # Left from the last to the first: the gateway, which ends what the runner's threads wait for; when they
-    # have ended, the ledger, which stores the last replies; then the lease, which lets other runs begin.
     try:
-        with (
-            progress,
-            Lease(job.destination) as lease,
-            Ledger(job.destination, progress.advance) as ledger,
-            ThreadPoolTaskRunner[None](max_workers=limits.max_open_partitions) as runner,
-        ):
+        with progress, Lease(job.destination) as lease, Ledger(job.destination, progress.advance) as ledger:
             lease.when_lost(gateway.stop)
             remove_leftovers(job.destination)
             plan = find_partitions(job, run)
@@ -126,45 +118,20 @@ def _run(
             progress.start(plan.rows)
             tell_plan(plan)
             if plan.partitions:
-                # Not before: what the gateway opens takes seconds to import.
-                with gateway, monitor, showing_progress(monitor, job.price):
-                    progress.watch(lambda: gateway.state)
-                    _summarize_all(plan, job, gateway, ledger, limits, runner, results)
+                _summarize_all(plan, job, gateway, ledger, limits, monitor, results)
             else:
                 logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
-            pruned = _prune(plan, job, run, ledger, results)
+            pruned = () if results.stopped_by else gone.prune(plan, job, run)
+            ledger.sweep(pruned)
     finally:
         if plan:
-            report = replace(_report(job, plan, results, gateway, monitor), pruned=pruned)
+            report = monitor.report(job, plan, results, pruned)
             files = archive.write(report, job, output.sample_summaries, run_name(), healing())
     # The report is worth having, but its page is not worth failing a paid run for.
     publish_report(report, files, return_state=True)
     tell_end(report, results.stopped_by, output.alert_failed_rows)
-    _raise_if_failed(report, results)
+    results.raise_if_failed(report)
     return report
-
-
-def _report(job: Job, plan: Plan, results: Results, gateway: Gateway, monitor: Monitor) -> RunReport:
-    return RunReport(
-        source=job.pattern,
-        destination=job.destination.url,
-        partitions=results.reports(plan),
-        left_out=plan.left_out,
-        seconds=monitor.pulse.seconds,
-        bill=gateway.bill,
-        price=job.price,
-        observed=monitor.observed,
-        gone=plan.gone,
-    )
-
-
-def _prune(plan: Plan, job: Job, run: RunOptions, ledger: Ledger, results: Results) -> tuple[str, ...]:
-    """Remove outputs whose source is gone, if that was asked for and nothing stopped the run."""
-    if not run.prune or not plan.gone or results.stopped_by:
-        return ()
-    pruned = gone.remove(plan.gone, job, run.only)
-    ledger.sweep(pruned)
-    return pruned
 
 
 def _summarize_all(
@@ -173,24 +140,23 @@ def _summarize_all(
     gateway: Gateway,
     ledger: Ledger,
     limits: LimitOptions,
-    runner: ThreadPoolTaskRunner[None],
+    monitor: Monitor,
     results: Results,
 ) -> None:
     """One task per partition, or per group of small ones, as many at once as may be open; waits for all."""
     groups = group(plan.partitions, limits.max_tasks)
     shared = {"job": job, "gateway": gateway, "ledger": ledger, "results": results}
     arguments = {name: unmapped(value) for name, value in shared.items()}
-    futures = runner.map(with_retries(limits.partition_retries), {"group": groups, **arguments})
-    for one, future in zip(groups, futures, strict=True):
-        # Prefect's annotations do not tell that, when it need not raise, it hands back the exception.
-        error = cast("BaseException | None", future.result(raise_on_failure=False))
-        results.tell_group(one.partitions, error)
-
-
-def _raise_if_failed(report: RunReport, results: Results) -> None:
-    if stopped := results.stopped_by:
-        stopped.report = report
-        raise stopped
-    if not report.succeeded:
-        message = f"{report.headline}. The report names the partitions."
-        raise RunFailedError(message, report=report)
+    # Left from the last to the first: closing the gateway ends what the runner's threads wait for. It is not
+    # opened before there is work, since what it opens takes seconds to import.
+    with (
+        ThreadPoolTaskRunner[None](max_workers=open_at_once(plan, limits)) as runner,
+        gateway,
+        monitor,
+        showing_progress(monitor, job.price),
+    ):
+        futures = runner.map(with_retries(limits.partition_retries), {"group": groups, **arguments})
+        for one, future in zip(groups, futures, strict=True):
+            # Prefect's annotations do not tell that, when it need not raise, it hands back the exception.
+            error = cast("BaseException | None", future.result(raise_on_failure=False))
+            results.tell_group(one.partitions, error)

@@ -1,6 +1,5 @@
-"""Whole runs without Prefect for tests that count requests; in this process, or in one that can be killed."""
+"""Whole runs without Prefect for tests that count requests."""
 
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -75,9 +74,7 @@ def read(folder: str, key: str = "part.parquet") -> pa.Table:
 
 
 def names(folder: str) -> list[str]:
+    """Keys of all files but the runs' reports."""
     place = storage.locate(folder)
-    return [file.path.removeprefix(place.path("")) for file in storage.find(place, place.root)]
-
-
-if __name__ == "__main__":
-    run(*sys.argv[1:3])
+    keys = [file.path.removeprefix(place.path("")) for file in storage.find(place, place.root)]
+    return [key for key in keys if not key.startswith("_reports/")]

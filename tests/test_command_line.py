@@ -58,6 +58,32 @@ def test_a_run_ends_with_0_and_a_table(endpoint: Serve, sample: Path, tmp_path: 
     assert f"{server.stats().requests} sent" in ended.stdout
 
 
+WITHOUT_PREFECT = """
+import sys
+from flows.__main__ import main
+code = main(sys.argv[1:])
+assert "prefect" not in sys.modules
+sys.exit(code)
+"""
+
+
+def test_a_run_without_prefect_does_the_same_and_loads_no_prefect(
+    endpoint: Serve, sample: Path, tmp_path: Path
+) -> None:
+    server = endpoint()
+    asked = ["run", f"{sample}", f"{tmp_path}/out", "--text-column", "body", "--no-prefect"]
+    command = [sys.executable, "-c", WITHOUT_PREFECT, *asked]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "3 of 3 published" in ended.stdout
+    assert f"{server.stats().requests} sent" in ended.stdout
+    assert "published, 13 rows" in ended.stderr
+    assert main([*asked, "--dry-run"]) == 0
+    assert len(list(tmp_path.glob("out/_reports/*.json"))) == 1
+    assert main([*asked[:-1]]) == 0
+    assert server.stats().row_paid_max == 1
+
+
 def test_failed_rows_end_with_1_and_name_the_partition(
     endpoint: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ STOREYS = [
     {"report"},
     {
         *("errors", "options", "prompt", "sharing", "owner", "batch", "tokens", "planview"),
-        *("quota", "window", "learned", "headroom", "grouping"),
+        *("quota", "window", "learned", "headroom"),
     },
     {
         "failures",
@@ -44,6 +44,7 @@ STOREYS = [
     {"ledger", "reuse", "lease", "standing", "monitor", "page"},
     {"readahead", "inventory"},
     {"partition", "survey", "archive"},
+    {"direct"},
 ]
 
 

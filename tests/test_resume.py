@@ -28,8 +28,8 @@ LATENCY_MS = 200.0
 REPLIES_A_SECOND = WINDOW * 1000 / LATENCY_MS
 # One commit interval, and half a second to store it on a busy machine.
 IN_MEMORY_ONLY = round(1.5 * REPLIES_A_SECOND)
-PAYING = (sys.executable, "-m", "tests.paying")
 FLOWS = (sys.executable, "-m", "flows", "run")
+DIRECT = (*FLOWS, "--no-prefect")
 FLAGS = ("--text-column", "body", "--prompt", "Summarize.", "--max-concurrent", f"{WINDOW}")
 
 
@@ -94,7 +94,10 @@ def test_kill_9_at_random_moments_pays_again_for_what_was_in_flight_and_a_second
     for _ in range(kills):
         before, paid = len(acknowledged), server.stats().paid
         stop_after(
-            start(*PAYING, f"{folder}/in", f"{folder}/out"), server, chance.randint(150, 280), signal.SIGKILL
+            start(*DIRECT, f"{folder}/in", f"{folder}/out", *FLAGS),
+            server,
+            chance.randint(150, 280),
+            signal.SIGKILL,
         )
         # Of rows kept before this run, not one was requested in it.
         assert all(server.requests_for(text) == count for text, count in acknowledged.items())
@@ -109,7 +112,8 @@ def test_kill_9_at_random_moments_pays_again_for_what_was_in_flight_and_a_second
     assert (counted.rows, counted.ok, counted.reused) == (ROWS, ROWS, len(acknowledged))
     assert read(f"{folder}/out").equals(expected)
     assert server.stats().requests <= ROWS + kills * (WINDOW + IN_MEMORY_ONLY)
-    assert [name for name in names(f"{folder}/out") if not name.startswith("_aside")] == ["part.parquet"]
+    left = [name for name in names(f"{folder}/out") if not name.startswith(("_aside/", "_ledger/lease"))]
+    assert left == ["part.parquet"]
 
 
 WAITS = """
@@ -157,10 +161,15 @@ def test_a_kill_between_publishing_and_housekeeping_costs_nothing_and_leaves_not
     assert names(folders[1]) == ["part.parquet"]
 
 
-STOPS = [(FLOWS, signal.SIGKILL), (FLOWS, signal.SIGTERM), (PAYING, signal.SIGINT)]
+STOPS = [
+    (FLOWS, signal.SIGKILL),
+    (FLOWS, signal.SIGTERM),
+    (DIRECT, signal.SIGTERM),
+    (DIRECT, signal.SIGINT),
+]
 
 
-@pytest.mark.parametrize(("program", "number"), STOPS, ids=["flows-kill", "flows-term", "interrupt"])
+@pytest.mark.parametrize(("program", "number"), STOPS, ids=["flow-kill", "flow-term", "term", "interrupt"])
 def test_a_stopped_run_keeps_what_was_answered_and_is_finished_by_the_same_command(
     endpoint: Serve,
     tmp_path: Path,
@@ -173,8 +182,7 @@ def test_a_stopped_run_keeps_what_was_answered_and_is_finished_by_the_same_comma
     write(f"{tmp_path}/in", texts(ROWS))
     expected = undisturbed(str(tmp_path), server)
     folders = (f"{tmp_path}/in", f"{tmp_path}/out")
-    flags = FLAGS if program is FLOWS else ()
-    stop_after(start(*program, *folders, *flags), server, 180, number)
+    stop_after(start(*program, *folders, *FLAGS), server, 180, number)
     paid, known = server.stats().paid, len(kept(folders[1]))
     # What ends in order stores everything that was answered.
     assert paid - known <= WINDOW + (IN_MEMORY_ONLY if number == signal.SIGKILL else 0)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from tasks.core.errors import BudgetError, InputError
 from tasks.core.options import LimitOptions
 from tasks.core.prices import Price
+from tasks.core.prompt import Request
 
 _BYTES_A_TOKEN = 3.0
 """Fewer than the four of English prose, so that a reservation is rather too high."""
@@ -83,7 +84,7 @@ class Budget:
         raise BudgetError(message)
 
 
-def budget_of(limits: LimitOptions, price: Price | None, prompt: str, max_output_tokens: int) -> Budget:
+def budget_of(limits: LimitOptions, price: Price | None, request: Request) -> Budget:
     """The budget a person asked for.
 
     Raises:
@@ -99,6 +100,6 @@ def budget_of(limits: LimitOptions, price: Price | None, prompt: str, max_output
         limits.max_requests,
         limits.max_cost_usd,
         price=price,
-        frame_tokens=int(len(prompt.encode()) / _BYTES_A_TOKEN),
-        max_output_tokens=max_output_tokens,
+        frame_tokens=int(len(request.prompt.instruction.encode()) / _BYTES_A_TOKEN),
+        max_output_tokens=request.max_output_tokens,
     )

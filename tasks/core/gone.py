@@ -18,7 +18,8 @@ from tasks.core.errors import PipelineError
 from tasks.core.footer import ARROW_SCHEMA, BAD_BYTES, Footer
 from tasks.core.footers import read_footers
 from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, Job, fact_key
-from tasks.core.model import Discovery
+from tasks.core.model import Discovery, Plan
+from tasks.core.options import RunOptions
 from tasks.core.outputs import told
 from tasks.core.storage import Found
 
@@ -41,6 +42,11 @@ def find(found: Discovery, listed: Mapping[str, Found], job: Job, only: str | No
     keys = sorted(key for key in listed if is_partition(key) and key not in there and matches(key, only))
     footers = read_footers(job.destination, [listed[key] for key in keys])
     return tuple(key for key, footer in zip(keys, footers, strict=True) if _is_ours(footer, key, job))
+
+
+def prune(plan: Plan, job: Job, run: RunOptions) -> tuple[str, ...]:
+    """Remove what is gone, if that was asked for; returns the keys of what was removed."""
+    return remove(plan.gone, job, run.only) if run.prune and plan.gone else ()
 
 
 def remove(keys: Sequence[str], job: Job, only: str | None) -> tuple[str, ...]:

@@ -1,16 +1,20 @@
-"""Which partitions share a task.
+"""Which partitions share a task, and how many are open together.
 
 One task per partition is the rule. Each task costs Prefect's server a few requests and its page a line, so of
 thousands of partitions the small ones that follow each other share one. Pure: names and sizes in, groups out.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.core.model import Partition
+from tasks.core.model import Partition, Plan
+from tasks.core.options import LimitOptions
 
 _OVERHEAD_BYTES = 2**16
 """What opening and publishing a partition costs, in bytes of a partition that take as long."""
+
+_LEAST_OPEN, _MOST_OPEN = 4, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +48,14 @@ def group(partitions: Sequence[Partition], max_groups: int) -> tuple[Group, ...]
         shares.setdefault(share, []).append(partition)
         done += work
     return tuple(Group(tuple(members)) for members in shares.values())
+
+
+def open_at_once(plan: Plan, limits: LimitOptions) -> int:
+    """How many partitions are open together: as few as hold two windows of rows, unless a person chose.
+
+    One that ends leaves the window to the others meanwhile, so there are always some.
+    """
+    if limits.max_open_partitions is not None:
+        return limits.max_open_partitions
+    rows_in_each = max(plan.rows / max(len(plan.partitions), 1), 1.0)
+    return min(max(math.ceil(2 * limits.max_concurrent / rows_in_each), _LEAST_OPEN), _MOST_OPEN)

@@ -6,8 +6,11 @@ from types import TracebackType
 from typing import Self
 
 from tasks.core.gateway import Gateway
+from tasks.core.job import Job
+from tasks.core.model import Plan
 from tasks.core.progress import Progress
-from tasks.core.report import Observed
+from tasks.core.report import Observed, RunReport
+from tasks.core.results import Results
 from tasks.core.series import Pulse, Series
 from tasks.core.ticker import every
 
@@ -43,6 +46,21 @@ class Monitor:
             window=gateway.window,
         )
 
+    def report(self, job: Job, plan: Plan, results: Results, pruned: tuple[str, ...]) -> RunReport:
+        """What happened; to be made when the gateway is closed."""
+        return RunReport(
+            source=job.pattern,
+            destination=job.destination.url,
+            partitions=results.reports(plan),
+            left_out=plan.left_out,
+            seconds=self.pulse.seconds,
+            bill=self._gateway.bill,
+            price=job.price,
+            observed=self.observed,
+            gone=plan.gone,
+            pruned=pruned,
+        )
+
     @property
     def observed(self) -> Observed:
         """What was seen of the run; complete when its gateway is closed."""
@@ -50,6 +68,7 @@ class Monitor:
 
     def __enter__(self) -> Self:
         """Begin."""
+        self._progress.watch(lambda: self._gateway.state)
         self._series.offer(self.pulse)
         self._ticking.enter_context(every(_PERIOD_S, lambda: self._series.offer(self.pulse)))
         return self

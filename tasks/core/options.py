@@ -126,8 +126,12 @@ class LimitOptions(Options):
         title="Budget (US dollars)",
         description="The same, for the estimated cost. What is in flight may still be added.",
     )
-    max_open_partitions: int = Field(
-        8, ge=1, le=256, title="Partitions open at once", description="Each holds one row group in memory."
+    max_open_partitions: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        title="Partitions open at once",
+        description="Each holds a few row groups in memory. When None, as many as fill the window, 4 to 64.",
     )
     max_tasks: int = Field(
         500,

@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 _MINUTE_S = 60.0
 _WORTH_TELLING = 1.5
+_SHORTEST_S = 0.001
+"""Between two requests: a quota that lets more pass is not what sets the pace."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,7 @@ class Pacer:
     def tell(self) -> None:
         """Log the pace that holds requests up, if it has not been told yet."""
         pace, unit = self._slower()
-        if not pace.is_known:
+        if not pace.is_known or pace.rate * _SHORTEST_S > pace.sent / max(self._requests.sent, 1.0):
             return
         if not self._logged_per_s / _WORTH_TELLING < pace.rate < self._logged_per_s * _WORTH_TELLING:
             self._logged_per_s = pace.rate

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tasks.core.errors import PipelineError, StopRunError, TooManyFailedError, TransientError
+from tasks.core.errors import PipelineError, RunFailedError, StopRunError, TooManyFailedError, TransientError
 from tasks.core.model import Partition, Plan
-from tasks.core.report import PartitionReport, PartitionState
+from tasks.core.report import PartitionReport, PartitionState, RunReport
 
 
 class Results:
@@ -48,6 +48,20 @@ class Results:
         others += [PartitionReport(key=p.key, state=PartitionState.LEFT) for p in plan.left]
         worked = [_report(p, self._of.get(p.key)) for p in plan.partitions]
         return tuple(sorted([*others, *worked], key=lambda one: one.key))
+
+    def raise_if_failed(self, report: RunReport) -> None:
+        """End a run that did not do all it was asked to; all others are finished, and the report is made.
+
+        Raises:
+            StopRunError: What stopped it.
+            RunFailedError: Rows or partitions failed.
+        """
+        if stopped := self.stopped_by:
+            stopped.report = report
+            raise stopped
+        if not report.succeeded:
+            message = f"{report.headline}. The report names the partitions."
+            raise RunFailedError(message, report=report)
 
 
 def _report(partition: Partition, result: PartitionReport | BaseException | None) -> PartitionReport:

@@ -13,10 +13,11 @@ from tasks.core.errors import InputError, PipelineError
 from tasks.core.footer import Footer
 from tasks.core.footers import read_footers
 from tasks.core.job import FAILED_ROWS, FINGERPRINT, SOURCE_VERSION, TEXT_COLUMN, Job, fact_key
-from tasks.core.model import Discovery, LeftOut, Partition
+from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions
 from tasks.core.outputs import told
 from tasks.core.plan import Why
+from tasks.core.preflight import preflight
 from tasks.core.shelf import FOLDER, folder_of
 from tasks.core.storage import Found
 
@@ -82,6 +83,22 @@ def look(job: Job, run: RunOptions = RunOptions()) -> Standing:
         stands=_taken([stands.get(one, Stand(one, Why.LEFT)) for one in found.partitions], run),
         left_out=found.left_out,
         gone=gone.find(found, listed, job, run.only) if whole else None,
+    )
+
+
+def find_work(job: Job, run: RunOptions) -> Plan:
+    """List the source, leave out what is finished or not asked for, and check the others; spends nothing.
+
+    Raises:
+        InputError: As ``look``; or partitions cannot be enriched.
+        StorageError: A store does not answer.
+    """
+    standing = look(job, run)
+    return replace(
+        preflight(standing.todo, job),
+        finished=standing.partitions(Why.FINISHED),
+        left=standing.partitions(Why.LEFT),
+        gone=standing.gone,
     )
 
 

@@ -1,0 +1,94 @@
+"""A run without Prefect: the same partitions through the same code, in one process.
+
+For scripts, tests and machines without a server. What Prefect adds is missing: retries of partitions whose
+storage failed, pages, events, cancellation from afar. The same command again does what a retry would.
+"""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from tasks.core import archive, gone
+from tasks.core.gateway import Gateway
+from tasks.core.grouping import open_at_once
+from tasks.core.housekeeping import remove_leftovers
+from tasks.core.job import Job
+from tasks.core.lease import Lease
+from tasks.core.ledger import Ledger
+from tasks.core.model import Partition, Plan
+from tasks.core.monitor import Monitor
+from tasks.core.options import LimitOptions, OutputOptions, RunOptions
+from tasks.core.partition import summarize_partition
+from tasks.core.progress import Progress
+from tasks.core.report import RunReport
+from tasks.core.results import Results
+from tasks.core.standing import find_work
+
+
+def run_directly(
+    job: Job,
+    gateway: Gateway,
+    progress: Progress,
+    limits: LimitOptions = LimitOptions(),
+    output: OutputOptions = OutputOptions(),
+    run: RunOptions = RunOptions(),
+) -> RunReport:
+    """Summarize the partitions of a job.
+
+    Args:
+        job: What all partitions have in common; see ``job.prepare``.
+        gateway: Where rows are summarized; see ``gateway.open_gateway``. Entered here.
+        progress: Counts rows; the one the gateway tells.
+        limits: How many partitions are open at once.
+        output: Whether the report shows rows.
+        run: Which partitions to work on.
+
+    Returns:
+        What happened to every partition.
+
+    Raises:
+        InputError: What was asked for cannot be done; nothing was spent.
+        StopRunError: The budget is spent, or the deployment serves no request for now.
+        RunFailedError: Rows or partitions failed; all others are published.
+    """
+    monitor, results, plan = Monitor(progress, gateway), Results(), None
+    pruned: tuple[str, ...] = ()
+    try:
+        with progress, Lease(job.destination) as lease, Ledger(job.destination, progress.advance) as ledger:
+            lease.when_lost(gateway.stop)
+            remove_leftovers(job.destination)
+            plan = find_work(job, run)
+            ledger.sweep([partition.key for partition in plan.finished])
+            progress.start(plan.rows)
+            _summarize_all(plan, job, gateway, ledger, limits, monitor, results)
+            pruned = () if results.stopped_by else gone.prune(plan, job, run)
+            ledger.sweep(pruned)
+    finally:
+        if plan:
+            report = monitor.report(job, plan, results, pruned)
+            name = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{uuid.uuid4().hex[:8]}"
+            archive.write(report, job, output.sample_summaries, name, "")
+    results.raise_if_failed(report)
+    return report
+
+
+def _summarize_all(
+    plan: Plan,
+    job: Job,
+    gateway: Gateway,
+    ledger: Ledger,
+    limits: LimitOptions,
+    monitor: Monitor,
+    results: Results,
+) -> None:
+    def one(partition: Partition) -> None:
+        try:
+            gateway.check()
+            results.tell(partition, summarize_partition(partition, job, gateway, ledger))
+        except Exception as error:  # noqa: BLE001 - one bad partition is one bad partition; it is in the results
+            results.tell(partition, error)
+
+    if plan.partitions:
+        # Left from the last to the first: closing the gateway ends what the pool's threads wait for.
+        with ThreadPoolExecutor(open_at_once(plan, limits)) as pool, gateway, monitor:
+            list(pool.map(one, plan.partitions))
