@@ -1,6 +1,6 @@
 """One call to the deployment, through LlamaIndex.
 
-The only room that imports LlamaIndex and openai, which takes seconds: whoever needs it imports it late.
+The room that imports LlamaIndex and openai, which takes seconds: whoever needs it imports it late.
 Nothing here retries, waits or counts, and what a reply means is ``replies``' to say. The client is built in
 the loop that uses it and closed there.
 """
@@ -17,6 +17,7 @@ from llama_index.llms.openai.utils import openai_modelname_to_contextsize
 from openai.lib.azure import API_KEY_SENTINEL
 
 from tasks.core import replies
+from tasks.core.completions import AsyncAzureOpenAI
 from tasks.core.entra import Credential, Token, default_credential
 from tasks.core.errors import DeploymentError, SettingsError
 from tasks.core.lean import PLACE, LeanChatModel, Recorder
@@ -97,7 +98,19 @@ def build_client(
     settings: Settings, request: Request, http: httpx.AsyncClient, token: Token | None = None
 ) -> AzureOpenAI:
     """LlamaIndex's client, with all of its own retries turned off."""
-    key = settings.azure_openai_api_key
+    secret = settings.azure_openai_api_key
+    # Always passed, or LlamaIndex sends OPENAI_API_KEY to Azure. The sentinel is openai's word for "none":
+    # with `use_azure_ad` instead, the first token would go out as a key for ever.
+    key = secret.get_secret_value() if secret else API_KEY_SENTINEL
+    client = AsyncAzureOpenAI(
+        azure_endpoint=settings.azure_openai_endpoint,
+        api_version=request.api_version,
+        api_key=key,
+        azure_ad_token_provider=token.value if token else None,
+        timeout=http.timeout,
+        max_retries=0,
+        http_client=http,
+    )
     return AzureOpenAI(
         engine=request.deployment,
         model=request.model,
@@ -105,13 +118,9 @@ def build_client(
         max_tokens=request.max_output_tokens,
         azure_endpoint=settings.azure_openai_endpoint,
         api_version=request.api_version,
-        # Always passed, or LlamaIndex sends OPENAI_API_KEY to Azure. The sentinel is openai's word for
-        # "none": with `use_azure_ad` instead, the first token would go out as a key for ever.
-        api_key=key.get_secret_value() if key else API_KEY_SENTINEL,
-        azure_ad_token_provider=token.value if token else None,
-        timeout=http.timeout.read or 0.0,
+        api_key=key,
         max_retries=0,
-        async_http_client=http,
+        async_openai_client=client,
     )
 
 
