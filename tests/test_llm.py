@@ -308,7 +308,7 @@ def test_every_way_sends_what_llamaindex_and_openais_sdk_would(text: str, prompt
             return Reply(500, [], b"")
 
     async def run() -> None:
-        http = Keeping(max_connections=1, timeout_s=20)
+        http = Keeping(max_connections=1, timeout_s=20.0)
         sdk = AzureOpenAI(
             engine=request.deployment,
             model=request.model,
@@ -322,7 +322,7 @@ def test_every_way_sends_what_llamaindex_and_openais_sdk_would(text: str, prompt
             async_http_client=http,
         )
         plain = AzureChatModel(build_client(settings, request, http), request)
-        lean = LeanChatModel(http, await record_request(settings, request, None, 20))
+        lean = LeanChatModel(http, await record_request(settings, request, None, 20.0))
         for model in (AzureChatModel(sdk, request), plain, lean):
             with pytest.raises(RequestError):
                 await model.summarize(text)

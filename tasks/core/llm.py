@@ -107,7 +107,7 @@ def build_client(
         api_version=request.api_version,
         api_key=key,
         azure_ad_token_provider=token.value if token else None,
-        timeout=http.timeout,
+        timeout=http.timeout.read or 0.0,
         max_retries=0,
         http_client=http,
     )
