@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from prefect import task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 from prefect.runtime import deployment, flow_run
 
 from tasks.core.charts import timeline
@@ -25,10 +26,13 @@ def run_name() -> str:
 
 def healing() -> str:
     """The command for what this run did not do; empty when a person's own command or call started it."""
-    return f"prefect flow-run retry {flow_run.id}" if deployment.id else ""
+    # Not from `prefect.runtime`, which asks the server, and that may be gone by now.
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return f"prefect flow-run retry {run.id}" if run and run.deployment_id else ""
 
 
-@task(name="publish-report", cache_policy=NO_CACHE)
+@task(name="publish-report", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
 def publish_report(report: RunReport, files: Sequence[str]) -> None:
     """Publish the report as artifacts of the deployment; their versions are the history of its runs."""
     key = artifact_key(deployment.name)

@@ -26,6 +26,7 @@ ERRORS: dict[str, tuple[type[openai.APIError], int | None, str | None]] = {
     "content-filter": (openai.BadRequestError, 400, "content_filter"),
     "too-long": (openai.BadRequestError, 400, "context_length_exceeded"),
     "bad-request": (openai.BadRequestError, 400, None),
+    "quoting": (openai.BadRequestError, 400, None),
     "unsupported-parameter": (openai.BadRequestError, 400, "unsupported_parameter"),
     "timeout-408": (openai.APIStatusError, 408, "Timeout"),
     "conflict-409": (openai.ConflictError, 409, "Conflict"),
