@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import serve
@@ -31,6 +32,10 @@ from tasks.local.handle import Endpoint
 from tasks.local.sample import write_sample
 from tests.s3server import S3Server, running_s3_server
 from tests.team import Team, installed
+
+# On a busy machine a slow example is no failure.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 # A shell's background job ignores SIGINT, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

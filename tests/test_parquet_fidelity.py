@@ -111,7 +111,7 @@ def layouts(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(table=tables(), layout=layouts())
 def test_any_table_written_any_way_comes_back_with_nothing_changed_but_six_columns_more(
     tmp_path: Path, table: pa.Table, layout: dict[str, Any]

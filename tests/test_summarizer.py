@@ -73,7 +73,7 @@ texts_and_scripts = st.lists(
 
 
 @given(texts_and_scripts, st.integers(1, 9), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_latencies_failures_and_window_keep_order_bound_and_one_outcome_a_row(
     rows: list[tuple[str | bytes | None, list[Step]]],
     window: int,
