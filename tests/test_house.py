@@ -13,7 +13,7 @@ CORE = ROOT / "tasks" / "core"
 
 # Each room may import those before it; rooms of one line do not import each other.
 STOREYS = [
-    {"prices", "sampling", "histogram", "ticker", "axes"},
+    {"prices", "sampling", "histogram", "ticker", "axes", "printable"},
     {"model"},
     {"tally", "plan"},
     {"series"},

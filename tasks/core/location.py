@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.errors import InputError
 from tasks.core.failures import failures_of
+from tasks.core.printable import printable
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 10
@@ -54,7 +55,7 @@ class Location:
 
     def url_of(self, key: str) -> str:
         """The full URL of a key below the folder, for people."""
-        return f"{self.url.rstrip('/')}/{key}"
+        return printable(f"{self.url.rstrip('/')}/{key}")
 
 
 def locate(url: str) -> Location:

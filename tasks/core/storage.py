@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from tasks.core.errors import InputError, PartitionError, StorageError
 from tasks.core.failures import failures_of
 from tasks.core.location import Location
+from tasks.core.printable import printable
 
 _READ_BLOCK_BYTES = 8 * 2**20
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -158,7 +159,7 @@ def open_to_read(location: Location, path: str) -> Iterator[BinaryIO]:
 def _check_unchanged(location: Location, before: Found) -> None:
     with failures_of(location.url, before.path):
         if _found(before.path, location.fs.info(before.path)) != before:
-            message = f"{location.url} ({before.path}) was replaced while it was read; run again."
+            message = f"{location.url} ({printable(before.path)}) was replaced while it was read; run again."
             raise StorageError(message)
 
 
