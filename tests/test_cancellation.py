@@ -5,6 +5,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,11 @@ def state_of(server: PrefectServer, run: str) -> object:
     return ask(server, f"flow_runs/{run}")["state_type"]
 
 
+def log_of(server: PrefectServer, run: str) -> list[str]:
+    lines: Any = ask(server, "logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    return [line["message"] for line in lines]
+
+
 @pytest.mark.parametrize("store", ["local", "s3"])
 def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
     request: pytest.FixtureRequest, endpoint: Serve, tmp_path: Path, prefect: PrefectServer, store: str
@@ -68,6 +74,7 @@ def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
         took_s = time.monotonic() - asked_s
         # The worker looks every three seconds whether the process has ended.
         wait_until(lambda: state_of(prefect, run) == "CANCELLED")
+    assert "Interrupted: what was answered is kept; run again to go on" in log_of(prefect, run)
     stopped_at = llm.stats()
     kept = sum(map(len, Shelf(locate(f"{folder}/out"), "part.parquet").read()))
     assert kept == stopped_at.paid
