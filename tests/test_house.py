@@ -34,6 +34,7 @@ STOREYS = [
         "results",
         "telemetry",
         "temporary",
+        "grouping",
     },
     {"footer", "location", "replies", "pacer", "entra", "transport", "rendering", "progress"},
     {"storage"},
