@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
 
+from flows.output import show, write
 from tasks.core import planview
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError
 from tasks.core.options import (
@@ -73,20 +73,21 @@ def _run(parsed: argparse.Namespace) -> int:
     job = _job(parsed, options)
     if parsed.no_prefect and options["run"].dry_run:
         return _plan(parsed)
-    console = Console()
     try:
         report = _run_directly(job, options) if parsed.no_prefect else _run_flow(parsed, options)
     except (RunFailedError, StopRunError) as error:
         if error.report:
-            console.print(to_table(error.report))
+            show(to_table(error.report))
         raise
-    console.print(planview.to_table(report.plan) if report.plan else to_table(report))
+    show(planview.to_table(report.plan) if report.plan else to_table(report))
     return 0
 
 
 def _run_flow(parsed: argparse.Namespace, options: dict[str, Any]) -> "RunReport":
-    from flows.summarize import summarize_parquet  # noqa: PLC0415 - imports Prefect, which takes a second
+    from flows.server import check_server  # noqa: PLC0415 - imports Prefect, which takes a second
+    from flows.summarize import summarize_parquet  # noqa: PLC0415
 
+    check_server()
     asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
     report: RunReport = summarize_parquet(*asked, prompt=parsed.prompt, **options)
     return report
@@ -119,9 +120,9 @@ def _plan(parsed: argparse.Namespace) -> int:
     with Progress("plan") as progress:
         plan = make_plan(job, options["run"], on_total=progress.start, on_rows=progress.advance)
     if parsed.json:
-        print(planview.to_json(plan))
+        write(planview.to_json(plan))
     else:
-        Console().print(planview.to_table(plan))
+        show(planview.to_table(plan))
     return 0
 
 

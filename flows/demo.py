@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.output import show, write
 from tasks.core.discovery import discover
 from tasks.local.config import EndpointConfig
 from tasks.local.sample import write_sample
@@ -39,9 +39,8 @@ def run_demo(folder: str) -> int:
         from flows.__main__ import main  # noqa: PLC0415 - Prefect reads its environment when it is imported
 
         code = main(["run", str(source), str(destination), "--text-column", "body"])
-    console = Console()
-    console.print(_side_by_side(destination))
-    console.print(f"in:  {source}\nout: {destination}", highlight=False, markup=False, soft_wrap=True)
+    show(_side_by_side(destination))
+    write(f"in:  {source}\nout: {destination}")
     return code
 
 

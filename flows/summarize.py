@@ -4,6 +4,7 @@ import logging
 from typing import Annotated, cast
 
 from prefect import flow, unmapped
+from prefect.exceptions import TerminationSignal
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import endings, logs
@@ -94,6 +95,10 @@ def summarize_parquet(
         ended = endings.completed(_run(job, run, limits, output, gateway, progress))
     except PipelineError as error:
         ended = endings.failed(error)
+    except (KeyboardInterrupt, TerminationSignal):
+        # Ctrl-C, or cancelled on the run's page: the state's words are Prefect's, so the log tells.
+        logger.warning("Interrupted: what was answered is kept; run again to go on")
+        raise
     # Prefect takes the state for the run's own, and gives the caller its report, or raises its error.
     return cast("RunReport", ended)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import parquet, storage
+from tasks.core import parquet
 from tasks.core.columns import SummaryColumns
 from tasks.core.discovery import source_location
 from tasks.core.job import Job
 from tasks.core.ledger import Ledger
+from tasks.core.location import locate
 from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
@@ -31,7 +32,7 @@ def job_of(source: str, destination: str, prefix: str = "summary") -> Job:
     return Job(
         pattern=source,
         source=source_location(source),
-        destination=storage.locate(destination),
+        destination=locate(destination),
         text_column="text",
         columns=SummaryColumns(prefix),
         request=REQUEST,

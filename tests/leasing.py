@@ -10,6 +10,7 @@ from pathlib import Path
 from tasks.core import storage
 from tasks.core.errors import LeaseError
 from tasks.core.lease import Lease
+from tasks.core.location import locate
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,7 +41,7 @@ def tell(child: subprocess.Popen[str]) -> None:
 
 
 def _main(url: str) -> None:
-    place = storage.locate(url)
+    place = locate(url)
     storage.find(place, place.root)
     _say("ready")
     sys.stdin.readline()

@@ -10,6 +10,7 @@ from tasks.core import storage
 from tasks.core.gateway import open_gateway
 from tasks.core.job import Job, prepare
 from tasks.core.ledger import Ledger
+from tasks.core.location import locate
 from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
 from tasks.core.partition import summarize_partition
 from tasks.core.plan import Why
@@ -58,7 +59,7 @@ def tally(source: str, destination: str, **how: str) -> Tally:
 
 def write(folder: str, texts: Sequence[str | None], key: str = "part.parquet") -> None:
     """One partition with a row group of every 250 rows."""
-    place = storage.locate(folder)
+    place = locate(folder)
     table = pa.table({"id": range(len(texts)), "body": pa.array(texts, pa.string())})
     place.fs.makedirs(place.path(key).rpartition("/")[0], exist_ok=True)
     with place.fs.open(place.path(key), "wb") as file:
@@ -67,7 +68,7 @@ def write(folder: str, texts: Sequence[str | None], key: str = "part.parquet") -
 
 def read(folder: str, key: str = "part.parquet") -> pa.Table:
     """An output without its footer's metadata, which tells when its source was written."""
-    place = storage.locate(folder)
+    place = locate(folder)
     with place.fs.open(place.path(key), "rb") as file:
         table: pa.Table = pq.ParquetFile(file).read()
     return table.replace_schema_metadata(None)
@@ -75,6 +76,6 @@ def read(folder: str, key: str = "part.parquet") -> pa.Table:
 
 def names(folder: str) -> list[str]:
     """Keys of all files but the runs' reports."""
-    place = storage.locate(folder)
+    place = locate(folder)
     keys = [file.path.removeprefix(place.path("")) for file in storage.find(place, place.root)]
     return [key for key in keys if not key.startswith("_reports/")]

@@ -5,11 +5,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tasks.core import storage
 from tasks.core.claims import Claims
+from tasks.core.location import locate
 from tasks.core.shelf import Shelf
 from tests.conftest import Serve
 from tests.paying import names, read, tally, write
@@ -42,6 +43,11 @@ def state_of(server: PrefectServer, run: str) -> object:
     return ask(server, f"flow_runs/{run}")["state_type"]
 
 
+def log_of(server: PrefectServer, run: str) -> list[str]:
+    lines: Any = ask(server, "logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    return [line["message"] for line in lines]
+
+
 @pytest.mark.parametrize("store", ["local", "s3"])
 def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
     request: pytest.FixtureRequest, endpoint: Serve, tmp_path: Path, prefect: PrefectServer, store: str
@@ -63,13 +69,14 @@ def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
         wait_until(lambda: llm.stats().paid >= 60)
         asked_s = time.monotonic()
         ask(prefect, f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
-        claims = Claims(storage.locate(f"{folder}/out"))
+        claims = Claims(locate(f"{folder}/out"))
         wait_until(lambda: (latest := claims.latest().claim) is not None and latest.released)
         took_s = time.monotonic() - asked_s
         # The worker looks every three seconds whether the process has ended.
         wait_until(lambda: state_of(prefect, run) == "CANCELLED")
+    assert "Interrupted: what was answered is kept; run again to go on" in log_of(prefect, run)
     stopped_at = llm.stats()
-    kept = sum(map(len, Shelf(storage.locate(f"{folder}/out"), "part.parquet").read()))
+    kept = sum(map(len, Shelf(locate(f"{folder}/out"), "part.parquet").read()))
     assert kept == stopped_at.paid
     assert took_s <= 5 + LATENCY_MS / 1000
     assert "part.parquet" not in names(f"{folder}/out")

@@ -123,6 +123,44 @@ def test_wrong_input_ends_with_2_and_a_sentence_without_a_traceback(
     assert server.stats().requests == 0
 
 
+@pytest.mark.parametrize(("command", "code"), [(["plan"], 0), (["plan", "--json"], 0), (["run"], 1)])
+def test_a_reader_who_leaves_changes_nothing_of_how_a_command_ends(
+    endpoint: Serve, tmp_path: Path, command: list[str], code: int
+) -> None:
+    endpoint(faults={"gpt-4o-mini": "server-error"})
+    write_partition(LocalFileSystem(), f"{tmp_path}/in/a.parquet", partition_table(0, 3))
+    arguments = [f"{tmp_path}/in", f"{tmp_path}/out", "--text-column", "body"]
+    if command == ["run"]:
+        arguments += ["--max-attempts", "1", "--no-prefect"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "flows", *command, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with started:
+        assert started.stdout
+        assert started.stderr
+        started.stdout.close()
+        errors = started.stderr.read()
+    assert started.returncode == code, errors
+    assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors
+
+
+def test_a_prefect_server_that_does_not_answer_ends_with_2_and_the_variable_without_a_traceback(
+    endpoint: Serve, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = endpoint()
+    monkeypatch.setenv("PREFECT_API_URL", "http://somebody:secret@127.0.0.1:9/api")
+    ended = flows("run", sample, tmp_path / "out", "--text-column", "body")
+    assert ended.returncode == 2
+    [sentence] = ended.stderr.splitlines()
+    assert sentence.startswith("No Prefect server answers at PREFECT_API_URL, 127.0.0.1:9/api (ConnectError)")
+    assert server.stats().requests == 0
+
+
 def test_a_missing_setting_ends_with_2_and_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_OPENAI_ENDPOINT", raising=False)
     monkeypatch.setenv("AZURE_OPENAI_DEPLOYMENT", "d")

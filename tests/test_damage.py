@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.__main__ import main
-from tasks.core import storage
+from tasks.core.location import locate
 from tasks.core.shelf import Shelf
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
@@ -49,7 +49,7 @@ def segments(folder: str) -> list[str]:
 
 
 def sizes(folder: str) -> int:
-    return sum(map(len, Shelf(storage.locate(f"{folder}/out"), "part.parquet").read()))
+    return sum(map(len, Shelf(locate(f"{folder}/out"), "part.parquet").read()))
 
 
 @pytest.mark.parametrize(("store", "damage"), [("local", flip), ("s3", tear)])
@@ -67,7 +67,7 @@ def test_the_rows_of_a_damaged_segment_alone_are_asked_again_and_the_log_says_so
     for _ in range(2):
         assert run(folder, "--max-requests", "100") == 3
     assert sizes(folder) == llm.stats().paid == 200
-    place, (victim, *others) = storage.locate(f"{folder}/out"), segments(folder)
+    place, (victim, *others) = locate(f"{folder}/out"), segments(folder)
     assert others
     place.fs.pipe_file(place.path(victim), damage(place.fs.cat_file(place.path(victim))))
     kept = sizes(folder)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import storage
 from tasks.core.discovery import check_apart, discover, source_location
 from tasks.core.errors import InputError, SourceError
+from tasks.core.location import locate
 from tasks.core.model import LeftOut
 
 KEYS = [
@@ -34,7 +34,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A folder with partitions, hidden names and other files; its URL."""
     roots = {"local": str(tmp_path / "in"), "memory": f"memory://{tmp_path.name}-{id(tmp_path)}/in"}
     url = roots.get(request.param) or f"{request.getfixturevalue('bucket')}/in"
-    place = storage.locate(url)
+    place = locate(url)
     for key in [*KEYS, *HIDDEN, *OTHER]:
         if place.is_local:
             Path(place.path(key)).parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def test_a_file_of_zero_bytes_is_found_for_the_preflight_to_name(source: str) ->
 def test_one_file_is_a_source_with_its_own_name_as_key(source: str, key: str) -> None:
     (partition,) = discover(f"{source}/{key}").partitions
     assert partition.key == key.rpartition("/")[2]
-    assert partition.path == storage.locate(f"{source}/{key}").root
+    assert partition.path == locate(f"{source}/{key}").root
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_an_empty_bucket_holds_no_partition_and_a_missing_one_is_named(bucket: s
 
 
 def test_partitions_at_the_root_of_a_bucket_are_found(bucket: str) -> None:
-    storage.locate(bucket).fs.pipe_file(f"{bucket.removeprefix('s3://')}/a.parquet", b"x")
+    locate(bucket).fs.pipe_file(f"{bucket.removeprefix('s3://')}/a.parquet", b"x")
     assert found(bucket) == found(f"{bucket}/") == found(f"{bucket}/*") == ["a.parquet"]
 
 
@@ -170,7 +170,7 @@ def test_source_and_destination_must_lie_beside_each_other(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     (tmp_path / "link").symlink_to("in")
-    places = source_location(source), storage.locate(destination)
+    places = source_location(source), locate(destination)
     if apart:
         check_apart(*places)
         return
@@ -185,5 +185,5 @@ def test_a_scheme_that_was_forgotten_is_asked_for(
     with pytest.raises(SourceError, match=r"To look in a bucket, write s3://lake/articles\."):
         discover("lake/articles")
     with pytest.raises(InputError, match=r"Destination lake/out is a folder .*: write s3://lake/out, or"):
-        check_apart(storage.locate(f"{bucket}/in"), storage.locate("lake/out"))
-    check_apart(storage.locate(f"{bucket}/in"), storage.locate(str(tmp_path)))
+        check_apart(locate(f"{bucket}/in"), locate("lake/out"))
+    check_apart(locate(f"{bucket}/in"), locate(str(tmp_path)))

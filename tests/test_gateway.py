@@ -1,7 +1,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -15,8 +15,10 @@ from tasks.core.model import Outcome, Status
 from tasks.core.options import LimitOptions
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
-from tasks.core.summarizer import RetryPolicy
+from tasks.core.summarizer import ChatModel, RetryPolicy
 from tests.conftest import Serve
+
+Measured = Callable[[ChatModel], ChatModel]
 
 # With a quota nobody reaches, a limiter does not feel its way.
 NO_QUOTA = 1e9
@@ -53,9 +55,9 @@ class Opened:
 
 def gateway(opened: Opened, latency_s: float = 0.001, window: int = 5) -> Gateway:
     @asynccontextmanager
-    async def open_model() -> AsyncIterator[LoopBoundModel]:
+    async def open_model(measured: Measured) -> AsyncIterator[ChatModel]:
         opened.model = LoopBoundModel(latency_s)
-        yield opened.model
+        yield measured(opened.model)
         opened.closed = True
 
     return Gateway(open_model, lambda: Limiter(window, requests_per_minute=NO_QUOTA), RetryPolicy())
@@ -115,11 +117,11 @@ def test_what_keeps_the_model_from_opening_is_told_to_who_enters() -> None:
     opened: LoopBoundModel | None = None
 
     @asynccontextmanager
-    async def open_model() -> AsyncIterator[LoopBoundModel]:
+    async def open_model(measured: Measured) -> AsyncIterator[ChatModel]:
         if opened is None:
             message = "no key"
             raise SettingsError(message)
-        yield opened
+        yield measured(opened)
 
     with pytest.raises(SettingsError, match="no key"), Gateway(open_model, lambda: Limiter(1), RetryPolicy()):
         pass

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import gone, segment, storage
+from tasks.core import gone, segment
 from tasks.core.errors import InputError
+from tasks.core.location import locate
 from tasks.core.options import RunOptions
 from tasks.core.shelf import Shelf
 from tasks.core.standing import look
@@ -45,7 +46,7 @@ def fill(folders: tuple[str, str], *keys: str) -> None:
 
 
 def delete(folder: str, key: str) -> None:
-    place = storage.locate(folder)
+    place = locate(folder)
     place.fs.rm_file(place.path(key))
 
 
@@ -90,7 +91,7 @@ def test_folders_of_a_disk_that_are_empty_then_go_too(here: tuple[str, str]) -> 
 
 def test_files_of_others_stay_whatever_they_tell(folders: tuple[str, str]) -> None:
     fill(folders, *KEYS)
-    place = storage.locate(folders[1])
+    place = locate(folders[1])
     ours = place.fs.cat_file(place.path(KEYS[0]))
     write(folders[1], ["Someone else's."], "others.parquet")
     place.fs.pipe_file(place.path("notes.txt"), b"notes")
@@ -196,7 +197,7 @@ def test_paid_replies_of_partitions_that_were_never_published_stay(
     here: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(here, "a.parquet", "b.parquet")
-    shelf = Shelf(storage.locate(here[1]), "unpublished.parquet")
+    shelf = Shelf(locate(here[1]), "unpublished.parquet")
     shelf.add(segment.table_of(entries()))
     delete(here[0], "b.parquet")
     with caplog.at_level(logging.INFO):

@@ -13,7 +13,7 @@ CORE = ROOT / "tasks" / "core"
 
 # Each room may import those before it; rooms of one line do not import each other.
 STOREYS = [
-    {"prices", "sampling", "histogram", "ticker", "axes"},
+    {"prices", "sampling", "histogram", "ticker", "axes", "printable"},
     {"model"},
     {"tally", "plan"},
     {"series"},
@@ -34,8 +34,10 @@ STOREYS = [
         "results",
         "telemetry",
         "temporary",
+        "grouping",
     },
-    {"footer", "storage", "replies", "pacer", "entra", "transport", "rendering", "progress"},
+    {"footer", "location", "replies", "pacer", "entra", "transport", "rendering", "progress"},
+    {"storage"},
     {"slot", "layout", "publishing", "lean", "discovery", "footers", "segment"},
     {"limiter", "parquet", "job", "shelf", "known"},
     {"summarizer", "outputs", "account", "claims", "housekeeping", "spill"},

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from tasks.core import storage
 from tasks.core.housekeeping import remove_leftovers
+from tasks.core.location import Location, locate
 from tasks.core.shelf import folder_of
-from tasks.core.storage import Location
 from tests.paying import names
 
 UNFINISHED = [
@@ -29,8 +28,8 @@ OTHERS = [
 @pytest.fixture(params=["local", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     if request.param == "s3":
-        return storage.locate(f"{request.getfixturevalue('bucket')}/out")
-    return storage.locate(str(tmp_path / "out"))
+        return locate(f"{request.getfixturevalue('bucket')}/out")
+    return locate(str(tmp_path / "out"))
 
 
 def put(place: Location, *keys: str) -> None:
@@ -48,7 +47,7 @@ def test_unfinished_files_go_and_all_others_stay(place: Location, caplog: pytest
 
 
 def test_half_a_segment_on_a_disk_goes_and_half_a_lease_stays(tmp_path: Path) -> None:
-    place, half = storage.locate(str(tmp_path)), f".{uuid.uuid4().hex}"
+    place, half = locate(str(tmp_path)), f".{uuid.uuid4().hex}"
     put(place, SEGMENT, f"{folder_of('part.parquet')}/{half}", f"_ledger/{half}")
     remove_leftovers(place)
     assert sorted(names(place.url)) == sorted([SEGMENT, f"_ledger/{half}"])
@@ -86,7 +85,7 @@ def unfinished_uploads(place: Location, bucket: str) -> list[str]:
 def test_unfinished_uploads_of_partitions_below_the_destination_are_aborted(
     bucket: str, caplog: pytest.LogCaptureFixture, folder: str, foreign: list[str]
 ) -> None:
-    place, name = storage.locate(f"{bucket}{folder}"), bucket.removeprefix("s3://")
+    place, name = locate(f"{bucket}{folder}"), bucket.removeprefix("s3://")
     ours = [f"{folder}/{key}".lstrip("/") for key in ("a.parquet", "day=1/b [x] é.parquet")]
     for key in (*ours, ours[0], *foreign):
         begin_upload(place, name, key)

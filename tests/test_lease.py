@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tasks.core import storage
 from tasks.core.claims import Claim, Claims
 from tasks.core.errors import InputError, LeaseError, LostLeaseError
 from tasks.core.lease import Lease, LeasePace
+from tasks.core.location import Location, locate
 from tasks.core.owner import Owner
-from tasks.core.storage import Location
 from tests.leasing import leasing, says, tell
 from tests.paying import names
 
@@ -31,8 +30,8 @@ SOON_S = 20.0
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     """An empty destination of each kind."""
     if request.param == "s3":
-        return storage.locate(f"{request.getfixturevalue('bucket')}/out")
-    return storage.locate(str(tmp_path / "out"))
+        return locate(f"{request.getfixturevalue('bucket')}/out")
+    return locate(str(tmp_path / "out"))
 
 
 def claimed(place: Location, owner: Owner, expires_s: float = 0.5) -> None:
@@ -221,7 +220,7 @@ def test_a_lease_that_could_not_be_released_does_not_lock_its_own_process_out(fa
 def test_a_destination_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
-        Lease(storage.locate(f"{tmp_path}/file/out")).__enter__()
+        Lease(locate(f"{tmp_path}/file/out")).__enter__()
 
 
 def test_renewing_and_releasing_leave_no_thread(place: Location) -> None:

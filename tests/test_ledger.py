@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tasks.core import storage
 from tasks.core.account import Account, Pace
 from tasks.core.errors import InterruptedRunError, StorageError
 from tasks.core.ledger import Ledger
+from tasks.core.location import Location, locate
 from tasks.core.model import Outcome, Status
 from tasks.core.reuse import AskOnce
 from tasks.core.shelf import Shelf
-from tasks.core.storage import Location
 from tests.enriching import REQUEST, Echo
 from tests.test_segment import key
 
@@ -172,7 +171,7 @@ def test_no_more_is_asked_while_replies_cannot_be_kept(place: Location) -> None:
 
 
 def test_many_look_ups_of_rows_say_what_is_reused(tmp_path: Path) -> None:
-    place, reused = storage.locate(str(tmp_path)), list[int]()
+    place, reused = locate(str(tmp_path)), list[int]()
     with Ledger(place) as ledger:
         append(ledger.open(KEY), *range(1000))
     with Ledger(place, reused.append) as ledger:
@@ -185,7 +184,7 @@ def test_many_look_ups_of_rows_say_what_is_reused(tmp_path: Path) -> None:
 
 
 def test_a_settled_partition_leaves_nothing(tmp_path: Path) -> None:
-    place = storage.locate(str(tmp_path / "out"))
+    place = locate(str(tmp_path / "out"))
     with Ledger(place) as ledger:
         append(ledger.open(KEY), *range(600))
         ledger.settle(KEY)
@@ -196,7 +195,7 @@ def test_a_settled_partition_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_account_holds_a_million_rows_in_dozens_of_objects(tmp_path: Path) -> None:
     """A short form: 20,000 rows, as fast as they can be appended."""
-    place = storage.locate(str(tmp_path))
+    place = locate(str(tmp_path))
     with Ledger(place) as ledger:
         account = ledger.open(KEY)
         for number in range(20_000):

@@ -2,7 +2,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 from llama_index.llms.azure_openai import AzureOpenAI
@@ -233,49 +233,6 @@ def test_the_key_of_another_provider_in_the_environment_is_never_sent(
 def test_an_unknown_model_is_a_sentence_that_names_the_variable() -> None:
     with pytest.raises(SettingsError, match=r"AZURE_OPENAI_MODEL .* 'my-deployment' is not known"):
         check_model("my-deployment")
-
-
-class CountingCredential:
-    """Hands out token-1, token-2, ..."""
-
-    def __init__(self) -> None:
-        self.fetched = 0
-
-    def get_token(self, *scopes: str) -> Any:
-        assert scopes == ("https://cognitiveservices.azure.com/.default",)
-        self.fetched += 1
-        return type("AccessToken", (), {"token": f"token-{self.fetched}", "expires_on": 4_000_000_000})()
-
-
-def ask_with_token(credential: CountingCredential, rows: int, *, lean: bool) -> list[Outcome | BaseException]:
-    async def run() -> list[Outcome | BaseException]:
-        settings = Settings.from_environment().model_copy(update={"azure_openai_api_key": None})
-        opened = open_model(
-            settings, REQUEST, max_connections=8, timeout_s=20, lean=lean, credential=lambda: credential
-        )
-        async with opened as model:
-            work = (model.summarize(f"Text {i}.") for i in range(rows))
-            return await asyncio.gather(*work, return_exceptions=True)
-
-    return asyncio.run(run())
-
-
-@pytest.mark.parametrize("lean", [False, True])
-def test_without_a_key_the_token_goes_as_bearer_and_is_renewed_once_when_it_is_rejected(
-    endpoint: Serve, *, lean: bool
-) -> None:
-    server, credential = endpoint(api_key="token-2", record_bodies=True), CountingCredential()
-    outcomes = ask_with_token(credential, rows=8, lean=lean)
-    assert [outcome.status for outcome in outcomes if isinstance(outcome, Outcome)] == [Status.OK] * 8
-    assert credential.fetched == 2
-    assert server.stats().requests <= 16
-    assert all("api-key" not in recorded.headers for recorded in server.bodies)
-
-
-def test_a_token_that_stays_rejected_stops_with_the_cure(endpoint: Serve) -> None:
-    endpoint(api_key="never")
-    [error] = ask_with_token(CountingCredential(), rows=1, lean=False)
-    assert isinstance(error, DeploymentError)
 
 
 def test_a_key_is_never_shown_by_settings() -> None:

@@ -32,7 +32,9 @@ def gateway_of(request: Request, timeout_s: float, max_attempts: int) -> Gateway
     settings = Settings.from_environment()
     policy = RetryPolicy(max_attempts=max_attempts, attempt_timeout_s=timeout_s, longest_backoff_s=0.05)
     return Gateway(
-        lambda: open_model(settings, request, max_connections=WINDOW, timeout_s=timeout_s),
+        lambda measured: open_model(
+            settings, request, max_connections=WINDOW, timeout_s=timeout_s, measured=measured
+        ),
         lambda: Limiter(WINDOW),
         policy,
     )

@@ -16,6 +16,7 @@ from tasks.core import storage
 from tasks.core.discovery import discover
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
 from tasks.core.job import FINGERPRINT, Job, fact_key
+from tasks.core.location import locate
 from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.report import PartitionState
 from tests.enriching import REQUEST, Echo, job_of, run_partition
@@ -59,7 +60,7 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Job:
     if request.param == "local":
         return job_of(str(tmp_path / "in"), str(tmp_path / "out"))
     bucket = request.getfixturevalue("bucket")
-    place = storage.locate(f"{bucket}/in")
+    place = locate(f"{bucket}/in")
     place.fs.put_file(str(local), place.path(KEY))
     return job_of(f"{bucket}/in", f"{bucket}/out")
 

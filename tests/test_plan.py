@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import storage
 from tasks.core.errors import DeploymentError, InputError, PreflightError
 from tasks.core.lease import Lease
+from tasks.core.location import locate
 from tasks.core.options import RunOptions
 from tasks.core.plan import RunPlan, Why
 from tasks.core.survey import make_plan
@@ -193,7 +193,7 @@ def test_a_plan_sends_nothing_writes_nothing_and_needs_no_lease(
     folders: tuple[str, str], server: Endpoint
 ) -> None:
     write(folders[0], texts(10))
-    with Lease(storage.locate(folders[1])):
+    with Lease(locate(folders[1])):
         before = names(folders[1])
         assert plan_of(folders).partitions[0].requests == 10
         assert names(folders[1]) == before

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from tasks.core import storage
 from tasks.core.discovery import discover
 from tasks.core.errors import InputError, PreflightError, StorageError
+from tasks.core.location import Location, locate
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.preflight import preflight
 from tests.enriching import job_of
@@ -156,7 +156,7 @@ def wide(columns: int = 3000) -> pa.Table:
 
 
 def upload(folder: Path, bucket: str) -> str:
-    place = storage.locate(f"{bucket}/in")
+    place = locate(f"{bucket}/in")
     for path in sorted(folder.rglob("*.parquet")):
         place.fs.pipe_file(place.path(str(path.relative_to(folder))), path.read_bytes())
     return place.url
@@ -173,7 +173,7 @@ def test_300_partitions_on_s3_are_checked_in_seconds_and_each_bad_one_is_named(
     folder: Folder, bucket: str
 ) -> None:
     data = folder.write("x.parquet").read_bytes()
-    place = storage.locate(f"{bucket}/in")
+    place = locate(f"{bucket}/in")
     place.fs.pipe({place.path(f"y={n % 7}/{n:03}.parquet"): data if n % 100 else b"" for n in range(300)})
     began_s = time.monotonic()
     with pytest.raises(PreflightError, match=r"3 of 300 .* other 297 are in order \(594 rows\)"):
@@ -225,7 +225,7 @@ def test_nothing_but_footers_is_read(folder: Folder) -> None:
     big = folder.write("big.parquet", pa.table({"text": words}), compression="none", use_dictionary=False)
     assert big.stat().st_size > 30_000_000
     disk = CountingFileSystem()
-    source = storage.Location("the disk", str(folder.path / "in"), disk)
+    source = Location("the disk", str(folder.path / "in"), disk)
     asked = replace(job_of("x", str(folder.path / "out")), source=source)
     assert preflight(discover(str(folder.path / "in")), asked).rows == 200_000
     assert disk.opened == disk.reads == 1

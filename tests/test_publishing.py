@@ -11,7 +11,7 @@ import pytest
 
 from tasks.core import publishing, storage
 from tasks.core.errors import InputError, StorageError
-from tasks.core.storage import Location
+from tasks.core.location import Location, locate
 
 MEGABYTE = 2**20
 
@@ -20,8 +20,8 @@ MEGABYTE = 2**20
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     """An empty destination of each kind."""
     if request.param == "s3":
-        return storage.locate(f"{request.getfixturevalue('bucket')}/out")
-    return storage.locate(str(tmp_path / "out"))
+        return locate(f"{request.getfixturevalue('bucket')}/out")
+    return locate(str(tmp_path / "out"))
 
 
 def publish(place: Location, key: str, data: bytes) -> None:
@@ -92,7 +92,7 @@ def test_a_failed_publish_is_a_storage_error_that_names_the_key(place: Location)
 
 
 def test_a_published_local_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
-    place = storage.locate(str(tmp_path))
+    place = locate(str(tmp_path))
     before = os.umask(0o027)
     try:
         with ThreadPoolExecutor(8) as pool:
@@ -104,12 +104,12 @@ def test_a_published_local_file_has_the_permissions_of_any_new_file(tmp_path: Pa
 
 
 def test_a_file_built_for_a_store_elsewhere_is_private(bucket: str) -> None:
-    with publishing.aside(storage.locate(f"{bucket}/out")) as built:
+    with publishing.aside(locate(f"{bucket}/out")) as built:
         assert stat.S_IMODE(built.stat().st_mode) == 0o600
 
 
 def test_many_partitions_at_once_do_not_take_the_folder_aside_from_each_other(tmp_path: Path) -> None:
-    place = storage.locate(str(tmp_path))
+    place = locate(str(tmp_path))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: publish(place, f"{n % 7}/a.parquet", b"x"), range(800)))
     assert sorted(path.name for path in tmp_path.iterdir()) == [str(n) for n in range(7)]
@@ -125,7 +125,7 @@ def test_checking_a_destination_leaves_nothing_there(place: Location) -> None:
 def test_a_local_destination_that_cannot_be_written_is_an_input_error(tmp_path: Path, bad: str) -> None:
     (tmp_path / "file.txt").write_text("a file")
     with pytest.raises(InputError, match=r"Destination .*cannot be written"):
-        publishing.check_writable(storage.locate(str(tmp_path / bad)))
+        publishing.check_writable(locate(str(tmp_path / bad)))
 
 
 def test_a_missing_tmpdir_is_a_storage_error_that_names_it(
@@ -134,7 +134,7 @@ def test_a_missing_tmpdir_is_a_storage_error_that_names_it(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
     with (
         pytest.raises(StorageError, match=f"{tmp_path}/missing: No such file.*TMPDIR"),
-        publishing.aside(storage.locate(f"{bucket}/out")),
+        publishing.aside(locate(f"{bucket}/out")),
     ):
         pass
 
@@ -143,12 +143,12 @@ def test_without_tmpdir_files_are_built_where_the_system_keeps_temporary_files(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
-    with publishing.aside(storage.locate(f"{bucket}/out")) as built:
+    with publishing.aside(locate(f"{bucket}/out")) as built:
         assert built.parent == Path(tempfile.gettempdir())
 
 
 def test_a_memory_filesystem_is_published_to_like_any_other() -> None:
-    place = storage.locate("memory://publishing/out")
+    place = locate("memory://publishing/out")
     publishing.check_writable(place)
     publish(place, "y=1/a.parquet", b"x")
     assert keys(place) == ["y=1/a.parquet"]
@@ -177,7 +177,7 @@ def test_a_disk_without_links_creates_names_too(tmp_path: Path, monkeypatch: pyt
         raise PermissionError
 
     monkeypatch.setattr(Path, "hardlink_to", fail)
-    place = storage.locate(str(tmp_path))
+    place = locate(str(tmp_path))
     made = [publishing.create_new(place, "name", data) for data in (b"one", b"two")]
     assert made == [True, False]
     assert keys(place) == ["name"]

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import parquet, readahead, storage
+from tasks.core import parquet, readahead
 from tasks.core.errors import StorageError
 from tasks.core.ledger import Ledger
+from tasks.core.location import locate
 from tasks.core.model import Outcome, Text
 from tasks.core.reuse import AskOnce, Waiting
 from tests.enriching import REQUEST, outcome_of
@@ -63,7 +64,7 @@ def write(tmp_path: Path) -> Iterator[Callable[[int, int], parquet.Reader]]:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(storage.locate(f"{tmp_path}/out")) as opened:
+    with Ledger(locate(f"{tmp_path}/out")) as opened:
         yield opened
 
 

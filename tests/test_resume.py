@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.core import storage
+from tasks.core.location import locate
 from tasks.core.shelf import Shelf
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
@@ -64,7 +64,7 @@ def stop_after(child: subprocess.Popen[bytes], server: Endpoint, replies: int, n
 
 
 def kept(destination: str) -> set[bytes]:
-    tables = Shelf(storage.locate(destination), "part.parquet").read()
+    tables = Shelf(locate(destination), "part.parquet").read()
     return {key for table in tables for key in table["key"].to_pylist()}
 
 

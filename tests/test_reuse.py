@@ -8,6 +8,7 @@ import pytest
 
 from tasks.core import segment, storage
 from tasks.core.errors import DeploymentError, StorageError
+from tasks.core.location import locate
 from tasks.core.shelf import Shelf
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
@@ -37,7 +38,7 @@ def test_a_finished_run_repeated_makes_no_request_and_writes_nothing(
     write(folders[0], texts(300))
     write(folders[0], texts(10), "day=1/other.parquet")
     assert tally(*folders).ok == 310
-    before, places = server.stats().requests, storage.locate(folders[1])
+    before, places = server.stats().requests, locate(folders[1])
     versions = storage.find(places, places.root)
     assert run(*folders) == []
     assert server.stats().requests == before
@@ -146,7 +147,7 @@ def test_a_key_revoked_in_the_middle_keeps_what_was_answered(
         run(*folders)
     answered = server.stats().paid
     assert answered >= 300 - WINDOW
-    assert sum(len(table) for table in Shelf(storage.locate(folders[1]), "part.parquet").read()) == answered
+    assert sum(len(table) for table in Shelf(locate(folders[1]), "part.parquet").read()) == answered
     server.reset()
     rows[300] = "All is well. More."
     write(folders[0], rows)
@@ -173,7 +174,7 @@ def test_what_a_kill_between_publishing_and_removing_left_is_swept_by_the_next_r
 ) -> None:
     write(folders[0], texts(50))
     run(*folders)
-    published = storage.locate(folders[1])
+    published = locate(folders[1])
 
     Shelf(published, "part.parquet").add(segment.table_of(entries()))
     assert run(*folders) == []
@@ -205,7 +206,7 @@ def test_an_answer_two_partitions_share_is_kept_for_both(tmp_path: Path, endpoin
         write(f"{tmp_path}/in", [*texts(100), "A text. [[fault:unauthorized]]"], f"part-{number}.parquet")
     with pytest.raises(DeploymentError):
         run(f"{tmp_path}/in", f"{tmp_path}/out")
-    place = storage.locate(f"{tmp_path}/out")
+    place = locate(f"{tmp_path}/out")
     kept = [sum(map(len, Shelf(place, f"part-{number}.parquet").read())) for number in range(2)]
     assert min(kept) >= 100 - 2 * WINDOW
 

@@ -55,6 +55,12 @@ def artifacts(server: PrefectServer, run: str) -> dict[str, Any]:
     return {one["key"] or one["type"]: one for one in found}
 
 
+def events_of(server: PrefectServer) -> list[dict[str, Any]]:
+    told = ask(server, "events/filter", {"filter": {"event": {"prefix": ["summarize-parquet."]}}})
+    events: list[dict[str, Any]] = told["events"]
+    return events
+
+
 def start(server: PrefectServer, source: Path, *flags: str) -> subprocess.Popen[bytes]:
     env = server.env | {"PREFECT_LOGGING_LEVEL": "INFO"}
     command = run_of(str(source), str(source.parent / "out"), "--max-failed-fraction", "1", *flags)
@@ -157,9 +163,7 @@ def test_the_readmes_automation_notifies_when_more_rows_failed_than_the_bound(
     wait_until(lambda: bool(letters))
     assert len(letters) == 1
     assert "2 of 120 rows failed" in letters[0]
-    events = ask(prefect, "events/filter", {"filter": {"event": {"prefix": ["summarize-parquet."]}}})[
-        "events"
-    ]
+    events = events_of(prefect)
     names = [one["event"].removeprefix("summarize-parquet.") for one in events]
     assert names.count("run.failed-rows-exceeded") == 1
     assert names.count("run.planned") >= 2
@@ -167,3 +171,32 @@ def test_the_readmes_automation_notifies_when_more_rows_failed_than_the_bound(
     published = next(one for one in events if one["event"].endswith("partition.published"))
     assert published["payload"]["rows"] == 60
     assert SECRET not in json.dumps(events)
+
+
+def test_a_spent_budget_and_a_long_wait_are_events_with_counts_and_no_row_text(
+    endpoint: Serve, prefect: PrefectServer, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("spent", "parked")]
+    for folder in folders:
+        table = pa.table({"body": [f"{SECRET} {row}. More of it." for row in range(20)]})
+        write_partition(LocalFileSystem(), f"{folder}/in/a.parquet", table)
+    endpoint()
+    spent = start(prefect, folders[0] / "in", "--max-requests", "5")
+    endpoint(faults={"gpt-4o-mini": "rate-limit-long"})
+    parked = start(prefect, folders[1] / "in")
+    assert (spent.wait(timeout=240), parked.wait(timeout=240)) == (3, 4)
+    ours = {f"{folder}/out" for folder in folders}
+
+    def told() -> dict[str, Any]:
+        payloads = {one["event"]: one["payload"] for one in events_of(prefect)}
+        return {event: one for event, one in payloads.items() if one.get("destination") in ours}
+
+    wait_until(lambda: len(told()) == 2)
+    budget, park = (told()[f"summarize-parquet.run.{name}"] for name in ("budget-exhausted", "parked"))
+    assert (budget["destination"], budget["requests"], budget["unfinished_partitions"]) == (
+        f"{folders[0]}/out",
+        5,
+        1,
+    )
+    assert (park["destination"], park["wait_s"]) == (f"{folders[1]}/out", 3600)
+    assert SECRET not in json.dumps(told())

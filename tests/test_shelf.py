@@ -6,9 +6,9 @@ import pytest
 
 from tasks.core import segment, storage
 from tasks.core.errors import StorageError
+from tasks.core.location import Location, locate
 from tasks.core.model import Outcome, Status
 from tasks.core.shelf import Shelf, folder_of, sweep
-from tasks.core.storage import Location
 from tests.test_segment import entries, key
 
 KEY = "day=1/secret customer.parquet"
@@ -17,8 +17,8 @@ KEY = "day=1/secret customer.parquet"
 @pytest.fixture(params=["local", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     if request.param == "local":
-        return storage.locate(str(tmp_path / "out [x]"))
-    return storage.locate(f"{request.getfixturevalue('bucket')}/out [x]")
+        return locate(str(tmp_path / "out [x]"))
+    return locate(f"{request.getfixturevalue('bucket')}/out [x]")
 
 
 def names(place: Location) -> list[str]:
@@ -48,7 +48,7 @@ def test_storing_the_same_again_is_no_error_and_no_second_segment(place: Locatio
 
 
 def test_a_thousand_commits_leave_dozens_of_objects_and_every_key(tmp_path: Path) -> None:
-    place = storage.locate(str(tmp_path))
+    place = locate(str(tmp_path))
     shelf, most = Shelf(place, KEY), 0
     for number in range(1000):
         shelf.add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))
@@ -60,7 +60,7 @@ def test_a_thousand_commits_leave_dozens_of_objects_and_every_key(tmp_path: Path
 
 
 def test_merging_on_s3_leaves_one_segment_of_the_next_level(bucket: str) -> None:
-    place = storage.locate(f"{bucket}/out")
+    place = locate(f"{bucket}/out")
     shelf = Shelf(place, KEY)
     for number in range(33):
         shelf.add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))

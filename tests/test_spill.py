@@ -9,8 +9,8 @@ from tasks.core import temporary
 from tasks.core.account import Pace
 from tasks.core.errors import StorageError
 from tasks.core.ledger import Ledger
+from tasks.core.location import Location
 from tasks.core.spill import Spill, folder_of
-from tasks.core.storage import Location
 from tests.test_ledger import KEY, NEVER, append, place, segments
 from tests.test_segment import key
 

@@ -1,4 +1,4 @@
-"""Locating, listing and reading, on this machine's disk and on a real S3 server."""
+"""Listing and reading, on this machine's disk and on a real S3 server."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 
 from tasks.core import storage
 from tasks.core.errors import InputError, PartitionError, StorageError
-from tasks.core.storage import Location
+from tasks.core.location import Location, locate
 
 KEYS = sorted(
     [
@@ -33,10 +33,8 @@ KEYS = sorted(
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     """An empty folder on each kind of filesystem."""
     if request.param == "s3":
-        return storage.locate(f"{request.getfixturevalue('bucket')}/some folder")
-    return storage.locate(
-        str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}{id(tmp_path)}/x"
-    )
+        return locate(f"{request.getfixturevalue('bucket')}/some folder")
+    return locate(str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}{id(tmp_path)}/x")
 
 
 def put(place: Location, key: str, data: bytes) -> None:
@@ -92,7 +90,7 @@ def test_tails_of_many_files_come_in_order_with_the_error_of_a_missing_one_in_it
 
 
 def test_folder_markers_are_not_files(bucket: str) -> None:
-    place = storage.locate(f"{bucket}/data")
+    place = locate(f"{bucket}/data")
     client = place.fs
     for marker in ("data/", "data/sub.parquet/"):
         client.call_s3("put_object", Bucket=bucket.removeprefix("s3://"), Key=marker, Body=b"")
@@ -133,9 +131,10 @@ PROBE = """
 import sys, time
 from tasks.core import storage
 from tasks.core.errors import PipelineError
+from tasks.core.location import locate
 began = time.monotonic()
 try:
-    storage.find(place := storage.locate(sys.argv[1]), place.root)
+    storage.find(place := locate(sys.argv[1]), place.root)
 except PipelineError as error:
     print(type(error).__name__, error, repr(error.__cause__))
 print(time.monotonic() - began)
@@ -177,50 +176,12 @@ def test_a_dead_endpoint_is_a_storage_error_within_seconds(bucket: str) -> None:
     assert seconds < 8
 
 
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("https://host/data", "https has no folders to list"),
-        ("http://host/data", "http has no folders to list"),
-        ("gs://bucket/data", "gcsfs"),
-        ("nonsense://bucket/data", "Use s3://bucket/folder"),
-        ("s3://", "names no bucket"),
-        ("memory://", "names no bucket"),
-        ("s3:/bucket/data", "two slashes"),
-        ("", "is empty"),
-        ("data:,x", "no folders"),
-        ("simplecache::s3://bucket/x", "chained"),
-    ],
-)
-def test_a_place_that_cannot_be_opened_is_an_input_error_that_says_what_to_write(url: str, says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        storage.locate(url)
-
-
-def test_a_url_with_a_password_is_refused_without_repeating_it() -> None:
-    with pytest.raises(InputError) as refused:
-        storage.locate("s3://user:hunter2@bucket/x")
-    assert "hunter2" not in str(refused.value)
-
-
-def test_home_relative_and_trailing_slash_paths_are_resolved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    roots = [
-        storage.locate(url).root
-        for url in ("~/a", "a", "a/", "./a", f"file://{tmp_path}/a", f"{tmp_path}/a//")
-    ]
-    assert set(roots) == {str(tmp_path / "a")}
-
-
 def test_linked_local_folders_are_followed_and_a_loop_of_links_is_told(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.parquet").write_bytes(b"x")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "real")
-    place = storage.locate(str(tmp_path / "in"))
+    place = locate(str(tmp_path / "in"))
     assert [file.path for file in storage.find(place, place.root)] == [place.path("link/a.parquet")]
     (tmp_path / "real" / "loop").symlink_to(tmp_path / "real")
     with pytest.raises(StorageError, match="Too many levels of symbolic links"):
@@ -246,13 +207,13 @@ def test_a_local_folder_that_may_not_be_read_is_told_and_not_passed_over() -> No
         (closed / "a.parquet").write_bytes(b"x")
         closed.chmod(0)
         with without_privileges(), pytest.raises(InputError, match="is denied"):
-            storage.find(place := storage.locate(folder), place.root)
+            storage.find(place := locate(folder), place.root)
         closed.chmod(0o755)
 
 
 def test_names_of_a_folder_are_those_directly_in_it_that_begin_so(tmp_path: Path, bucket: str) -> None:
     for url in (f"{tmp_path}/out", f"{bucket}/out", bucket):
-        place = storage.locate(url)
+        place = locate(url)
         assert storage.names(place, "_ledger", "lease-") == []
         for key in ("lease-2", "lease-1", "other", "deep/er"):
             place.fs.makedirs(place.path("_ledger/deep"), exist_ok=True)

@@ -8,10 +8,10 @@ import pytest
 from prefect import flow
 
 from flows.summarize import summarize_parquet
-from tasks.core import storage
 from tasks.core.claims import Claim, Claims
 from tasks.core.errors import LeaseError, LostLeaseError
 from tasks.core.lease import Lease, LeasePace
+from tasks.core.location import locate
 from tasks.core.options import LimitOptions
 from tasks.core.owner import Owner
 from tasks.core.report import RunReport
@@ -71,7 +71,7 @@ def test_a_run_whose_lease_is_taken_over_sends_no_further_request_and_keeps_what
     )
     server = endpoint(latency_ms=200)
     write(f"{tmp_path}/in", [f"This is row {n}. And more." for n in range(ROWS)])
-    claims = Claims(storage.locate(f"{tmp_path}/out"))
+    claims = Claims(locate(f"{tmp_path}/out"))
     claim = Claim(owner=Owner("other-host", "", 7, ""), run="other", since="now", expires_s=0.1)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(run, str(tmp_path))
@@ -83,5 +83,5 @@ def test_a_run_whose_lease_is_taken_over_sends_no_further_request_and_keeps_what
     stopped_at = server.stats()
     assert stopped_at.requests < ROWS
     assert "part.parquet" not in names(f"{tmp_path}/out")
-    kept = sum(len(table) for table in Shelf(storage.locate(f"{tmp_path}/out"), "part.parquet").read())
+    kept = sum(len(table) for table in Shelf(locate(f"{tmp_path}/out"), "part.parquet").read())
     assert kept == stopped_at.paid

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from tasks.core import publishing, samples, storage
 from tasks.core.errors import SourceError
 from tasks.core.job import Job
+from tasks.core.location import locate
 from tasks.core.page import to_html
 from tasks.core.rendering import to_json
 from tasks.core.report import RunReport
@@ -61,7 +62,7 @@ def read(destination: str, run_id: str) -> RunReport:
     Raises:
         SourceError: There is no report of this run: it was killed, or failed before it had a plan.
     """
-    place = storage.locate(destination)
+    place = locate(destination)
     ending = f"-{run_id[:8]}.json"
     written = [name for name in storage.names(place, FOLDER, "") if name.endswith(ending)]
     if not written:

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core import publishing, storage
 from tasks.core.failures import failures_of
+from tasks.core.location import Location
 from tasks.core.owner import Owner
 from tasks.core.shelf import FOLDER
-from tasks.core.storage import Location
 
 _PREFIX = "lease-"
 _NAME = re.compile(r"lease-(\d{6,})\.json")

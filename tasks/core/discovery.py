@@ -10,8 +10,9 @@ import re
 
 from tasks.core import storage
 from tasks.core.errors import InputError, SourceError
+from tasks.core.location import Location, locate
 from tasks.core.model import Discovery, LeftOut, Partition
-from tasks.core.storage import Found, Location
+from tasks.core.storage import Found
 
 _SUFFIX = ".parquet"
 _WILDCARD = re.compile(r"[*?]")
@@ -29,7 +30,7 @@ def source_location(source: str) -> Location:
             f"Source {source} has a wildcard in its bucket: name one bucket, as in s3://bucket/*.parquet."
         )
         raise InputError(message)
-    return storage.locate(folder)
+    return locate(folder)
 
 
 def discover(source: str) -> Discovery:

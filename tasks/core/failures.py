@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from s3fs.utils import FileExpired
 
 from tasks.core.errors import InputError, PartitionError, PipelineError, StorageError
+from tasks.core.printable import printable
 
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
@@ -32,7 +33,7 @@ def failures_of(where: str, what: str = "") -> Iterator[None]:
         InputError: Credentials or rights are missing.
         StorageError: Anything else the store or the disk failed at.
     """
-    place = f"{where} ({what})" if what else where
+    place = f"{where} ({printable(what)})" if what else where
     try:
         yield
     except PipelineError:
@@ -72,12 +73,13 @@ def failures_building(path: Path, name: str) -> Iterator[None]:
         yield
     except pa.ArrowException as error:
         message = (
-            f"{name} cannot be written as Parquet again ({type(error).__name__}); leave this partition out."
+            f"{printable(name)} cannot be written as Parquet again ({type(error).__name__}); "
+            "leave this partition out."
         )
         raise PartitionError(message) from None
     except OSError as error:
         message = (
-            f"{name} cannot be built in {path.parent}: {_reason(error)}; "
+            f"{printable(name)} cannot be built in {path.parent}: {_reason(error)}; "
             "make room there, or set TMPDIR to a folder with room, and run again."
         )
         raise StorageError(message) from None

@@ -6,7 +6,8 @@ from tasks.core import storage
 from tasks.core.errors import PartitionError, PipelineError
 from tasks.core.failures import failures_of
 from tasks.core.footer import Footer, footer_bytes, parse_footer
-from tasks.core.storage import Found, Location
+from tasks.core.location import Location
+from tasks.core.storage import Found
 
 _TAIL_BYTES = 64 * 1024
 _FOOTERS_AT_ONCE = 128

@@ -30,12 +30,14 @@ from tasks.core.telemetry import RequestMetrics
 
 logger = logging.getLogger(__name__)
 
+OpenModel = Callable[[Callable[[ChatModel], ChatModel]], AbstractAsyncContextManager[ChatModel]]
+
 
 class Gateway:
     """Where partition threads hand in rows and get outcomes; a context manager.
 
     Args:
-        open_model: Opens the model in the gateway's loop.
+        open_model: Opens the model in the gateway's loop, with what it is given around the part that sends.
         make_limiter: Builds the limiter in the gateway's loop.
         policy: How patiently a row is tried.
         budget: What may be spent.
@@ -45,7 +47,7 @@ class Gateway:
 
     def __init__(
         self,
-        open_model: Callable[[], AbstractAsyncContextManager[ChatModel]],
+        open_model: OpenModel,
         make_limiter: Callable[[], Limiter],
         policy: RetryPolicy,
         budget: Budget | None = None,
@@ -175,18 +177,21 @@ class Gateway:
 
     async def _serve(self) -> None:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
-        async with self._open_model() as model:
-            self._gauge = Gauge(model, self._metrics)
-            self._meter = Meter(self._gauge, self._budget)
+        async with self._open_model(self._measured) as model:
             self._limiter = limiter = self._make_limiter()
             if self._stopped:
                 limiter.stop(self._stopped)
-            summarizer = Summarizer(self._meter, limiter, self._policy, on_outcome=self._on_outcome)
+            summarizer = Summarizer(model, limiter, self._policy, on_outcome=self._on_outcome)
             self._ready.set_result(summarizer)
             await self._closing.wait()
             # No row may take what closing does to its request for an answer, or for a fault of its own.
             limiter.stop(_interrupted())
             await _cancel_others()
+
+    def _measured(self, model: ChatModel) -> ChatModel:
+        self._gauge = Gauge(model, self._metrics)
+        self._meter = Meter(self._gauge, self._budget)
+        return self._meter
 
 
 def open_gateway(
@@ -199,7 +204,7 @@ def open_gateway(
 ) -> Gateway:
     """A gateway to the deployment of the settings; to be entered."""
 
-    def open_model() -> AbstractAsyncContextManager[ChatModel]:
+    def open_model(measured: Callable[[ChatModel], ChatModel]) -> AbstractAsyncContextManager[ChatModel]:
         from tasks.core import llm  # noqa: PLC0415 - imports LlamaIndex, which takes seconds
 
         return llm.open_model(
@@ -208,6 +213,7 @@ def open_gateway(
             max_connections=limits.max_concurrent,
             timeout_s=limits.attempt_timeout_s,
             lean=client == "lean",
+            measured=measured,
         )
 
     policy = RetryPolicy(max_attempts=limits.max_attempts, attempt_timeout_s=limits.attempt_timeout_s)

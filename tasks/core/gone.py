@@ -21,6 +21,7 @@ from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, Job, fact_key
 from tasks.core.model import Discovery, Plan
 from tasks.core.options import RunOptions
 from tasks.core.outputs import told
+from tasks.core.printable import printable
 from tasks.core.storage import Found
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def _remove(keys: Sequence[str], job: Job, only: str | None) -> tuple[str, ...]:
     gone = find(found, listed, job, only)
     publishing.remove(place, gone)
     for key in gone:
-        logger.info("Partition %s: its output is removed, its source is gone", key)
+        logger.info("Partition %s: its output is removed, its source is gone", printable(key))
         if "/" in key:
             publishing.remove_empty_folder(place, key.rpartition("/")[0])
     return gone

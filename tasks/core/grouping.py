@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tasks.core.model import Partition, Plan
 from tasks.core.options import LimitOptions
+from tasks.core.printable import printable
 
 _OVERHEAD_BYTES = 2**16
 """What opening and publishing a partition costs, in bytes of a partition that take as long."""
@@ -25,7 +26,7 @@ class Group:
 
     def __str__(self) -> str:
         """The range, for the task's name."""
-        first, last = self.partitions[0].key, self.partitions[-1].key
+        first, last = (printable(one.key) for one in (self.partitions[0], self.partitions[-1]))
         count = len(self.partitions)
         return first if count == 1 else f"{first} .. {last} ({count})"
 

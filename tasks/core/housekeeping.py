@@ -10,8 +10,8 @@ import re
 from tasks.core import publishing, storage, temporary
 from tasks.core.errors import PipelineError
 from tasks.core.failures import failures_of
+from tasks.core.location import Location
 from tasks.core.shelf import FOLDER
-from tasks.core.storage import Location
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ import hashlib
 import socket
 from dataclasses import dataclass
 
-from tasks.core import discovery, storage
+from tasks.core import discovery
 from tasks.core.columns import SummaryColumns
+from tasks.core.location import Location, locate
 from tasks.core.model import Partition
 from tasks.core.options import ModelOptions, OutputOptions, PriceOptions
 from tasks.core.prices import Price, price_of
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
-from tasks.core.storage import Location
 
 FINGERPRINT = "fingerprint"
 TEXT_COLUMN = "text_column"
@@ -101,7 +101,7 @@ def prepare(
     job = Job(
         pattern=source,
         source=discovery.source_location(source),
-        destination=storage.locate(destination),
+        destination=locate(destination),
         text_column=text_column,
         columns=SummaryColumns(output.column_prefix),
         request=Request(

@@ -19,8 +19,8 @@ from typing import Self
 from tasks.core import publishing
 from tasks.core.claims import Claim, Claims, Numbered
 from tasks.core.errors import LeaseError, LostLeaseError, PipelineError, StorageError
+from tasks.core.location import Location
 from tasks.core.owner import Owner
-from tasks.core.storage import Location
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ import pyarrow as pa
 from tasks.core import publishing, shelf
 from tasks.core.account import Account, Pace
 from tasks.core.errors import StorageError
+from tasks.core.location import Location
 from tasks.core.shelf import Shelf
 from tasks.core.spill import Spill, folder_of
-from tasks.core.storage import Location
 
 logger = logging.getLogger(__name__)
 

@@ -56,6 +56,7 @@ async def open_model(
     timeout_s: float,
     lean: bool = False,
     credential: Callable[[], Credential] = default_credential,
+    measured: Callable[[ChatModel], ChatModel] = lambda model: model,
 ) -> AsyncIterator[ChatModel]:
     """Build the client in the running loop, and close it there.
 
@@ -66,6 +67,7 @@ async def open_model(
         timeout_s: Longest silence while a reply is read; the summarizer sets the total deadline.
         credential: Where tokens come from, for settings without a key.
         lean: Send the same requests without LlamaIndex and openai's SDK building each of them.
+        measured: Stands around what sends a request, below what repeats one with a new token.
 
     Raises:
         SettingsError: LlamaIndex does not know the model, or there is neither key nor token.
@@ -82,7 +84,7 @@ async def open_model(
         model: ChatModel = AzureChatModel(build_client(settings, request, http, token), request)
         if lean:
             model = LeanChatModel(http, await record_request(settings, request, token, timeout_s), token)
-        yield RenewingModel(model, token) if token else model
+        yield RenewingModel(measured(model), token) if token else measured(model)
 
 
 async def record_request(

@@ -1,7 +1,7 @@
 """Every request of a run, counted where it is sent; so the report and the bill agree.
 
-A meter stands between the summarizer and the model, asks the budget before each request, and counts how each
-ended. One meter serves all partitions; it belongs to the gateway's loop.
+A meter stands around what sends a request, below whatever may send one again; it asks the budget before each,
+and counts how each ended. One meter serves all partitions; it belongs to the gateway's loop.
 """
 
 from collections import Counter

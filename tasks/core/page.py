@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 
 from tasks.core import charts
+from tasks.core.printable import printable
 from tasks.core.rendering import AGAIN, attention, facts, reason, to_rows
 from tasks.core.report import PartitionState, RunReport
 from tasks.core.samples import Sample
@@ -92,7 +93,7 @@ def _needy(report: RunReport, healing: str) -> str:
     needy = attention(report)
     if not needy and report.succeeded:
         return ""
-    rows = [[(one.key, ""), (reason(one), "")] for one in needy[:_PARTITIONS_TOLD]]
+    rows = [[(printable(one.key), ""), (reason(one), "")] for one in needy[:_PARTITIONS_TOLD]]
     table = _table(("partition", "why"), rows) if needy else ""
     left = len(report.unfinished_partitions)
     unfinished = f"<p>{left} partitions were not finished when the run stopped.</p>" if left else ""
@@ -119,7 +120,7 @@ def _samples(samples: Sequence[Sample]) -> str:
     if not samples:
         return ""
     rows = [
-        [(f"{one.partition}, row {one.row}", "faint"), (one.text, "text"), (one.summary, "text")]
+        [(f"{printable(one.partition)}, row {one.row}", "faint"), (one.text, "text"), (one.summary, "text")]
         for one in samples
     ]
     table = _table(("where", "text, its beginning", "summary"), rows)

@@ -23,6 +23,7 @@ from tasks.core.errors import PartitionError, StorageError
 from tasks.core.failures import failures_building
 from tasks.core.footer import BAD_BYTES, Footer, footer_bytes, refuse_encrypted
 from tasks.core.model import Outcome, Text
+from tasks.core.printable import printable
 
 _ROWS_A_SLICE = 256
 
@@ -63,7 +64,7 @@ class Reader:
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._name = name
+        self._name = name = printable(name)
         with _corruption(f"{name}: the footer"):
             self._file = _open(file, "ns")
             self.footer = Footer.of(self._file)
@@ -180,7 +181,7 @@ class Writer:
         try:
             options = layout.writer_options(footer, self.schema)
         except PartitionError as error:
-            message = f"{name}: {error}"
+            message = f"{printable(name)}: {error}"
             raise PartitionError(message) from None
         with self._building():
             self._sink = pa.OSFile(str(path), "wb")

@@ -19,6 +19,7 @@ from tasks.core.job import Job
 from tasks.core.ledger import Ledger
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.preflight import schema_problems
+from tasks.core.printable import printable
 from tasks.core.readahead import summarized
 from tasks.core.report import FailedRow, PartitionReport, PartitionState
 from tasks.core.reuse import AskOnce, RowService
@@ -47,8 +48,8 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
         PartitionError: Its data cannot be read, or too many rows failed; paid replies are kept.
         StopRunError: No row would be served.
     """
-    started_s = time.monotonic()
-    logger.info("Partition %s: started", partition.key)
+    started_s, name = time.monotonic(), printable(partition.key)
+    logger.info("Partition %s: started", name)
     account = ledger.open(partition.key)
     account.add_known(outputs.paid_rows(partition.key, job))
     with publishing.aside(job.destination) as built:
@@ -62,7 +63,7 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     tally, seconds = report.tally, time.monotonic() - started_s
     logger.info(
         "Partition %s: published, %d rows, %d failed, %d reused, %d requests, %.1f s",
-        *(partition.key, tally.rows, tally.failed, tally.reused, tally.requests, seconds),
+        *(name, tally.rows, tally.failed, tally.reused, tally.requests, seconds),
     )
     return replace(report, seconds=seconds)
 
@@ -112,8 +113,9 @@ def _check_failed(report: PartitionReport, max_failed_fraction: float) -> None:
         return
     first = ", ".join(f"row {failure.row}: {failure.reason}" for failure in report.failures[:_FAILURES_TOLD])
     message = (
-        f"{report.key}: not published, {tally.failed} of {tally.rows} rows failed ({first}), more than "
-        f"max_failed_fraction {max_failed_fraction:g} allows. Paid replies are kept: run again for the rest."
+        f"{printable(report.key)}: not published, {tally.failed} of {tally.rows} rows failed ({first}), more "
+        f"than max_failed_fraction {max_failed_fraction:g} allows. Paid replies are kept: run again for the "
+        "rest."
     )
     raise TooManyFailedError(message, report=replace(report, state=PartitionState.FAILED, error=message))
 
@@ -122,5 +124,5 @@ def _check_schema(schema: pa.Schema, partition: Partition, job: Job) -> None:
     """The preflight's checks again: the file may be another one by now."""
     problems = list(schema_problems(schema, partition.key, job.text_column, job.columns))
     if problems:
-        message = f"{partition.key}: {'; '.join(problems)}"
+        message = printable(f"{partition.key}: {'; '.join(problems)}")
         raise PartitionError(message)

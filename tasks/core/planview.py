@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.core.plan import PartitionPlan, RunPlan, Why
+from tasks.core.printable import printable
 from tasks.core.sampling import Range
 
 _PARTITIONS_TOLD = 30
@@ -124,7 +125,7 @@ def _money(plan: RunPlan, *partitions: PartitionPlan) -> dict[str, Any]:
 def _lines(plan: RunPlan) -> list[tuple[str, ...]]:
     """The first partitions that run, what is not shown of them, and all together."""
     shown, others = plan.running[:_PARTITIONS_TOLD], plan.running[_PARTITIONS_TOLD:]
-    lines = [(one.key, str(one.why), *_numbers(plan, one)) for one in shown]
+    lines = [(printable(one.key), str(one.why), *_numbers(plan, one)) for one in shown]
     if others:
         lines.append((f"and {len(others):,} more", "", *_numbers(plan, *others)))
     return [*lines, ("all that run", "", *_numbers(plan, *plan.running))]
@@ -189,7 +190,8 @@ def _cost(plan: RunPlan) -> str:
 def _gone(plan: RunPlan, gone: tuple[str, ...]) -> str:
     what = "would be removed" if plan.prunes else "left alone, prune removes them"
     more = f" and {len(gone) - _KEYS_TOLD:,} more" if len(gone) > _KEYS_TOLD else ""
-    return f"{len(gone):,} outputs without a source ({what}): {', '.join(gone[:_KEYS_TOLD])}{more}"
+    told = ", ".join(map(printable, gone[:_KEYS_TOLD]))
+    return f"{len(gone):,} outputs without a source ({what}): {told}{more}"
 
 
 def _span(numbers: Range, form: str) -> str:

@@ -17,6 +17,7 @@ from tasks.core.footer import Footer
 from tasks.core.footers import read_footers
 from tasks.core.job import Job
 from tasks.core.model import Discovery, Partition, Plan
+from tasks.core.printable import printable
 from tasks.core.storage import Found
 
 _PROBLEMS_TOLD = 200
@@ -107,9 +108,11 @@ def _findings(partitions: tuple[Partition, ...], job: Job) -> Iterator[_Finding]
 
 def _finding(partition: Partition, footer: Footer | PipelineError, job: Job) -> _Finding:
     if isinstance(footer, PipelineError):
-        return _Finding(0, (f"{partition.key}: {footer}",), may_pass=isinstance(footer, TransientError))
+        return _Finding(
+            0, (f"{printable(partition.key)}: {footer}",), may_pass=isinstance(footer, TransientError)
+        )
     problems = tuple(_problems(footer, partition.key, job))
-    return _Finding(footer.rows, tuple(f"{partition.key}: {problem}" for problem in problems))
+    return _Finding(footer.rows, tuple(printable(f"{partition.key}: {problem}") for problem in problems))
 
 
 def _problems(footer: Footer, key: str, job: Job) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tasks.core import temporary
 from tasks.core.errors import InputError, StorageError
 from tasks.core.failures import failures_of, is_taken
-from tasks.core.storage import Location
+from tasks.core.location import Location
 
 ASIDE_FOLDER = "_aside"
 _UPLOAD = {"chunksize": 16 * 2**20, "max_concurrency": 4}

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tasks.core.histogram import Histogram
 from tasks.core.prices import Price
+from tasks.core.printable import printable
 from tasks.core.report import PartitionReport, PartitionState, RunReport
 from tasks.core.series import Pulse
 from tasks.core.tally import Bill
@@ -79,7 +80,7 @@ def _gone(report: RunReport) -> str:
     gone, pruned = report.gone or (), set(report.pruned)
     kept = [key for key in gone if key not in pruned]
     more = f" and {len(kept) - _PARTITIONS_TOLD} more" if len(kept) > _PARTITIONS_TOLD else ""
-    told = f", left alone: {', '.join(kept[:_PARTITIONS_TOLD])}{more}" if kept else ""
+    told = f", left alone: {', '.join(map(printable, kept[:_PARTITIONS_TOLD]))}{more}" if kept else ""
     return f"{len(gone)} outputs have no source any more, {len(pruned)} removed{told}"
 
 
@@ -106,7 +107,7 @@ def to_table(report: RunReport) -> Table:
         # As Text, since a path may hold what rich takes for markup.
         table.add_row(label, Text(value))
     for partition in attention(report)[:_PARTITIONS_TOLD]:
-        table.add_row("attention", Text(f"{partition.key}: {reason(partition)}"))
+        table.add_row("attention", Text(f"{printable(partition.key)}: {reason(partition)}"))
     return table
 
 
@@ -122,7 +123,7 @@ def to_markdown(report: RunReport, healing: str = "", files: Sequence[str] = ())
     lines += [f"| {label} | {_cell(value)} |" for label, value in facts(report)]
     if needy := attention(report):
         lines += ["", "## Needs attention", "", "| partition | why |", "|---|---|"]
-        lines += [f"| {_cell(p.key)} | {_cell(reason(p))} |" for p in needy[:_PARTITIONS_TOLD]]
+        lines += [f"| {_cell(printable(p.key))} | {_cell(reason(p))} |" for p in needy[:_PARTITIONS_TOLD]]
         lines += ["", f"{len(needy)} partitions."]
     if not report.succeeded:
         lines += ["", AGAIN, *(["", "```", healing, "```"] if healing else [])]
@@ -140,7 +141,7 @@ def to_rows(report: RunReport) -> list[dict[str, str | float]]:
 def _row(one: PartitionReport) -> dict[str, str | float]:
     tally = one.tally
     return {
-        "partition": one.key,
+        "partition": printable(one.key),
         "state": one.state.value,
         "rows": tally.rows,
         "failed": tally.failed,

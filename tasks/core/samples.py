@@ -8,6 +8,7 @@ from tasks.core import parquet, storage
 from tasks.core.errors import PipelineError
 from tasks.core.failures import failures_of
 from tasks.core.job import Job
+from tasks.core.printable import printable
 from tasks.core.report import PartitionState, RunReport
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def take(report: RunReport, job: Job, most: int) -> list[Sample]:
             wanted = min(_PER_PARTITION, most - len(samples))
             samples += [sample for sample, _ in zip(_of(key, job), range(wanted), strict=False)]
         except PipelineError as error:
-            logger.warning("No sample of %s for the report: %s", key, error)
+            logger.warning("No sample of %s for the report: %s", printable(key), error)
     return samples
 
 

@@ -17,7 +17,8 @@ import pyarrow as pa
 from tasks.core import publishing, segment, storage
 from tasks.core.errors import PartitionError, PipelineError
 from tasks.core.failures import failures_of
-from tasks.core.storage import Found, Location
+from tasks.core.location import Location
+from tasks.core.storage import Found
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.core import storage, temporary
+from tasks.core import temporary
 from tasks.core.errors import PipelineError
+from tasks.core.location import Location, locate
 from tasks.core.shelf import FOLDER, Shelf
-from tasks.core.storage import Location
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Spill:
                 folder.rmdir()
 
     def _shelf(self) -> Shelf:
-        return Shelf(storage.locate(str(self._folder)), self._partition_key)
+        return Shelf(locate(str(self._folder)), self._partition_key)
 
     def _is_ours(self) -> bool:
         """The folder is there, and nobody else can have put anything into it."""

@@ -1,65 +1,22 @@
-"""The filesystem: locate, find and read, on any fsspec URL.
+"""The filesystem: find and read, on any location.
 
-Listings are never cached, and every failure of a store leaves here as a ``StorageError``, or as an
-``InputError`` when the place itself is wrong. What a file contains is not its business, and writing is
-``publishing``'s.
+Every failure of a store leaves here as a ``StorageError``, or as an ``InputError`` when the place itself is
+wrong. What a file contains is not its business, and writing is ``publishing``'s.
 """
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-import fsspec
-from fsspec.core import split_protocol
-from fsspec.implementations.local import LocalFileSystem
-
 from tasks.core.errors import InputError, PartitionError, StorageError
 from tasks.core.failures import failures_of
+from tasks.core.location import Location
+from tasks.core.printable import printable
 
-_CONNECT_TIMEOUT_S = 5
-_READ_TIMEOUT_S = 10
-"""Two tries of a renewal that hang still leave the lease alive."""
 _READ_BLOCK_BYTES = 8 * 2**20
-_S3 = {"s3", "s3a"}
-_NO_FOLDERS = {"http", "https", "data"}
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A folder of some filesystem.
-
-    Attributes:
-        url: What the user wrote, for people.
-        root: The folder's path as the filesystem knows it, without a trailing slash.
-        fs: The fsspec filesystem.
-    """
-
-    url: str
-    root: str
-    fs: Any
-
-    @property
-    def is_local(self) -> bool:
-        """The folder is on a disk of this machine, where a rename publishes."""
-        return isinstance(self.fs, LocalFileSystem)
-
-    @property
-    def is_s3(self) -> bool:
-        """The folder is in an S3 bucket."""
-        protocol = self.fs.protocol
-        return not _S3.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
-
-    def path(self, key: str) -> str:
-        """The full path of a key below the folder."""
-        return f"{self.root.rstrip('/')}/{key}"
-
-    def url_of(self, key: str) -> str:
-        """The full URL of a key below the folder, for people."""
-        return f"{self.url.rstrip('/')}/{key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,54 +26,6 @@ class Found:
     path: str
     size_bytes: int
     version: str
-
-
-def locate(url: str) -> Location:
-    """Resolve a URL or local path.
-
-    Raises:
-        InputError: No installed package serves the URL's scheme, or it names no folder.
-    """
-    scheme = split_protocol(url)[0] or "file"
-    _check_url(url, scheme)
-    with failures_of(url):
-        try:
-            fs, root = fsspec.url_to_fs(os.path.expanduser(url), **_options(scheme))  # noqa: PTH111 - a URL
-        except (ImportError, ValueError) as error:
-            message = (
-                f"Cannot open {url}: {error}. Use s3://bucket/folder, a local path, or install the package."
-            )
-            raise InputError(message) from None
-    if not root.strip("/") and scheme not in {"file", "local"}:
-        message = f"{url} names no bucket: use {scheme}://bucket/folder."
-        raise InputError(message)
-    if scheme in _S3:
-        # s3fs retries on top of botocore's retries: with two each, a store that never answers costs a minute
-        # a call, and one that refuses is asked six times in two or three seconds.
-        fs.retries = 2
-    return Location(url, root if root == "/" else root.rstrip("/"), fs)
-
-
-def _check_url(url: str, scheme: str) -> None:
-    """Refuse what fsspec would take for something else than was meant."""
-    if re.match(r"\w[\w+.-]*://[^/]*:[^/]*@", url):
-        # Not repeated in the message: it holds a password.
-        message = f"A {scheme}:// URL holds a user and password: give them in the environment instead."
-    elif not url.strip():
-        message = "A source or destination is empty: use s3://bucket/folder or a local path."
-    elif "::" in url:
-        message = (
-            f"Cannot open {url}: chained URLs (::) are not supported. Use s3://bucket/folder or a local path."
-        )
-    elif scheme in _NO_FOLDERS:
-        message = (
-            f"Cannot open {url}: {scheme} has no folders to list. Use s3://bucket/folder or a local path."
-        )
-    elif re.match(r"\w{2,}:/(?!/)", url):
-        message = f"Cannot open {url}: a URL has two slashes after the colon, as in s3://bucket/folder."
-    else:
-        return
-    raise InputError(message)
 
 
 def find(location: Location, path: str) -> list[Found]:
@@ -250,7 +159,7 @@ def open_to_read(location: Location, path: str) -> Iterator[BinaryIO]:
 def _check_unchanged(location: Location, before: Found) -> None:
     with failures_of(location.url, before.path):
         if _found(before.path, location.fs.info(before.path)) != before:
-            message = f"{location.url} ({before.path}) was replaced while it was read; run again."
+            message = f"{location.url} ({printable(before.path)}) was replaced while it was read; run again."
             raise StorageError(message)
 
 
@@ -259,12 +168,3 @@ def _found(path: str, info: dict[str, Any]) -> Found:
     # A file that replaces another by a rename may carry the other's times.
     inode = f"-{info['ino']}" if info.get("ino") else ""
     return Found(path, int(info["size"] or 0), str(version).strip('"') + inode)
-
-
-def _options(scheme: str) -> dict[str, Any]:
-    if scheme not in _S3:
-        return {}
-    # s3fs caches listings for the whole process, so new keys would stay invisible; and by default a dead
-    # endpoint costs seven seconds a call, one that accepts and never answers, an hour.
-    timeouts = {"connect_timeout": _CONNECT_TIMEOUT_S, "read_timeout": _READ_TIMEOUT_S}
-    return {"use_listings_cache": False, "config_kwargs": {"retries": {"max_attempts": 2}, **timeouts}}

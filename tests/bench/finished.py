@@ -21,9 +21,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tasks.core import storage
 from tasks.core.discovery import discover
-from tasks.core.storage import Location
+from tasks.core.location import Location, locate
 from tasks.local.config import EndpointConfig
 from tasks.local.handle import Endpoint
 from tasks.local.spawn import spawn
@@ -93,7 +92,7 @@ def scene(store: str) -> Iterator[tuple[str, Endpoint]]:
 
 def make(folder: str, count: int) -> None:
     """Partitions and their finished outputs, made without a request."""
-    place = storage.locate(folder)
+    place = locate(folder)
     keys = [f"day={n % 100:02}/part-{n:05}.parquet" for n in range(count)]
     write(f"{folder}/in", TEXTS, keys[0])
     if not place.is_local:

@@ -1,0 +1,27 @@
+"""Whether the Prefect server that was asked for is there, told before a run needs it."""
+
+from prefect import get_client
+from prefect.settings import PREFECT_API_URL
+
+from tasks.core.errors import SettingsError
+
+
+def check_server() -> None:
+    """Look whether a server answers at the address that is set; without one, a run starts its own.
+
+    Raises:
+        SettingsError: None does.
+    """
+    url = PREFECT_API_URL.value()
+    if not url:
+        return
+    with get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    if error:
+        # Without what may be before the host, since that is a password.
+        told = f"{url.rpartition('@')[2]} ({type(error).__name__})"
+        message = (
+            f"No Prefect server answers at PREFECT_API_URL, {told}: start "
+            "it, correct the variable or Prefect's profile, or unset it to do without a server."
+        )
+        raise SettingsError(message)
