@@ -125,7 +125,7 @@ def write(folder: Path, rows: int, text_bytes: int, row_group_rows: int, codec: 
     with pq.ParquetWriter(path, schema, compression=codec) as writer:
         for start in range(0, rows, row_group_rows):
             ids = range(start, min(start + row_group_rows, rows))
-            texts = ["".join(chance.choices(words, k=text_bytes // 4))[:text_bytes] for _ in ids]
+            texts = ["".join(chance.choices(words, k=text_bytes // 6))[:text_bytes] for _ in ids]
             writer.write_table(pa.table([pa.array(ids), pa.array(texts)], schema))
     return path.stat().st_size / 1e6
 

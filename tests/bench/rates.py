@@ -1,4 +1,4 @@
-"""Rows per second from the first request to the last, through the command line, beside others on the same rows.
+"""Rows per second from the first request to the last, through the command line, and others on the same rows.
 
     python -m tests.bench.rates --rows 10000 --latency-ms 500 --sigma 0.6 --max-concurrent 256
 

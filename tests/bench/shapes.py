@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _shapes(rows: int, partitions: int, tiny: int) -> dict[str, list[int]]:
-    """Partitions' sizes by the shape's name; of uneven ones the n-th largest has 1/n of the largest's rows."""
+    """Partitions' sizes by the shape's name; the n-th largest uneven one has 1/n of the largest's rows."""
     scale = rows / sum(1 / number for number in range(1, partitions + 1))
     uneven = [max(1, round(scale / number)) for number in range(1, partitions + 1)]
     random.Random(7).shuffle(uneven)
