@@ -53,7 +53,8 @@ def main() -> None:
             figures.append(
                 {"store": options.store, "partitions": count, "seconds": round(seconds, 1), "flow": flow_s}
             )
-    rows = [{name: f"{value:,}" for name, value in figure.items() if name != "store"} for figure in figures]
+    heads = {"partitions": "partitions", "seconds": "seconds", "of which the flow": "flow"}
+    rows = [{head: f"{figure[name]:,}" for head, name in heads.items()} for figure in figures]
     tell(f"finished partitions, {options.store}", rows, figures, options.json)
 
 

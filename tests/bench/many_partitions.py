@@ -4,8 +4,8 @@
 
 Starts a server of its own, runs the flow in a process, and asks the server's API for the run and its task
 runs, as its page does, four times a second. The same partitions through the bare partition code, without
-Prefect, tell what Prefect costs. Exits with 1 when the run failed or 95% of the answers took
-longer than a second.
+Prefect, tell what Prefect costs. Exits with 1 when the run failed or 95% of the answers took longer than a
+second.
 """
 
 import argparse

@@ -29,6 +29,7 @@ from tests.prefectserver import run_of
 
 _VERSION = "2024-10-21"
 CLIENTS = ("llamaindex", "lean")
+_FIRST_START = "import prefect; prefect.flow(lambda: 0, name='first-start')()"
 
 
 def recipe(url: str, texts: Iterable[str], window: int) -> None:
@@ -190,9 +191,6 @@ def scene(latency_ms: float, sigma: float) -> Iterator[Scene]:
         # Prefect makes its database when it first starts; that is not what is compared.
         measured(sys.executable, "-c", _FIRST_START, env=made.environment)
         yield made
-
-
-_FIRST_START = "import prefect; prefect.flow(lambda: 0, name='first-start')()"
 
 
 def main(arguments: Sequence[str]) -> None:
