@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -108,6 +109,20 @@ def test_a_spawned_endpoint_answers_counts_and_can_be_changed() -> None:
             endpoint.configure(no_such=1)
         endpoint.reset()
         assert endpoint.stats().requests == 0
+
+
+def test_it_tells_on_the_machines_clock_when_requests_came_and_replies_were_ready() -> None:
+    with spawn() as endpoint:
+        began_s = time.monotonic()
+        for _ in range(2):
+            ask_once(endpoint, PROSE)
+        stats, ended_s = endpoint.stats(), time.monotonic()
+        assert stats.first_request_s
+        assert stats.last_request_s
+        assert stats.last_reply_s
+        assert began_s < stats.first_request_s < stats.last_request_s < stats.last_reply_s < ended_s
+        endpoint.reset()
+        assert (endpoint.stats().first_request_s, endpoint.stats().last_reply_s) == (None, None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

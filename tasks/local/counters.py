@@ -8,6 +8,7 @@ move inside `Flight`, and only there. Not thread-safe: the endpoint's own loop o
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -30,6 +31,10 @@ class Stats:
         row_requests_max: The most requests that one text took.
         row_paid_max: The most paid replies that one text took.
         redirects_followed: Requests to where the redirect fault points; a careful client makes none.
+        first_request_s: When the first request arrived, on the monotonic clock that all processes of a
+            machine share; None before it did, as the two below.
+        last_request_s: When the latest request arrived.
+        last_reply_s: When the latest reply was ready.
         requests_by_status: Number of replies per HTTP status.
     """
 
@@ -45,6 +50,9 @@ class Stats:
     row_requests_max: int = 0
     row_paid_max: int = 0
     redirects_followed: int = 0
+    first_request_s: float | None = None
+    last_request_s: float | None = None
+    last_reply_s: float | None = None
     requests_by_status: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -84,6 +92,9 @@ class Counters:
         self.requests = self.peak_in_flight = self.in_flight
         self.answered = self.abandoned = self.redirects_followed = 0
         self.paid = self.prompt_tokens = self.completion_tokens = 0
+        self.first_request_s: float | None = None
+        self.last_request_s: float | None = None
+        self.last_reply_s: float | None = None
         self.by_status: dict[int, int] = {}
         self.by_row: dict[int, int] = {}
         self.paid_by_row: dict[int, int] = {}
@@ -121,6 +132,9 @@ class Counters:
             row_requests_max=max(self.by_row.values(), default=0),
             row_paid_max=max(self.paid_by_row.values(), default=0),
             redirects_followed=self.redirects_followed,
+            first_request_s=self.first_request_s,
+            last_request_s=self.last_request_s,
+            last_reply_s=self.last_reply_s,
             requests_by_status=dict(self.by_status),
         )
 
@@ -141,6 +155,9 @@ class Flight:
         counters.requests += 1
         counters.in_flight += 1
         counters.peak_in_flight = max(counters.peak_in_flight, counters.in_flight)
+        counters.last_request_s = time.monotonic()
+        if counters.first_request_s is None:
+            counters.first_request_s = counters.last_request_s
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,4 +168,5 @@ class Flight:
             counters.abandoned += 1
         else:
             counters.answered += 1
+            counters.last_reply_s = time.monotonic()
             counters.by_status[self.status] = counters.by_status.get(self.status, 0) + 1

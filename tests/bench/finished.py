@@ -3,11 +3,9 @@
     python -m tests.bench.finished --partitions 10000 --store s3
 
 Every run is a process of its own, and one with a single partition tells what starting costs. Fails if one
-request reaches the endpoint. Prints a table and writes JSON beside it.
+request reaches the endpoint.
 """
 
-import argparse
-import json
 import os
 import re
 import subprocess
@@ -18,14 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from tasks.core.discovery import discover
 from tasks.core.location import Location, locate
 from tasks.local.config import EndpointConfig
 from tasks.local.handle import Endpoint
 from tasks.local.spawn import spawn
+from tests.bench.measuring import flags, tell, variables
 from tests.enriching import Echo, run_partition
 from tests.paying import job_of, write
 from tests.prefectserver import run_of
@@ -38,12 +34,9 @@ _AT_ONCE = 16
 
 def main() -> None:
     """Make finished partitions, run, tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags(__doc__)
     parser.add_argument("--partitions", type=int, nargs="+", default=[1, 10_000])
     parser.add_argument("--store", choices=["s3", "local"], default="s3")
-    parser.add_argument("--json", default="finished.json", help="where to write the figures")
     options = parser.parse_args()
     figures = []
     with scene(options.store) as (base, llm):
@@ -59,11 +52,9 @@ def main() -> None:
             figures.append(
                 {"store": options.store, "partitions": count, "seconds": round(seconds, 1), "flow": flow_s}
             )
-    Path(options.json).write_text(json.dumps(figures, indent=1))
-    table = Table("store", "partitions", "seconds", "of which the flow")
-    for figure in figures:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else f"{value}" for value in figure.values()))
-    Console().print(table)
+    heads = {"partitions": "partitions", "seconds": "seconds", "of which the flow": "flow"}
+    rows = [{head: f"{figure[name]:,}" for head, name in heads.items()} for figure in figures]
+    tell(f"finished partitions, {options.store}", rows, figures, options.json)
 
 
 @contextmanager
@@ -72,15 +63,7 @@ def scene(store: str) -> Iterator[tuple[str, Endpoint]]:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         llm = stack.enter_context(spawn(EndpointConfig()))
-        os.environ.update(
-            AZURE_OPENAI_ENDPOINT=llm.url,
-            AZURE_OPENAI_API_KEY="bench",
-            AZURE_OPENAI_DEPLOYMENT="gpt-4o-mini",
-            PREFECT_HOME=f"{home}/prefect",
-            PREFECT_SERVER_ANALYTICS_ENABLED="false",
-            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",
-            DO_NOT_TRACK="1",
-        )
+        os.environ.update(variables(llm, home / "prefect"))
         if store == "local":
             yield str(home), llm
             return

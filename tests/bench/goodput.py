@@ -5,15 +5,10 @@
 Each case runs the command line (`python -m flows run`) on a partition against a local endpoint with a quota,
 and reads the endpoint's counters: goodput is what was let through between the first and the last, as a part
 of what flowed into the bucket in that time (more than 1: what it held at the start was used); wasted is the
-part of all requests that was answered 429. Prints one table and writes JSON.
+part of all requests that was answered 429.
 """
 
 import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,16 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
-
 from tasks.local.config import EndpointConfig
 from tasks.local.handle import RemoteHandle
 from tasks.local.spawn import spawn
+from tests.bench.measuring import environment, flags, measured, median, tell, text, write_source
+from tests.prefectserver import run_of
 
-_SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "
 _LOOK_S = 0.05
 
 
@@ -99,34 +90,13 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         latency_ms=options.latency_ms, sigma=options.sigma, bucket_window_s=options.window_s, **case.quota
     )
     with spawn(config) as endpoint, tempfile.TemporaryDirectory() as folder:
-        Path(folder, "in").mkdir()
-        texts = [f"Row {number:06}. {_SENTENCE * 30}" for number in range(rows)]
-        pq.write_table(pa.table({"body": texts}), f"{folder}/in/a.parquet")
-        command = [
-            sys.executable,
-            "-m",
-            "flows",
-            "run",
-            f"{folder}/in",
-            f"{folder}/out",
-            "--text-column",
-            "body",
-        ]
-        command += ["--prompt", "Be brief.", "--client", options.client, *case.flags]
-        environment = {
-            **os.environ,
-            "AZURE_OPENAI_ENDPOINT": endpoint.url,
-            "AZURE_OPENAI_API_KEY": "bench",
-            "AZURE_OPENAI_DEPLOYMENT": "gpt-4o-mini",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        }
+        write_source(Path(folder, "in"), [rows])
+        told = ("--prompt", "Be brief.", "--client", options.client, *case.flags)
         watch = Watch(endpoint)
         with watch.watching():
-            ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+            command = run_of(f"{folder}/in", f"{folder}/out", *told)
+            measured(*command, env=environment(endpoint, f"{folder}/prefect"))
         stats = endpoint.stats()
-    if ended.returncode:
-        sys.exit(f"{case.name}: exit code {ended.returncode}\n{ended.stderr}")
     refused = stats.requests_by_status.get(429, 0)
     return {
         "case": case.name,
@@ -140,32 +110,27 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Run every case in turn, then tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags(__doc__)
     parser.add_argument("--seconds", type=float, default=90.0, help="of quota, per case")
     parser.add_argument("--latency-ms", type=float, default=500.0)
     parser.add_argument("--sigma", type=float, default=0.6, help="spread of a lognormal latency")
     parser.add_argument("--window-s", type=float, default=10.0, help="seconds of quota the bucket holds")
     parser.add_argument("--client", default="llamaindex")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", default="goodput.json", help="where to write the figures")
     options = parser.parse_args()
     # As the endpoint counts: a token for every four bytes of prompt and text, and the longest reply.
-    tokens_a_row = -(-len("Be brief.") // 4) + -(-len(f"Row 000000. {_SENTENCE * 30}") // 4) + 256
+    tokens_a_row = -(-len("Be brief.") // 4) + -(-len(text(1000)) // 4) + 256
     figures = [run(case, options) for _ in range(options.rounds) for case in cases(tokens_a_row)]
-    Path(options.json).write_text(json.dumps(figures, indent=1))
-    Console().print(_table(figures))
+    rows = [_row(figures, name) for name in dict.fromkeys(figure["case"] for figure in figures)]
+    tell(f"{options.seconds:g} s of quota, client {options.client}", rows, figures, options.json)
 
 
-def _table(figures: list[dict[str, Any]]) -> Table:
-    table = Table("quota", "goodput, of the bucket's", "answered 429, of all requests")
-    for name in dict.fromkeys(figure["case"] for figure in figures):
-        runs = [figure for figure in figures if figure["case"] == name]
-        goodput = statistics.median(figure["goodput"] for figure in runs)
-        wasted = statistics.median(figure["wasted"] for figure in runs)
-        table.add_row(name, f"{goodput:.3f}", f"{wasted:.2%}")
-    return table
+def _row(figures: list[dict[str, Any]], case: str) -> dict[str, str]:
+    return {
+        "quota": case,
+        "goodput, of the bucket's": f"{median(figures, 'goodput', case=case):.3f}",
+        "answered 429, of all requests": f"{median(figures, 'wasted', case=case):.2%}",
+    }
 
 
 if __name__ == "__main__":

@@ -4,16 +4,12 @@
 
 Every run is `python -m flows run` as a process group of its own, killed whole; one Prefect server serves them
 all, or with `--ephemeral` each starts and loses its own. Checks each time that the output is the undisturbed
-one and that no row in the ledger was asked again; prints how many requests each kill cost beyond one per row,
-and writes JSON beside it.
+one and that no row in the ledger was asked again; prints how many requests each kill cost beyond one per row.
 """
 
-import argparse
-import json
 import os
 import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -23,13 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
 
 from tasks.core.shelf import Shelf
 from tasks.local.config import EndpointConfig
 from tasks.local.handle import Endpoint
 from tasks.local.spawn import spawn
+from tests.bench.measuring import flags, note, tell, variables
 from tests.paying import job_of, names, read, write
 from tests.prefectserver import PrefectServer, free_port, kill_group, process, run_of, wait_until
 from tests.s3server import running_s3_server
@@ -123,9 +118,7 @@ class Scene:
 
 def main() -> None:
     """Kill, then tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--latency-ms", type=float, default=100.0)
@@ -134,12 +127,11 @@ def main() -> None:
         "--ephemeral", action="store_true", help="every run starts a Prefect server of its own"
     )
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--json", default="kills.json", help="where to write the figures")
     options = parser.parse_args()
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         llm = stack.enter_context(spawn(EndpointConfig(latency_ms=options.latency_ms)))
-        os.environ.update(_environment(llm, home))
+        os.environ.update(variables(llm, home / "prefect"))
         if not options.ephemeral:
             prefect = PrefectServer(free_port(), home / "prefect")
             stack.enter_context(prefect.running())
@@ -153,20 +145,7 @@ def main() -> None:
         texts = [f"This is row {n}. And more." for n in range(options.rows)]
         write(f"{folder}/in", texts)
         kills = _kills(Scene(folder, llm, texts, options.latency_ms / 1000), options.kills, options.seed)
-    Path(options.json).write_text(json.dumps([asdict(kill) for kill in kills], indent=1))
-    _tell(kills)
-
-
-def _environment(llm: Endpoint, home: Path) -> dict[str, str]:
-    return {
-        "AZURE_OPENAI_ENDPOINT": llm.url,
-        "AZURE_OPENAI_API_KEY": "bench",
-        "AZURE_OPENAI_DEPLOYMENT": "gpt-4o-mini",
-        "PREFECT_HOME": f"{home}/prefect",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    }
+    _tell(kills, options.json)
 
 
 def _kills(scene: Scene, count: int, seed: int) -> list[Kill]:
@@ -174,15 +153,14 @@ def _kills(scene: Scene, count: int, seed: int) -> list[Kill]:
     expected, took_s = scene.undisturbed()
     for number in range(count):
         kills.append(scene.kill(chance.uniform(0, took_s), expected, f"out-{number}"))
-        print(kills[-1], file=sys.stderr, flush=True)
+        note(kills[-1])
     return kills
 
 
-def _tell(kills: Sequence[Kill]) -> None:
-    table = Table("after s", "replies", "in flight", "kept", "paid again")
-    for kill in sorted(kills, key=lambda kill: kill.after_s):
-        table.add_row(*(str(value) for value in asdict(kill).values()))
-    Console().print(table)
+def _tell(kills: Sequence[Kill], json_path: Path | None) -> None:
+    figures = [asdict(kill) for kill in sorted(kills, key=lambda kill: kill.after_s)]
+    rows = [{name.replace("_", " "): str(value) for name, value in figure.items()} for figure in figures]
+    tell("runs killed", rows, figures, json_path)
     paid = sorted(kill.paid_again for kill in kills)
     print(
         f"{len(kills)} kills, paid again: least {paid[0]}, median {statistics.median(paid):.0f}, "

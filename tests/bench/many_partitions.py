@@ -4,8 +4,8 @@
 
 Starts a server of its own, runs the flow in a process, and asks the server's API for the run and its task
 runs, as its page does, four times a second. The same partitions through the bare partition code, without
-Prefect, tell what Prefect costs. Prints JSON; exits with 1 when the run failed or 95% of the answers took
-longer than a second.
+Prefect, tell what Prefect costs. Exits with 1 when the run failed or 95% of the answers took longer than a
+second.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
+from tests.bench.measuring import flags, tell, told_by, variables
 from tests.prefectserver import PrefectServer, free_port
 
 _ASK_EVERY_S = 0.25
@@ -33,9 +34,7 @@ _RESPONSIVE_S = 1.0
 
 def main() -> int:
     """Measure, then tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags(__doc__)
     parser.add_argument("--partitions", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=5)
     parser.add_argument("--max-tasks", type=int, default=500)
@@ -46,7 +45,8 @@ def main() -> int:
         _bare(options.bare[0], options.bare[1], options.open_partitions)
         return 0
     told = _measure(options)
-    print(json.dumps(told, indent=1))
+    rows = [{"": name.replace("_", " "), "value": str(value)} for name, value in told.items()]
+    tell("tiny partitions on a Prefect server", rows, told, options.json)
     return 0 if told["completed"] and told["answers_p95_s"] < _RESPONSIVE_S else 1
 
 
@@ -57,17 +57,11 @@ def _measure(options: argparse.Namespace) -> dict[str, float]:
     ):
         _write(Path(folder, "in"), options.partitions, options.rows)
         server = PrefectServer(free_port(), Path(folder, "prefect"))
-        env = server.env | {
-            "AZURE_OPENAI_ENDPOINT": endpoint.url,
-            "AZURE_OPENAI_API_KEY": "bench",
-            "AZURE_OPENAI_DEPLOYMENT": "gpt-4o-mini",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-        }
+        env = server.env | variables(endpoint)
         shared = ["--max-concurrent", "64", "--max-open-partitions", str(options.open_partitions)]
         run = ["-m", "flows", "run", f"{folder}/in", f"{folder}/out", "--text-column", "body", *shared]
-        bare = ["-m", "tests.bench.many_partitions", "--bare", f"{folder}/in", f"{folder}/bare"]
-        bare_s = json.loads(_end(bare, env).splitlines()[-1])["seconds"]
+        bare = ("tests.bench.many_partitions", "--bare", f"{folder}/in", f"{folder}/bare")
+        bare_s = told_by(*bare, env=env)["seconds"]
         with server.running(), _Asking(server.url) as asking:
             _end([*run, "--max-tasks", str(options.max_tasks)], env)
         reports = [json.loads(path.read_text()) for path in Path(folder, "out/_reports").glob("*.json")]

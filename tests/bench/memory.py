@@ -3,26 +3,22 @@
     python -m tests.bench.memory --rows 10000 100000 1000000
 
 Each size runs in a process of its own, through the flow, and tells the peak resident memory of that process
-(Prefect's server and the endpoint are other processes). Prints a table and writes JSON beside it.
+(Prefect's server and the endpoint are other processes).
 """
 
 import argparse
 import json
-import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
 
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
+from tests.bench.measuring import environment, flags, tell, told_by
 
 _SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "
 _ROW_GROUP_ROWS = 20_000
@@ -30,25 +26,20 @@ _ROW_GROUP_ROWS = 20_000
 
 def main() -> None:
     """Measure every size, then tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--text-bytes", type=int, default=500)
     parser.add_argument("--max-concurrent", type=int, default=64)
     parser.add_argument("--client", choices=["llamaindex", "lean"], default="llamaindex")
-    parser.add_argument("--json", default="memory.json", help="where to write the figures")
     parser.add_argument("--measure", nargs=2, metavar=("SOURCE", "DESTINATION"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         _measure(options)
         return
     figures = [_in_a_process(rows, options) for rows in options.rows]
-    Path(options.json).write_text(json.dumps(figures, indent=1))
-    table = Table("rows", "peak MB", "seconds", "rows/s")
-    for figure in figures:
-        table.add_row(*(f"{figure[name]:,.0f}" for name in ("rows", "peak_mb", "seconds", "rows_per_s")))
-    Console().print(table)
+    heads = {"rows": "rows", "peak MB": "peak_mb", "seconds": "seconds", "rows/s": "rows_per_s"}
+    rows = [{head: f"{figure[name]:,.0f}" for head, name in heads.items()} for figure in figures]
+    tell(f"client {options.client}, {options.max_concurrent} in flight", rows, figures, options.json)
 
 
 def _in_a_process(rows: int, options: argparse.Namespace) -> dict[str, float]:
@@ -56,27 +47,9 @@ def _in_a_process(rows: int, options: argparse.Namespace) -> dict[str, float]:
         source = Path(folder, "source")
         source.mkdir()
         _write(source / "one.parquet", rows, options.text_bytes)
-        environment = {
-            "AZURE_OPENAI_ENDPOINT": endpoint.url,
-            "AZURE_OPENAI_API_KEY": "bench",
-            "AZURE_OPENAI_DEPLOYMENT": "gpt-4o-mini",
-            "PREFECT_HOME": f"{folder}/prefect",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "tests.bench.memory",
-            "--measure",
-            str(source),
-            f"{folder}/destination",
-        ]
+        command = ["--measure", str(source), f"{folder}/destination"]
         command += ["--client", options.client, "--max-concurrent", str(options.max_concurrent)]
-        told = subprocess.run(
-            command, env=os.environ | environment, stdout=subprocess.PIPE, check=True, text=True
-        )
-        figure: dict[str, float] = json.loads(told.stdout.splitlines()[-1])
+        figure = told_by("tests.bench.memory", *command, env=environment(endpoint, f"{folder}/prefect"))
         if endpoint.stats().requests != rows:
             message = f"{endpoint.stats().requests} requests for {rows} rows"
             raise SystemExit(message)

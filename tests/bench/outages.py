@@ -4,11 +4,9 @@
 
 Each case is a run on the real S3 server behind a proxy that fails on purpose, and a rerun when all is well.
 Tells the seconds from the fault to the end of the run, its exit code, and how many requests were paid again;
-fails when the output is wrong. Writes JSON beside it.
+fails when the output is wrong.
 """
 
-import argparse
-import json
 import os
 import tempfile
 import threading
@@ -19,13 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from subprocess import Popen
 
-from rich.console import Console
-from rich.table import Table
 from s3fs import S3FileSystem
 
 from tasks.local.config import EndpointConfig
 from tasks.local.handle import Endpoint
 from tasks.local.spawn import spawn
+from tests.bench.measuring import flags, note, tell, variables
 from tests.faultyproxy import FaultyProxy, Kind, faulty_proxy
 from tests.paying import names, read, write
 from tests.prefectserver import PrefectServer, free_port, kill_group, process, run_of, wait_until
@@ -105,19 +102,14 @@ CASES: dict[str, Callable[[Scene], None]] = {
 
 def main() -> None:
     """Try every case, then tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags(__doc__)
     parser.add_argument("--case", choices=[*CASES], nargs="+", default=[*CASES])
     parser.add_argument("--latency-ms", type=float, default=100.0)
-    parser.add_argument("--json", default="outages.json", help="where to write the figures")
     options = parser.parse_args()
     endings = [_ending(case, options.latency_ms) for case in options.case]
-    Path(options.json).write_text(json.dumps([asdict(ending) for ending in endings], indent=1))
-    table = Table(*asdict(endings[0]))
-    for ending in endings:
-        table.add_row(*(str(value) for value in asdict(ending).values()))
-    Console().print(table)
+    figures = [asdict(ending) for ending in endings]
+    rows = [{name.replace("_", " "): str(value) for name, value in figure.items()} for figure in figures]
+    tell("store or server failing in the middle", rows, figures, options.json)
 
 
 def _ending(case: str, latency_ms: float) -> Ending:
@@ -137,7 +129,7 @@ def _ending(case: str, latency_ms: float) -> Ending:
         server = stack.enter_context(prefect.running())
         scene = Scene(folder, llm, proxy, prefect, server)
         ending = _run(case, scene, _environment(scene, store), stack)
-        print(ending, flush=True)
+        note(ending)
         return ending
 
 
@@ -171,11 +163,7 @@ def _environment(scene: Scene, store: S3Server) -> dict[str, str]:
         **scene.prefect.env,
         **store.environment,
         "AWS_ENDPOINT_URL": scene.proxy.url,
-        "AZURE_OPENAI_ENDPOINT": scene.llm.url,
-        "AZURE_OPENAI_API_KEY": "bench",
-        "AZURE_OPENAI_DEPLOYMENT": "gpt-4o-mini",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
+        **variables(scene.llm),
     }
 
 

@@ -1,0 +1,159 @@
+"""Reading and writing Parquet through the product, with replies that are there at once, beside pyarrow alone.
+
+    python -m tests.bench.parquet_only --mb 1000
+
+The product is a whole partition without Prefect: read, look up, keep in the ledger, write aside, verify,
+publish; in place of the gateway is a service that answers with the beginning of the text, without HTTP.
+pyarrow alone reads each row group, appends six columns worked out in Arrow, writes it with the same codec.
+Each is a process of its own, in turn; what is told leaves out its start. `--mb` is text before compression.
+"""
+
+import argparse
+import json
+import random
+import resource
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.core.columns import SummaryColumns
+from tasks.core.discovery import discover
+from tasks.core.job import prepare
+from tasks.core.model import Outcome, Status, Text
+from tasks.core.options import ModelOptions, OutputOptions
+from tasks.core.reuse import Waiting
+from tasks.core.settings import Settings
+from tests.bench.measuring import DEPLOYMENT, flags, median, note, tell, told_by
+from tests.enriching import run_partition
+
+_SUMMARY_CHARACTERS = 200
+
+
+class AtOnce:
+    """A row service that answers with the beginning of each text, when it is waited for."""
+
+    def begin(
+        self,
+        texts: Iterable[Text],
+        keys: Sequence[bytes | None],  # noqa: ARG002 - it shares nothing
+        on_row: Callable[[int, Outcome], object],
+    ) -> Waiting:
+        """One outcome per row."""
+
+        def wait() -> list[Outcome]:
+            outcomes = []
+            for place, text in enumerate(texts):
+                summary = str(text)[:_SUMMARY_CHARACTERS]
+                outcomes.append(Outcome(Status.OK, summary, None, DEPLOYMENT, 500, 50, requests=1))
+                on_row(place, outcomes[-1])
+            return outcomes
+
+        return wait
+
+
+def product(source: Path, destination: Path) -> None:
+    """This product."""
+    settings = Settings(azure_openai_endpoint="http://127.0.0.1:9", azure_openai_deployment=DEPLOYMENT)
+    job = prepare(
+        str(source), str(destination), "body", prompt="Be brief.",
+        model=ModelOptions(), output=OutputOptions(), settings=settings,
+    )  # fmt: skip
+    [partition] = discover(job.pattern).partitions
+    run_partition(partition, job, AtOnce())
+
+
+def pyarrow_alone(source: Path, destination: Path) -> None:
+    """The floor, with pyarrow's own defaults."""
+    destination.mkdir()
+    [path] = source.glob("*.parquet")
+    fields = SummaryColumns("summary").fields
+    with pq.ParquetFile(path) as file:
+        schema = pa.schema([*file.schema_arrow, *fields])
+        codec = file.metadata.row_group(0).column(0).compression
+        with pq.ParquetWriter(destination / path.name, schema, compression=codec) as writer:
+            for index in range(file.num_row_groups):
+                table = file.read_row_group(index)
+                summary = pc.utf8_slice_codeunits(table["body"], 0, _SUMMARY_CHARACTERS)
+                values = ("ok", None, DEPLOYMENT, 500, 50)
+                others = [
+                    pa.repeat(pa.scalar(value, field.type), len(table))
+                    for value, field in zip(values, fields[1:], strict=True)
+                ]
+                writer.write_table(pa.Table.from_arrays([*table.columns, summary, *others], schema=schema))
+
+
+WAYS = {"product": product, "pyarrow": pyarrow_alone}
+
+
+def main() -> None:
+    """Measure both in turn, then tell."""
+    parser = flags(__doc__)
+    parser.add_argument("--mb", type=int, default=1000, help="of text, 10^6 bytes each")
+    parser.add_argument("--text-bytes", type=int, default=2000)
+    parser.add_argument("--row-group-rows", type=int, default=10_000)
+    parser.add_argument("--codec", default="zstd")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--measure", nargs=2, metavar=("WAY", "SOURCE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        _measure(options.measure[0], Path(options.measure[1]))
+        return
+    figures = []
+    with TemporaryDirectory() as folder:
+        rows = options.mb * 1_000_000 // options.text_bytes
+        file_mb = write(Path(folder), rows, options.text_bytes, options.row_group_rows, options.codec)
+        for number in range(options.rounds):
+            for way in WAYS:
+                told = told_by("tests.bench.parquet_only", "--measure", way, folder)
+                figures.append({"round": number, "way": way, "rows": rows} | told)
+                note(figures[-1])
+    title = f"{rows:,} rows, {options.mb:,} MB of text, {file_mb:,.0f} MB of Parquet ({options.codec})"
+    tell(title, [_row(figures, way) for way in WAYS], figures, options.json)
+
+
+def write(folder: Path, rows: int, text_bytes: int, row_group_rows: int, codec: str) -> float:
+    """One partition of random words; returns its size in MB."""
+    chance, path = random.Random(7), folder / "part.parquet"
+    letters = "etaoinshrdlucmfw"
+    words = ["".join(chance.choices(letters, k=chance.randint(2, 9))) + " " for _ in range(5_000)]
+    schema = pa.schema([("id", pa.int64()), ("body", pa.string())])
+    with pq.ParquetWriter(path, schema, compression=codec) as writer:
+        for start in range(0, rows, row_group_rows):
+            ids = range(start, min(start + row_group_rows, rows))
+            texts = ["".join(chance.choices(words, k=text_bytes // 6))[:text_bytes] for _ in ids]
+            writer.write_table(pa.table([pa.array(ids), pa.array(texts)], schema))
+    return path.stat().st_size / 1e6
+
+
+def _measure(way: str, source: Path) -> None:
+    with TemporaryDirectory() as folder:
+        before, began_s = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+        WAYS[way](source, Path(folder, "out"))
+        seconds, after = time.monotonic() - began_s, resource.getrusage(resource.RUSAGE_SELF)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({"seconds": seconds, "cpu_s": cpu_s, "peak_mb": after.ru_maxrss / 1024}))
+
+
+def _row(figures: Sequence[dict[str, float | str]], way: str) -> dict[str, str]:
+    def of(name: str, one: str) -> float:
+        return median(figures, name, way=one)
+
+    more_s = of("cpu_s", way) - of("cpu_s", "pyarrow")
+    return {
+        "way": way,
+        "seconds": f"{of('seconds', way):.1f}",
+        "times pyarrow's": f"{of('seconds', way) / of('seconds', 'pyarrow'):.2f}",
+        "CPU s": f"{of('cpu_s', way):.1f}",
+        "times pyarrow's CPU": f"{of('cpu_s', way) / of('cpu_s', 'pyarrow'):.2f}",
+        "CPU s more per 1,000 rows": f"{more_s / float(figures[0]['rows']) * 1000:.3f}",
+        "peak MB": f"{of('peak_mb', way):,.0f}",
+    }
+
+
+if __name__ == "__main__":
+    main()

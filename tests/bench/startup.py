@@ -1,0 +1,68 @@
+"""Seconds until help is there, and until the first request of a run on a local file.
+
+    python -m tests.bench.startup
+
+From the start of the process to the arrival of its first request at the endpoint: with an ephemeral Prefect
+server, whose first start on a machine also makes its database, and without Prefect (`--no-prefect`), where
+the command line has it. The first run of all, which may compile bytecode, is not counted.
+"""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tasks.local.config import EndpointConfig
+from tasks.local.handle import RemoteHandle
+from tasks.local.spawn import spawn
+from tests.bench.measuring import environment, flags, measured, median, note, tell, write_source
+from tests.prefectserver import run_of
+
+_HELP = (sys.executable, "-m", "flows", "--help")
+_FLAG = "--no-prefect"
+
+
+def main() -> None:
+    """Measure each in turn, then tell."""
+    parser = flags(__doc__)
+    parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--client", default="llamaindex")
+    options = parser.parse_args()
+    has_flag = _FLAG in measured(sys.executable, "-m", "flows", "run", "--help").output
+    figures = []
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, spawn(EndpointConfig()) as endpoint:
+        source = Path(folder, "in")
+        write_source(source, [options.rows])
+        first_request_s(Path(folder, "warm"), source, endpoint, options.client)
+        for number in range(options.rounds):
+            home = Path(folder, str(number))
+            seconds = {
+                "--help": measured(*_HELP).seconds,
+                "first request, new Prefect database": first_request_s(
+                    home, source, endpoint, options.client
+                ),
+                "first request": first_request_s(home, source, endpoint, options.client),
+            }
+            if has_flag:
+                seconds[f"first request, {_FLAG}"] = first_request_s(
+                    home, source, endpoint, options.client, _FLAG
+                )
+            note(seconds)
+            figures += [{"round": number, "what": what, "seconds": took} for what, took in seconds.items()]
+    rows = [{"": what, "seconds": f"{median(figures, 'seconds', what=what):.2f}"} for what in seconds]
+    tell("From the start of the process", rows, figures, options.json)
+
+
+def first_request_s(home: Path, source: Path, endpoint: RemoteHandle, client: str, *more: str) -> float:
+    """Seconds from the start of a whole run to its first request; Prefect's files are in the home."""
+    endpoint.reset()
+    with TemporaryDirectory() as out:
+        command = run_of(str(source), out, "--prompt", "Be brief.", "--client", client, *more)
+        ended = measured(*command, env=environment(endpoint, home))
+    arrived_s = endpoint.stats().first_request_s
+    assert arrived_s is not None, "no request arrived"
+    return arrived_s - ended.began_s
+
+
+if __name__ == "__main__":
+    main()
