@@ -20,7 +20,18 @@ STOREYS = [
     {"charts"},
     {"report"},
     {
-        *("errors", "options", "prompt", "sharing", "owner", "batch", "completions", "tokens", "planview"),
+        *(
+            "errors",
+            "options",
+            "prompt",
+            "sharing",
+            "owner",
+            "batch",
+            "commits",
+            "completions",
+            "tokens",
+            "planview",
+        ),
         *("quota", "window", "learned", "headroom"),
     },
     {

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tasks.core.account import Account, Pace
+from tasks.core.account import Account
+from tasks.core.commits import CommitPace
 from tasks.core.errors import InterruptedRunError, StorageError
 from tasks.core.ledger import Ledger
 from tasks.core.location import Location, locate
@@ -16,7 +17,7 @@ from tasks.core.shelf import Shelf
 from tests.enriching import REQUEST, Echo
 from tests.test_segment import key
 
-NEVER = Pace(commit_after_s=10_000.0)
+NEVER = CommitPace(commit_after_s=10_000.0)
 KEY = "part.parquet"
 SOON_S = 20.0
 
@@ -63,10 +64,14 @@ def segments(place: Location) -> list[int]:
 
 
 def test_replies_of_a_second_are_stored_together_without_anybody_asking(place: Location) -> None:
-    with Ledger(place, pace=Pace(commit_after_s=0.05)) as ledger:
+    with Ledger(place, pace=CommitPace(commit_after_s=0.05)) as ledger:
         append(ledger.open(KEY), *range(10))
         assert place.fs.writes.acquire(timeout=SOON_S)
         assert segments(place) == [10]
+
+
+def test_a_slow_store_is_asked_less_often_and_any_store_within_a_second() -> None:
+    assert [CommitPace().wait_s(took_s) for took_s in (0.0, 0.001, 0.05, 3.0)] == [0.2, 0.2, 0.5, 1.0]
 
 
 def test_a_few_hundred_replies_are_stored_at_once(place: Location) -> None:
@@ -109,7 +114,7 @@ def test_whatever_ends_the_run_stores_the_rest_first(
 
 def test_what_a_store_did_not_take_is_kept_and_tried_again(place: Location) -> None:
     place.fs.failures_left = 1
-    with Ledger(place, pace=Pace(commit_after_s=0.0)) as ledger:
+    with Ledger(place, pace=CommitPace(commit_after_s=0.0)) as ledger:
         account = ledger.open(KEY)
         append(account, 1)
         assert place.fs.tries.acquire(timeout=SOON_S)
@@ -150,7 +155,7 @@ def test_a_second_try_in_the_same_process_knows_what_is_in_memory_only(place: Lo
 
 def test_a_store_that_recovers_takes_everything(place: Location) -> None:
     place.fs.failures_left = 5
-    with Ledger(place, pace=Pace(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
+    with Ledger(place, pace=CommitPace(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
         account = ledger.open(KEY)
         append(account, 1)
         assert place.fs.writes.acquire(timeout=SOON_S)
@@ -159,7 +164,7 @@ def test_a_store_that_recovers_takes_everything(place: Location) -> None:
 
 
 def test_no_more_is_asked_while_replies_cannot_be_kept(place: Location) -> None:
-    rows, pace = Echo(), Pace(commit_after_s=0.0, longest_unsaved_s=0.0)
+    rows, pace = Echo(), CommitPace(commit_after_s=0.0, longest_unsaved_s=0.0)
     place.fs.failures_left = 1000
 
     def work() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core import temporary
-from tasks.core.account import Pace
+from tasks.core.commits import CommitPace
 from tasks.core.errors import StorageError
 from tasks.core.ledger import Ledger
 from tasks.core.location import Location
@@ -44,7 +44,7 @@ def test_the_next_run_hands_them_in_and_leaves_nothing_behind(
 
 def test_a_store_that_takes_them_after_all_leaves_no_spill(place: Location, scratch: Path) -> None:
     place.fs.failures_left = 1
-    with Ledger(place, pace=Pace(commit_after_s=1000.0, first_backoff_s=0.001)) as ledger:
+    with Ledger(place, pace=CommitPace(commit_after_s=1000.0, first_backoff_s=0.001)) as ledger:
         append(ledger.open(KEY), 1, 2)
     assert segments(place) == [2]
     assert not list(scratch.iterdir())

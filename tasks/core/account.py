@@ -8,11 +8,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 
 from tasks.core import segment
+from tasks.core.commits import CommitPace
 from tasks.core.errors import PipelineError, StorageError
 from tasks.core.known import Known
 from tasks.core.model import Outcome
@@ -21,26 +21,8 @@ from tasks.core.shelf import Shelf
 logger = logging.getLogger(__name__)
 
 _NEVER_S = float("inf")
-_LONGEST_BACKOFF_S = 10.0
 _FAILURES_BORNE_AT_CLOSING = 3
 _PATIENCE_AT_CLOSING_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How much may be in memory only.
-
-    Attributes:
-        commit_after_s: A reply is stored after this many seconds at the latest ...
-        commit_rows: ... or as soon as a partition has this many.
-        first_backoff_s: The wait before a store that failed is tried again; it doubles, up to ten seconds.
-        longest_unsaved_s: When a reply could not be stored for so long, no more are asked for.
-    """
-
-    commit_after_s: float = 1.0
-    commit_rows: int = 256
-    first_backoff_s: float = 0.5
-    longest_unsaved_s: float = 30.0
 
 
 class Account:
@@ -54,7 +36,7 @@ class Account:
     """
 
     def __init__(
-        self, shelf: Shelf, changed: threading.Condition, on_reused: Callable[[int], object], pace: Pace
+        self, shelf: Shelf, changed: threading.Condition, on_reused: Callable[[int], object], pace: CommitPace
     ) -> None:
         self._shelf = shelf
         self._changed = changed
@@ -68,6 +50,7 @@ class Account:
         self._due_s = _NEVER_S
         self._storing = self._merging = False
         self._failures = 0
+        self._took_s = 0.0
         self._closing = False
         self._give_up_s = _NEVER_S
 
@@ -177,10 +160,10 @@ class Account:
         with self._changed:
             self._batch, self._pending = self._pending, {}
             self._batch_since_s, self._pending_since_s = self._pending_since_s, _NEVER_S
-        stored = False
+        stored, began_s = False, time.monotonic()
         try:
             self._shelf.add(segment.table_of(self._batch))
-            stored = True
+            stored, self._took_s = True, time.monotonic() - began_s
         except PipelineError as error:
             logger.warning("%d replies wait to be stored: %s", len(self._batch), error)
         except Exception as error:  # noqa: BLE001 - a reply that is paid for is not dropped for any reason
@@ -207,7 +190,7 @@ class Account:
     def _soon_s(self) -> float:
         if self._closing or len(self._pending) >= self._pace.commit_rows:
             return 0.0
-        return time.monotonic() + self._pace.commit_after_s
+        return time.monotonic() + self._pace.wait_s(self._took_s)
 
     def _ended(self, *, stored: bool) -> None:
         with self._changed:
@@ -226,8 +209,7 @@ class Account:
         if not self._pending or self._gives_up:
             return _NEVER_S
         if self._failures:
-            wait_s = min(self._pace.first_backoff_s * 2.0 ** (self._failures - 1), _LONGEST_BACKOFF_S)
-            return time.monotonic() + wait_s
+            return time.monotonic() + self._pace.backoff_s(self._failures)
         # What came while the batch was stored told its time when it came.
         return min(self._due_s, self._soon_s())
 

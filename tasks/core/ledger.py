@@ -17,7 +17,8 @@ from typing import Self
 import pyarrow as pa
 
 from tasks.core import publishing, shelf
-from tasks.core.account import Account, Pace
+from tasks.core.account import Account
+from tasks.core.commits import CommitPace
 from tasks.core.errors import StorageError
 from tasks.core.location import Location
 from tasks.core.shelf import Shelf
@@ -43,7 +44,7 @@ class Ledger:
         self,
         place: Location,
         on_reused: Callable[[int], object] = lambda _: None,
-        pace: Pace = Pace(),
+        pace: CommitPace = CommitPace(),
     ) -> None:
         self._place = place
         self._on_reused = on_reused
