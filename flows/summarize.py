@@ -124,8 +124,6 @@ def _run(
             tell_plan(plan)
             if plan.partitions:
                 _summarize_all(plan, job, gateway, ledger, limits, monitor, results)
-            else:
-                logger.info("Nothing to do: %d partitions are finished and unchanged", len(plan.finished))
             pruned = () if results.stopped_by else gone.prune(plan, job, run)
             ledger.sweep(pruned)
     finally:

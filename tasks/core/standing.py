@@ -3,6 +3,7 @@
 Told by two listings and by the footers of earlier outputs, many at once; nothing is written, no row is read.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from tasks.core.plan import Why
 from tasks.core.preflight import preflight
 from tasks.core.shelf import FOLDER, folder_of
 from tasks.core.storage import Found
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,9 @@ def find_work(job: Job, run: RunOptions) -> Plan:
         StorageError: A store does not answer.
     """
     standing = look(job, run)
+    if not standing.todo.partitions:
+        finished = len(standing.partitions(Why.FINISHED))
+        logger.info("Nothing to do: %d partitions are finished and unchanged", finished)
     return replace(
         preflight(standing.todo, job),
         finished=standing.partitions(Why.FINISHED),
