@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from flows.output import show, write
-from tasks.core import planview
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError
 from tasks.core.options import (
     DEFAULT_PROMPT,
@@ -24,11 +23,12 @@ from tasks.core.options import (
     PriceOptions,
     RunOptions,
 )
-from tasks.core.rendering import to_table
+from tasks.core.plans import planview
+from tasks.core.reports.rendering import to_table
 
 if TYPE_CHECKING:
     from tasks.core.job import Job
-    from tasks.core.report import RunReport
+    from tasks.core.reports.report import RunReport
 
 _GROUPS: dict[str, type[BaseModel]] = {
     "model": ModelOptions,
@@ -94,10 +94,10 @@ def _run_flow(parsed: argparse.Namespace, options: dict[str, Any]) -> "RunReport
 
 
 def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
-    from tasks.core.budget import budget_of  # noqa: PLC0415
+    from tasks.core.calls.budget import budget_of  # noqa: PLC0415
     from tasks.core.direct import run_directly  # noqa: PLC0415 - only what is asked for is loaded
-    from tasks.core.gateway import open_gateway  # noqa: PLC0415
     from tasks.core.progress import Progress  # noqa: PLC0415
+    from tasks.core.rows.gateway import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
 
     logging.basicConfig(format="%(asctime)s | %(levelname)-7s | %(name)s - %(message)s")
@@ -114,8 +114,8 @@ def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
 def _plan(parsed: argparse.Namespace) -> int:
     options = _options(parsed)
     job = _job(parsed, options)
+    from tasks.core.plans.survey import make_plan  # noqa: PLC0415
     from tasks.core.progress import Progress  # noqa: PLC0415 - only what is asked for is loaded
-    from tasks.core.survey import make_plan  # noqa: PLC0415
 
     with Progress("plan") as progress:
         plan = make_plan(job, options["run"], on_total=progress.start, on_rows=progress.advance)

@@ -17,7 +17,7 @@ from tasks.core.errors import (
     PipelineError,
     StopRunError,
 )
-from tasks.core.report import RunReport
+from tasks.core.reports.report import RunReport
 
 _NAMES: tuple[tuple[type[StopRunError], str], ...] = (
     (BudgetError, "BudgetExhausted"),

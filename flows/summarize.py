@@ -9,15 +9,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import endings, logs
 from flows.credentials import run_settings
-from tasks.core import archive, gone
-from tasks.core.budget import budget_of
+from tasks.core.calls.budget import budget_of
 from tasks.core.errors import PipelineError
-from tasks.core.gateway import Gateway, open_gateway
-from tasks.core.grouping import group, open_at_once
-from tasks.core.housekeeping import remove_leftovers
 from tasks.core.job import Job, prepare
-from tasks.core.lease import Lease
-from tasks.core.ledger import Ledger
 from tasks.core.model import Plan
 from tasks.core.monitor import Monitor
 from tasks.core.options import (
@@ -29,9 +23,16 @@ from tasks.core.options import (
     RunOptions,
     titled,
 )
+from tasks.core.paid.housekeeping import remove_leftovers
+from tasks.core.paid.lease import Lease
+from tasks.core.paid.ledger import Ledger
+from tasks.core.plans import gone
+from tasks.core.plans.grouping import group, open_at_once
 from tasks.core.progress import Progress
-from tasks.core.report import RunReport
-from tasks.core.results import Results
+from tasks.core.reports import archive
+from tasks.core.reports.report import RunReport
+from tasks.core.reports.results import Results
+from tasks.core.rows.gateway import Gateway, open_gateway
 from tasks.discover import find_partitions
 from tasks.dryrun import dry_run
 from tasks.events import tell_end, tell_plan

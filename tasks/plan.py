@@ -6,9 +6,9 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.job import Job
 from tasks.core.options import RunOptions
-from tasks.core.plan import RunPlan
-from tasks.core.planview import headline, to_markdown
-from tasks.core.survey import make_plan
+from tasks.core.plans.plan import RunPlan
+from tasks.core.plans.planview import headline, to_markdown
+from tasks.core.plans.survey import make_plan
 
 ARTIFACT_KEY = "summarize-parquet-plan"
 

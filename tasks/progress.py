@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 
 from tasks.core.monitor import Monitor
 from tasks.core.prices import Price
-from tasks.core.rendering import to_line
+from tasks.core.reports.rendering import to_line
 from tasks.core.ticker import every
 
 _PERIOD_S = 2.0

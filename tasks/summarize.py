@@ -5,15 +5,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
+from tasks.core.calls.telemetry import describe, partition_span
 from tasks.core.errors import StopRunError, TransientError
-from tasks.core.gateway import Gateway
-from tasks.core.grouping import Group
 from tasks.core.job import Job
-from tasks.core.ledger import Ledger
 from tasks.core.model import Partition
+from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
-from tasks.core.results import Results
-from tasks.core.telemetry import describe, partition_span
+from tasks.core.plans.grouping import Group
+from tasks.core.reports.results import Results
+from tasks.core.rows.gateway import Gateway
 from tasks.events import tell_published
 
 _FIRST_RETRY_S = 5

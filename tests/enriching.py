@@ -6,17 +6,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import parquet
-from tasks.core.columns import SummaryColumns
-from tasks.core.discovery import source_location
+from tasks.core.files import parquet
+from tasks.core.files.columns import SummaryColumns
 from tasks.core.job import Job
-from tasks.core.ledger import Ledger
-from tasks.core.location import locate
 from tasks.core.model import Outcome, Partition, Status, Text
+from tasks.core.paid.ledger import Ledger
+from tasks.core.paid.reuse import RowService, Waiting
 from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
-from tasks.core.report import PartitionReport
-from tasks.core.reuse import RowService, Waiting
+from tasks.core.reports.report import PartitionReport
+from tasks.core.store.discovery import source_location
+from tasks.core.store.location import locate
 
 COLUMNS = SummaryColumns()
 FACTS = {"summarize_parquet.summary.fingerprint": "f00d"}

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.core import storage
 from tasks.core.errors import LeaseError
-from tasks.core.lease import Lease
-from tasks.core.location import locate
+from tasks.core.paid.lease import Lease
+from tasks.core.store import storage
+from tasks.core.store.location import locate
 
 ROOT = Path(__file__).parent.parent
 

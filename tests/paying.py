@@ -6,19 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import storage
-from tasks.core.gateway import open_gateway
 from tasks.core.job import Job, prepare
-from tasks.core.ledger import Ledger
-from tasks.core.location import locate
 from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
+from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
-from tasks.core.plan import Why
-from tasks.core.preflight import preflight
-from tasks.core.report import PartitionReport
+from tasks.core.plans.plan import Why
+from tasks.core.plans.preflight import preflight
+from tasks.core.plans.standing import look
+from tasks.core.reports.report import PartitionReport
+from tasks.core.reports.tally import Tally
+from tasks.core.rows.gateway import open_gateway
 from tasks.core.settings import Settings
-from tasks.core.standing import look
-from tasks.core.tally import Tally
+from tasks.core.store import storage
+from tasks.core.store.location import locate
 
 WINDOW = 20
 LIMITS = LimitOptions(max_concurrent=WINDOW, max_attempts=2)

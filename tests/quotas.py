@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.core import quota
+from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.errors import RateLimitError
-from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status
-from tasks.core.summarizer import ChatModel, RetryPolicy, Summarizer
+from tasks.core.pace import quota
+from tasks.core.pace.limiter import Limiter
+from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.local.buckets import Quota
 
 Headers = Literal["all", "remaining", "none"]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import archive
 from tasks.core.errors import SourceError
 from tasks.core.model import LeftOut
-from tasks.core.report import FailedRow, PartitionReport, PartitionState, RunReport
-from tasks.core.tally import Bill, Tally
+from tasks.core.reports import archive
+from tasks.core.reports.report import FailedRow, PartitionReport, PartitionState, RunReport
+from tasks.core.reports.tally import Bill, Tally
 from tests.enriching import job_of
 
 RUN = "06a1c9de-0000-0000-0000-000000000000"

@@ -2,7 +2,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tasks.core.budget import Budget
+from tasks.core.calls.budget import Budget
 from tasks.core.errors import BudgetError
 from tasks.core.prices import Price, price_of
 

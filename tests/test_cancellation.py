@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tasks.core.claims import Claims
-from tasks.core.location import locate
-from tasks.core.shelf import Shelf
+from tasks.core.paid.claims import Claims
+from tasks.core.paid.shelf import Shelf
+from tasks.core.store.location import locate
 from tests.conftest import Serve
 from tests.paying import names, read, tally, write
 from tests.prefectserver import DEPLOYMENT, PrefectServer, free_port, wait_until

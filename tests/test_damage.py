@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.__main__ import main
-from tasks.core.location import locate
-from tasks.core.shelf import Shelf
+from tasks.core.paid.shelf import Shelf
+from tasks.core.store.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.paying import names, read, write
@@ -27,7 +27,7 @@ def tear(data: bytes) -> bytes:
 
 @contextmanager
 def logging_to(handler: logging.Handler) -> Iterator[None]:
-    logger = logging.getLogger("tasks.core.shelf")
+    logger = logging.getLogger("tasks.core.paid.shelf")
     logger.addHandler(handler)
     try:
         yield

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.discovery import check_apart, discover, source_location
 from tasks.core.errors import InputError, SourceError
-from tasks.core.location import locate
 from tasks.core.model import LeftOut
+from tasks.core.store.discovery import check_apart, discover, source_location
+from tasks.core.store.location import locate
 
 KEYS = [
     "a.parquet",

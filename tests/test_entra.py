@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from tasks.core.budget import Budget
+from tasks.core.calls.budget import Budget
+from tasks.core.calls.llm import open_model
 from tasks.core.errors import BudgetError, DeploymentError
-from tasks.core.gateway import Gateway
-from tasks.core.limiter import Limiter
-from tasks.core.llm import open_model
 from tasks.core.model import Status
+from tasks.core.pace.limiter import Limiter
 from tasks.core.prompt import Prompt, Request
+from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
-from tasks.core.summarizer import RetryPolicy
 from tests.conftest import Serve
 
 ROWS, WINDOW = 30, 8

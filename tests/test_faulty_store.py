@@ -13,7 +13,7 @@ from s3fs import S3FileSystem
 from flows.summarize import summarize_parquet
 from tasks.core.errors import PipelineError
 from tasks.core.options import LimitOptions
-from tasks.core.report import RunReport
+from tasks.core.reports.report import RunReport
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.faultyproxy import FaultyProxy, Kind, faulty_proxy

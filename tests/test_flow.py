@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import StateType
 from flows.summarize import summarize_parquet
 from tasks.core.errors import BudgetError, DeploymentError, PreflightError, RunFailedError, SettingsError
 from tasks.core.options import LimitOptions, OutputOptions
-from tasks.core.report import PartitionState, RunReport
+from tasks.core.reports.report import PartitionState, RunReport
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
 from tests.conftest import Serve

@@ -8,14 +8,15 @@ from typing import Literal
 
 import pytest
 
+from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.errors import InterruptedRunError, ParkedError, SettingsError
-from tasks.core.gateway import Gateway, open_gateway
-from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status
 from tasks.core.options import LimitOptions
+from tasks.core.pace.limiter import Limiter
 from tasks.core.prompt import Prompt, Request
+from tasks.core.rows.gateway import Gateway, open_gateway
+from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
-from tasks.core.summarizer import ChatModel, RetryPolicy
 from tests.conftest import Serve
 
 Measured = Callable[[ChatModel], ChatModel]

@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import gone, segment
 from tasks.core.errors import InputError
-from tasks.core.location import locate
 from tasks.core.options import RunOptions
-from tasks.core.shelf import Shelf
-from tasks.core.standing import look
+from tasks.core.paid import segment
+from tasks.core.paid.shelf import Shelf
+from tasks.core.plans import gone
+from tasks.core.plans.standing import look
+from tasks.core.store.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.paying import job_of, names, run, write

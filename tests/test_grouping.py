@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.grouping import group
 from tasks.core.model import Partition
+from tasks.core.plans.grouping import group
 
 SIZES = st.lists(st.integers(0, 2**34), min_size=1, max_size=300)
 

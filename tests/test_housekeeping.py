@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tasks.core.housekeeping import remove_leftovers
-from tasks.core.location import Location, locate
-from tasks.core.shelf import folder_of
+from tasks.core.paid.housekeeping import remove_leftovers
+from tasks.core.paid.shelf import folder_of
+from tasks.core.store.location import Location, locate
 from tests.paying import names
 
 UNFINISHED = [

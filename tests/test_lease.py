@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tasks.core.claims import Claim, Claims
 from tasks.core.errors import InputError, LeaseError, LostLeaseError
-from tasks.core.lease import Lease, LeasePace
-from tasks.core.location import Location, locate
-from tasks.core.owner import Owner
+from tasks.core.paid.claims import Claim, Claims
+from tasks.core.paid.lease import Lease, LeasePace
+from tasks.core.store.location import Location, locate
+from tasks.core.store.owner import Owner
 from tests.leasing import leasing, says, tell
 from tests.paying import names
 
@@ -122,7 +122,7 @@ def test_a_run_of_another_machine_that_does_not_renew_is_taken_over_when_its_tim
 def test_a_claim_nobody_can_read_is_watched_like_another_machines(
     place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.core.lease._DEFAULT_EXPIRES_S", 0.4)
+    monkeypatch.setattr("tasks.core.paid.lease._DEFAULT_EXPIRES_S", 0.4)
     claimed(place, ELSEWHERE)
     place.fs.pipe_file(place.path("_ledger/lease-000001.json"), b"{")
     started_s = time.monotonic()

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tasks.core.account import Account
-from tasks.core.commits import CommitPace
 from tasks.core.errors import InterruptedRunError, StorageError
-from tasks.core.ledger import Ledger
-from tasks.core.location import Location, locate
 from tasks.core.model import Outcome, Status
-from tasks.core.reuse import AskOnce
-from tasks.core.shelf import Shelf
+from tasks.core.paid.account import Account
+from tasks.core.paid.commits import CommitPace
+from tasks.core.paid.ledger import Ledger
+from tasks.core.paid.reuse import AskOnce
+from tasks.core.paid.shelf import Shelf
+from tasks.core.store.location import Location, locate
 from tests.enriching import REQUEST, Echo
 from tests.test_segment import key
 

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from tasks.core.errors import BreakerError, DeploymentError, ParkedError
-from tasks.core.limiter import Limiter
+from tasks.core.pace.limiter import Limiter
 from tests.virtualtime import run_virtually
 
 

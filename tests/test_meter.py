@@ -5,21 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.budget import Budget
+from tasks.core.calls.budget import Budget
+from tasks.core.calls.llm import open_model
+from tasks.core.calls.meter import Meter
+from tasks.core.calls.replies import CANNOT_BE_SENT
 from tasks.core.errors import DeploymentError, StopRunError
-from tasks.core.gateway import Gateway
-from tasks.core.ledger import Ledger
-from tasks.core.limiter import Limiter
-from tasks.core.llm import open_model
-from tasks.core.meter import Meter
 from tasks.core.model import Outcome, Partition, Status
+from tasks.core.pace.limiter import Limiter
+from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
+from tasks.core.plans.standing import look
 from tasks.core.prompt import Request
-from tasks.core.replies import CANNOT_BE_SENT
+from tasks.core.reports.tally import Bill
+from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
-from tasks.core.standing import look
-from tasks.core.summarizer import RetryPolicy
-from tasks.core.tally import Bill
 from tests.conftest import Serve
 from tests.paying import job_of, write
 

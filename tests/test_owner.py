@@ -3,7 +3,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from tasks.core.owner import Owner
+from tasks.core.store.owner import Owner
 
 
 def test_this_process_is_here_and_has_not_ended() -> None:

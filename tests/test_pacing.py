@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import pytest
 
 from tasks.core.errors import RequestError
-from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status
-from tasks.core.pacing import Pace
-from tasks.core.quota import read
-from tasks.core.summarizer import RetryPolicy, Summarizer
+from tasks.core.pace.limiter import Limiter
+from tasks.core.pace.pacing import Pace
+from tasks.core.pace.quota import read
+from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tests.quotas import Deployment, Headers, work_until
 from tests.virtualtime import run_virtually
 

@@ -8,15 +8,15 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from flows.summarize import summarize_parquet
-from tasks.core.charts import bars, timeline
 from tasks.core.errors import BudgetError
-from tasks.core.histogram import Histogram
 from tasks.core.model import LeftOut
 from tasks.core.options import LimitOptions, OutputOptions
-from tasks.core.page import to_html
-from tasks.core.report import Observed, PartitionReport, PartitionState, RunReport
-from tasks.core.series import Pulse
-from tasks.core.tally import Bill
+from tasks.core.reports.charts import bars, timeline
+from tasks.core.reports.histogram import Histogram
+from tasks.core.reports.page import to_html
+from tasks.core.reports.report import Observed, PartitionReport, PartitionState, RunReport
+from tasks.core.reports.series import Pulse
+from tasks.core.reports.tally import Bill
 from tests.conftest import Serve
 from tests.tables import write_partition
 

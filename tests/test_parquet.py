@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.parquet import encryption
 
-from tasks.core import parquet
 from tasks.core.errors import PartitionError, StorageError
-from tasks.core.footer import footer_bytes, parse_footer
+from tasks.core.files import parquet
+from tasks.core.files.footer import footer_bytes, parse_footer
 from tests.enriching import COLUMNS, FACTS, assert_faithful, enrich, outcome_of
 
 TEXT_TYPES = [

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import storage
-from tasks.core.discovery import discover
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
 from tasks.core.job import FINGERPRINT, Job, fact_key
-from tasks.core.location import locate
 from tasks.core.model import Outcome, Partition, Status, Text
-from tasks.core.report import PartitionState
+from tasks.core.reports.report import PartitionState
+from tasks.core.store import storage
+from tasks.core.store.discovery import discover
+from tasks.core.store.location import locate
 from tests.enriching import REQUEST, Echo, job_of, run_partition
 from tests.s3server import running_s3_server
 

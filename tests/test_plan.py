@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import DeploymentError, InputError, PreflightError
-from tasks.core.lease import Lease
-from tasks.core.location import locate
 from tasks.core.options import RunOptions
-from tasks.core.plan import RunPlan, Why
-from tasks.core.survey import make_plan
-from tasks.core.tokens import Tokenizer
+from tasks.core.paid.lease import Lease
+from tasks.core.plans.plan import RunPlan, Why
+from tasks.core.plans.survey import make_plan
+from tasks.core.plans.tokens import Tokenizer
+from tasks.core.store.location import locate
 from tasks.local.handle import Endpoint
 from tasks.local.wire import tokens_of
 from tests.conftest import Serve

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from tasks.core.plan import PartitionPlan, Rates, RunPlan, Why
-from tasks.core.planview import headline, to_json, to_markdown, to_table
+from tasks.core.plans.plan import PartitionPlan, Rates, RunPlan, Why
+from tasks.core.plans.planview import headline, to_json, to_markdown, to_table
+from tasks.core.plans.sampling import Estimate
 from tasks.core.prices import Price
-from tasks.core.sampling import Estimate
 
 RATES = Rates(
     tokenizer="o200k_base",

@@ -11,16 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tasks.core import planview, rendering
-from tasks.core.discovery import discover
 from tasks.core.errors import PartitionError, PreflightError
-from tasks.core.grouping import group
 from tasks.core.model import LeftOut
-from tasks.core.page import to_html
-from tasks.core.plan import PartitionPlan, RunPlan, Why
-from tasks.core.preflight import preflight
+from tasks.core.plans import planview
+from tasks.core.plans.grouping import group
+from tasks.core.plans.plan import PartitionPlan, RunPlan, Why
+from tasks.core.plans.preflight import preflight
 from tasks.core.printable import printable
-from tasks.core.report import PartitionReport, PartitionState, RunReport
+from tasks.core.reports import rendering
+from tasks.core.reports.page import to_html
+from tasks.core.reports.report import PartitionReport, PartitionState, RunReport
+from tasks.core.store.discovery import discover
 from tests.enriching import Echo, job_of, run_partition
 from tests.tables import write_partition
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import publishing, storage
 from tasks.core.errors import InputError, StorageError
-from tasks.core.location import Location, locate
+from tasks.core.store import publishing, storage
+from tasks.core.store.location import Location, locate
 
 MEGABYTE = 2**20
 

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import parquet, readahead
 from tasks.core.errors import StorageError
-from tasks.core.ledger import Ledger
-from tasks.core.location import locate
+from tasks.core.files import parquet
 from tasks.core.model import Outcome, Text
-from tasks.core.reuse import AskOnce, Waiting
+from tasks.core.paid.ledger import Ledger
+from tasks.core.paid.reuse import AskOnce, Waiting
+from tasks.core.rows import readahead
+from tasks.core.store.location import locate
 from tests.enriching import REQUEST, outcome_of
 
 

@@ -6,9 +6,9 @@ from rich.console import Console
 
 from tasks.core.model import LeftOut, Outcome, Status
 from tasks.core.prices import Price
-from tasks.core.rendering import to_json, to_markdown, to_table
-from tasks.core.report import FailedRow, PartitionReport, PartitionState, RunReport
-from tasks.core.tally import Bill, Tally
+from tasks.core.reports.rendering import to_json, to_markdown, to_table
+from tasks.core.reports.report import FailedRow, PartitionReport, PartitionState, RunReport
+from tasks.core.reports.tally import Bill, Tally
 
 GOOD = PartitionReport(
     key="a=1/x.parquet",

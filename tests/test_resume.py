@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.core.location import locate
-from tasks.core.shelf import Shelf
+from tasks.core.paid.shelf import Shelf
+from tasks.core.store.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.paying import WINDOW, job_of, names, read, tally, write
@@ -118,8 +118,8 @@ def test_kill_9_at_random_moments_pays_again_for_what_was_in_flight_and_a_second
 
 WAITS = """
 import sys, threading
-from tasks.core import publishing
-from tasks.core.ledger import Ledger
+from tasks.core.store import publishing
+from tasks.core.paid.ledger import Ledger
 from tests.paying import run
 
 def wait(*_):

@@ -6,10 +6,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import segment, storage
 from tasks.core.errors import DeploymentError, StorageError
-from tasks.core.location import locate
-from tasks.core.shelf import Shelf
+from tasks.core.paid import segment
+from tasks.core.paid.shelf import Shelf
+from tasks.core.store import storage
+from tasks.core.store.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.paying import WINDOW, names, read, run, tally, write

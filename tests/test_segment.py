@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core import segment
 from tasks.core.errors import PartitionError
 from tasks.core.model import Outcome, Status
+from tasks.core.paid import segment
 
 ODD = ["", "\0", "a\r\n\tb", "\N{PILE OF POO}\u202e\u0301", "NULL", "x" * 100_000, '{"a": [1, 2]}', "\ufffd"]
 

@@ -1,11 +1,11 @@
 import itertools
 import threading
 
-from tasks.core.histogram import Counting, Histogram
 from tasks.core.prices import Price
-from tasks.core.rendering import to_line
-from tasks.core.series import Pulse, Series
-from tasks.core.tally import Bill
+from tasks.core.reports.histogram import Counting, Histogram
+from tasks.core.reports.rendering import to_line
+from tasks.core.reports.series import Pulse, Series
+from tasks.core.reports.tally import Bill
 from tasks.core.ticker import every
 
 

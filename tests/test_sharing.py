@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from tasks.core.errors import DeploymentError, RequestError
-from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status
-from tasks.core.sharing import SharedReplies
-from tasks.core.summarizer import RetryPolicy, Summarizer
-from tasks.core.tally import Tally
+from tasks.core.pace.limiter import Limiter
+from tasks.core.paid.sharing import SharedReplies
+from tasks.core.reports.tally import Tally
+from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tests.test_summarizer import ScriptedModel
 from tests.virtualtime import run_virtually
 

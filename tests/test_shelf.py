@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import segment, storage
 from tasks.core.errors import StorageError
-from tasks.core.location import Location, locate
 from tasks.core.model import Outcome, Status
-from tasks.core.shelf import Shelf, folder_of, sweep
+from tasks.core.paid import segment
+from tasks.core.paid.shelf import Shelf, folder_of, sweep
+from tasks.core.store import storage
+from tasks.core.store.location import Location, locate
 from tests.test_segment import entries, key
 
 KEY = "day=1/secret customer.parquet"

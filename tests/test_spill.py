@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import temporary
-from tasks.core.commits import CommitPace
 from tasks.core.errors import StorageError
-from tasks.core.ledger import Ledger
-from tasks.core.location import Location
-from tasks.core.spill import Spill, folder_of
+from tasks.core.paid.commits import CommitPace
+from tasks.core.paid.ledger import Ledger
+from tasks.core.paid.spill import Spill, folder_of
+from tasks.core.store import temporary
+from tasks.core.store.location import Location
 from tests.test_ledger import KEY, NEVER, append, place, segments
 from tests.test_segment import key
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import storage
 from tasks.core.errors import InputError, PartitionError, StorageError
-from tasks.core.location import Location, locate
+from tasks.core.store import storage
+from tasks.core.store.location import Location, locate
 
 KEYS = sorted(
     [
@@ -129,9 +129,9 @@ def test_opening_a_missing_file_is_a_storage_error_that_says_so(place: Location)
 
 PROBE = """
 import sys, time
-from tasks.core import storage
+from tasks.core.store import storage
 from tasks.core.errors import PipelineError
-from tasks.core.location import locate
+from tasks.core.store.location import locate
 began = time.monotonic()
 try:
     storage.find(place := locate(sys.argv[1]), place.root)

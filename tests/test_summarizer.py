@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import DeploymentError, ParkedError, RateLimitError, RequestError
-from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Status
-from tasks.core.summarizer import RetryPolicy, Summarizer
+from tasks.core.pace.limiter import Limiter
+from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tests.virtualtime import run_virtually
 
 Step = float | Exception

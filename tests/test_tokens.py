@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.sampling import Estimate, Range, Sample, tokens_of_all
-from tasks.core.tokens import tokenizer_for
+from tasks.core.plans.sampling import Estimate, Range, Sample, tokens_of_all
+from tasks.core.plans.tokens import tokenizer_for
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,7 +34,7 @@ def test_nothing_is_downloaded_and_llamaindex_is_not_loaded(tmp_path: Path) -> N
     env = {name: value for name, value in os.environ.items() if "TIKTOKEN" not in name}
     env |= {"HTTPS_PROXY": "http://127.0.0.1:9", "TMPDIR": str(tmp_path)}
     code = (
-        "import os, sys; from tasks.core.tokens import tokenizer_for\n"
+        "import os, sys; from tasks.core.plans.tokens import tokenizer_for\n"
         "for model in ('gpt-4o', 'gpt-4', 'unknown'): tokenizer_for(model).count([('user', 'text')])\n"
         "assert not any(name.startswith(('llama_index.core', 'prefect')) for name in sys.modules)\n"
         "assert 'TIKTOKEN_CACHE_DIR' not in os.environ\n"

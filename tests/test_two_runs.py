@@ -8,14 +8,14 @@ import pytest
 from prefect import flow
 
 from flows.summarize import summarize_parquet
-from tasks.core.claims import Claim, Claims
 from tasks.core.errors import LeaseError, LostLeaseError
-from tasks.core.lease import Lease, LeasePace
-from tasks.core.location import locate
 from tasks.core.options import LimitOptions
-from tasks.core.owner import Owner
-from tasks.core.report import RunReport
-from tasks.core.shelf import Shelf
+from tasks.core.paid.claims import Claim, Claims
+from tasks.core.paid.lease import Lease, LeasePace
+from tasks.core.paid.shelf import Shelf
+from tasks.core.reports.report import RunReport
+from tasks.core.store.location import locate
+from tasks.core.store.owner import Owner
 from tests.conftest import Serve
 from tests.paying import names, read, write
 

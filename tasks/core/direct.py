@@ -8,21 +8,22 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from tasks.core import archive, gone
-from tasks.core.gateway import Gateway
-from tasks.core.grouping import open_at_once
-from tasks.core.housekeeping import remove_leftovers
 from tasks.core.job import Job
-from tasks.core.lease import Lease
-from tasks.core.ledger import Ledger
 from tasks.core.model import Partition, Plan
 from tasks.core.monitor import Monitor
 from tasks.core.options import LimitOptions, OutputOptions, RunOptions
+from tasks.core.paid.housekeeping import remove_leftovers
+from tasks.core.paid.lease import Lease
+from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
+from tasks.core.plans import gone
+from tasks.core.plans.grouping import open_at_once
+from tasks.core.plans.standing import find_work
 from tasks.core.progress import Progress
-from tasks.core.report import RunReport
-from tasks.core.results import Results
-from tasks.core.standing import find_work
+from tasks.core.reports import archive
+from tasks.core.reports.report import RunReport
+from tasks.core.reports.results import Results
+from tasks.core.rows.gateway import Gateway
 
 
 def run_directly(

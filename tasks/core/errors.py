@@ -31,7 +31,7 @@ with defaults, so every error survives pickling. No message holds a key, a promp
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from tasks.core.report import PartitionReport, RunReport
+    from tasks.core.reports.report import PartitionReport, RunReport
 
 
 class PipelineError(Exception):

@@ -8,14 +8,14 @@ import hashlib
 import socket
 from dataclasses import dataclass
 
-from tasks.core import discovery
-from tasks.core.columns import SummaryColumns
-from tasks.core.location import Location, locate
+from tasks.core.files.columns import SummaryColumns
 from tasks.core.model import Partition
 from tasks.core.options import ModelOptions, OutputOptions, PriceOptions
 from tasks.core.prices import Price, price_of
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
+from tasks.core.store import discovery
+from tasks.core.store.location import Location, locate
 
 FINGERPRINT = "fingerprint"
 TEXT_COLUMN = "text_column"

@@ -5,13 +5,13 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from tasks.core.gateway import Gateway
 from tasks.core.job import Job
 from tasks.core.model import Plan
 from tasks.core.progress import Progress
-from tasks.core.report import Observed, RunReport
-from tasks.core.results import Results
-from tasks.core.series import Pulse, Series
+from tasks.core.reports.report import Observed, RunReport
+from tasks.core.reports.results import Results
+from tasks.core.reports.series import Pulse, Series
+from tasks.core.rows.gateway import Gateway
 from tasks.core.ticker import every
 
 _PERIOD_S = 1.0

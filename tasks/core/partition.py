@@ -12,18 +12,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.core import outputs, parquet, publishing, storage
 from tasks.core.errors import PartitionError, TooManyFailedError
-from tasks.core.failures import failures_of
+from tasks.core.files import parquet
 from tasks.core.job import Job
-from tasks.core.ledger import Ledger
 from tasks.core.model import Outcome, Partition, Status
-from tasks.core.preflight import schema_problems
+from tasks.core.paid import outputs
+from tasks.core.paid.ledger import Ledger
+from tasks.core.paid.reuse import AskOnce, RowService
+from tasks.core.plans.preflight import schema_problems
 from tasks.core.printable import printable
-from tasks.core.readahead import summarized
-from tasks.core.report import FailedRow, PartitionReport, PartitionState
-from tasks.core.reuse import AskOnce, RowService
-from tasks.core.tally import Tally
+from tasks.core.reports.report import FailedRow, PartitionReport, PartitionState
+from tasks.core.reports.tally import Tally
+from tasks.core.rows.readahead import summarized
+from tasks.core.store import publishing, storage
+from tasks.core.store.failures import failures_of
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable
 from tqdm import tqdm
 
 from tasks.core.errors import InputError
-from tasks.core.limiter import Limiter
 from tasks.core.model import Outcome, Text
 from tasks.core.options import DEFAULT_PROMPT
+from tasks.core.pace.limiter import Limiter
 from tasks.core.prompt import Prompt, Request
+from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.core.settings import Settings
-from tasks.core.summarizer import RetryPolicy, Summarizer
 
 
 async def asummarize(text: str, *, prompt: str = DEFAULT_PROMPT, max_tokens: int = 256) -> Outcome:
@@ -91,7 +91,7 @@ async def _summarize(
         temperature=0.0,
         max_output_tokens=max_tokens,
     )
-    from tasks.core.llm import open_model  # noqa: PLC0415 - imports LlamaIndex, which takes seconds
+    from tasks.core.calls.llm import open_model  # noqa: PLC0415 - imports LlamaIndex, which takes seconds
 
     async with open_model(
         settings, request, max_connections=max_concurrent, timeout_s=policy.attempt_timeout_s

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.core.shelf import Shelf
+from tasks.core.paid.shelf import Shelf
 from tasks.local.config import EndpointConfig
 from tasks.local.handle import Endpoint
 from tasks.local.spawn import spawn

@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.core.columns import SummaryColumns
-from tasks.core.discovery import discover
+from tasks.core.files.columns import SummaryColumns
 from tasks.core.job import prepare
 from tasks.core.model import Outcome, Status, Text
 from tasks.core.options import ModelOptions, OutputOptions
-from tasks.core.reuse import Waiting
+from tasks.core.paid.reuse import Waiting
 from tasks.core.settings import Settings
+from tasks.core.store.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, median, note, tell, told_by
 from tests.enriching import run_partition
 

@@ -1,0 +1,191 @@
+"""One call to the deployment, through LlamaIndex.
+
+The room that imports LlamaIndex and openai, which takes seconds: whoever needs it imports it late.
+Nothing here retries, waits or counts, and what a reply means is ``replies``' to say. The client is built in
+the loop that uses it and closed there.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+from llama_index.core.llms import LLMMetadata
+from llama_index.core.prompts import ChatPromptTemplate
+from llama_index.llms.azure_openai import AzureOpenAI
+from llama_index.llms.openai.utils import openai_modelname_to_contextsize
+from openai.lib.azure import API_KEY_SENTINEL
+
+from tasks.core.calls import replies
+from tasks.core.calls.chatmodel import ChatModel
+from tasks.core.calls.completions import WireClient
+from tasks.core.calls.entra import Credential, Token, default_credential
+from tasks.core.calls.lean import PLACE, LeanChatModel
+from tasks.core.calls.transport import AiohttpClient
+from tasks.core.calls.wire import Recorder, RowEndedError, Wire
+from tasks.core.errors import DeploymentError, SettingsError
+from tasks.core.model import Outcome
+from tasks.core.prompt import Request
+from tasks.core.settings import Settings
+
+
+def check_model(name: str) -> None:
+    """Check that LlamaIndex knows the model, without which every call would fail.
+
+    Raises:
+        SettingsError: It does not.
+    """
+    try:
+        openai_modelname_to_contextsize(name)
+    except ValueError:
+        message = (
+            f"AZURE_OPENAI_MODEL must name the model behind the deployment in a way LlamaIndex knows, such "
+            f"as gpt-4o-mini; {name!r} is not known."
+        )
+        raise SettingsError(message) from None
+
+
+@asynccontextmanager
+async def open_model(
+    settings: Settings,
+    request: Request,
+    *,
+    max_connections: int,
+    timeout_s: float,
+    lean: bool = False,
+    credential: Callable[[], Credential] = default_credential,
+    measured: Callable[[ChatModel], ChatModel] = lambda model: model,
+) -> AsyncIterator[ChatModel]:
+    """Build the client in the running loop, and close it there.
+
+    Args:
+        settings: How to reach the deployment.
+        request: What all requests have in common.
+        max_connections: Connections at most: as many as requests may be in flight.
+        timeout_s: Longest silence while a reply is read; the summarizer sets the total deadline.
+        credential: Where tokens come from, for settings without a key.
+        lean: Send the same requests without LlamaIndex and openai's SDK building each of them.
+        measured: Stands around what sends a request, below what repeats one with a new token.
+
+    Raises:
+        SettingsError: LlamaIndex does not know the model, or there is neither key nor token.
+    """
+    check_model(request.model)
+    token = None if settings.azure_openai_api_key else Token(credential())
+    if token:
+        await token.refresh_if_due()
+    # Plain http is for loopback, which no proxy may come between.
+    proxies = settings.azure_openai_endpoint.startswith("https:")
+    async with AiohttpClient(
+        max_connections=max_connections, timeout_s=timeout_s, use_environment_proxies=proxies
+    ) as http:
+        recorded = await record_request(settings, request, timeout_s, token)
+        wire, body = Wire(http, recorded, token), recorded.content
+        model = LeanChatModel(wire, body) if lean else over_wire(wire, body, settings, request)
+        yield RenewingModel(measured(model), token) if token else measured(model)
+
+
+async def record_request(
+    settings: Settings, request: Request, timeout_s: float, token: Token | None = None
+) -> httpx.Request:
+    """The request LlamaIndex and openai's SDK make of a row whose text is ``PLACE``; it is not sent."""
+    async with Recorder() as recorder:
+        llm = build_llm(
+            settings,
+            request,
+            timeout=timeout_s,
+            azure_ad_token_provider=token.value if token else None,
+            async_http_client=recorder,
+        )
+        await AzureChatModel(llm, request).summarize(PLACE)
+        return recorder.recorded
+
+
+def over_wire(wire: Wire, recorded: bytes, settings: Settings, request: Request) -> ChatModel:
+    """LlamaIndex's ``achat`` without the SDK below it, which wrote the body of the recorded request."""
+    llm = build_llm(settings, request, async_openai_client=WireClient(wire, recorded))
+    return AzureChatModel(llm, request)
+
+
+def build_llm(settings: Settings, request: Request, **client: Any) -> AzureOpenAI:
+    """LlamaIndex's client, with all of its own retries turned off.
+
+    Args:
+        settings: How to reach the deployment.
+        request: What all requests have in common.
+        client: What of LlamaIndex's arguments says how to send.
+    """
+    secret = settings.azure_openai_api_key
+    return SteadyAzureOpenAI(
+        engine=request.deployment,
+        model=request.model,
+        temperature=request.temperature,
+        max_tokens=request.max_output_tokens,
+        azure_endpoint=settings.azure_openai_endpoint,
+        api_version=request.api_version,
+        # Always passed, or LlamaIndex sends OPENAI_API_KEY to Azure. The sentinel is openai's word for
+        # "none": with `use_azure_ad` instead, the first token would go out as a key for ever.
+        api_key=secret.get_secret_value() if secret else API_KEY_SENTINEL,
+        max_retries=0,
+        **client,
+    )
+
+
+class SteadyAzureOpenAI(AzureOpenAI):
+    """LlamaIndex's client, which works out what it tells of itself once, and not several times a request."""
+
+    @cached_property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex knows of the model."""
+        return super().metadata
+
+    @cached_property
+    def payload(self) -> dict[str, Any]:
+        """What callbacks are told of the client; no credential is in it."""
+        return super().to_payload()
+
+    def to_payload(self) -> dict[str, Any]:
+        """The payload."""
+        return self.payload
+
+
+class AzureChatModel:
+    """The deployment behind LlamaIndex's ``AzureOpenAI``; belongs to the loop it was built in."""
+
+    def __init__(self, llm: AzureOpenAI, request: Request) -> None:
+        self._llm = llm
+        self._template = ChatPromptTemplate.from_messages(list(request.prompt.messages))
+
+    async def summarize(self, text: str) -> Outcome:
+        """Send one request; see ``ChatModel``."""
+        if not replies.is_encodable(text):
+            return replies.CANNOT_BE_SENT
+        try:
+            response = await self._llm.achat(self._template.format_messages(text=text))
+            return replies.completed(response.raw)
+        except RowEndedError as ended:
+            return ended.outcome
+        except replies.NO_COMPLETION as error:
+            raise replies.unreadable(error) from None
+
+
+class RenewingModel:
+    """A model whose requests carry Entra ID's token: fetched ahead of time, replaced when it is rejected."""
+
+    def __init__(self, model: ChatModel, token: Token) -> None:
+        self._model = model
+        self._token = token
+
+    async def summarize(self, text: str) -> Outcome:
+        """Send one request; see ``ChatModel``."""
+        await self._token.refresh_if_due()
+        used = self._token.value()
+        try:
+            return await self._model.summarize(text)
+        except DeploymentError as error:
+            # A token may be revoked before it ends: one new one, then the error stands.
+            if error.status != HTTPStatus.UNAUTHORIZED or not await self._token.renew(used):
+                raise
+        return await self._model.summarize(text)

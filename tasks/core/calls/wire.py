@@ -1,0 +1,125 @@
+"""One chat completion to the deployment and back, for every client: its bytes out, what was answered in.
+
+openai's SDK writes the first request of a run; address and headers of that one serve for all. The SDK's own
+way from a body to a reply costs a row more CPU than everything else together: it goes through every message
+with ``typing`` to find keys to rename, builds an ``httpx.Request``, and makes models of a reply of which five
+fields are read. What a reply means is ``replies``' to say.
+"""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+
+from tasks.core.calls import replies
+from tasks.core.calls.entra import Token
+from tasks.core.calls.transport import AiohttpClient, Reply
+from tasks.core.model import Outcome
+
+_SUCCESS = range(200, 300)
+_CANNED = {
+    "id": "recorded",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "recorded",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}],
+}
+
+
+class Recorder(httpx.AsyncClient):
+    """Keeps the request it is asked to send instead of sending it."""
+
+    recorded: httpx.Request
+
+    async def send(self, request: httpx.Request, **_: Any) -> httpx.Response:
+        """Keep the request; answer as a deployment would."""
+        self.recorded = request
+        return httpx.Response(200, json=_CANNED, request=request)
+
+
+class RowEndedError(Exception):
+    """The deployment rejected a row for what is in it; not an error of the run.
+
+    Attributes:
+        outcome: What the row ends with.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.status)
+        self.outcome = outcome
+
+
+class Fields(SimpleNamespace):
+    """A JSON object by its fields; one that is not there is None, as in the SDK's models."""
+
+    def __getattr__(self, _: str) -> None:
+        """What is missing."""
+        return
+
+
+class Wire:
+    """Sends bodies the way one recorded request went; belongs to its client's loop.
+
+    Args:
+        http: The client to send with.
+        recorded: A request of the SDK's: where to, and with which headers.
+        token: Entra ID's token, when requests carry one.
+    """
+
+    def __init__(self, http: AiohttpClient, recorded: httpx.Request, token: Token | None = None) -> None:
+        self._http = http
+        self._url = str(recorded.url)
+        self._headers = {name: value for name, value in recorded.headers.items() if name != "content-length"}
+        self._token = token
+
+    async def send(self, body: bytes) -> Fields:
+        """Post a chat completion's body; returns the completion, its fields unchecked.
+
+        Raises:
+            RowEndedError: The row was rejected.
+            DeploymentError: No row would be served.
+            RateLimitError: The deployment asks to wait.
+            RequestError: No usable reply; another attempt may get one.
+        """
+        try:
+            reply = await self._http.exchange("POST", self._url, self._authorized(), body)
+        except httpx.TransportError as error:
+            raise replies.not_answered(sent=not isinstance(error, httpx.ConnectError)) from None
+        if reply.status not in _SUCCESS:
+            response = _response(reply)
+            raise RowEndedError(replies.rejected(reply.status, _error_code(response), response.headers))
+        try:
+            completion = json.loads(_content(reply), object_hook=_as_fields)
+        except ValueError as error:
+            raise replies.unreadable(error) from None
+        return completion if isinstance(completion, Fields) else Fields()
+
+    def _authorized(self) -> dict[str, str]:
+        if self._token is None:
+            return self._headers
+        return {**self._headers, "authorization": f"Bearer {self._token.value()}"}
+
+
+def _as_fields(fields: dict[str, Any]) -> Fields:
+    return Fields(**fields)
+
+
+def _content(reply: Reply) -> bytes:
+    if any(name.lower() == b"content-encoding" for name, _ in reply.headers):
+        return _response(reply).content
+    return reply.body
+
+
+def _response(reply: Reply) -> httpx.Response:
+    """The reply as httpx sees it, which knows how to undo the content encoding the SDK asked for."""
+    return httpx.Response(reply.status, headers=reply.headers, content=reply.body)
+
+
+def _error_code(response: httpx.Response) -> str | None:
+    """``error.code`` of Azure's error body, or ``code`` of a gateway's; None without one."""
+    try:
+        body = response.json()
+        return str(body.get("error", body)["code"])
+    except (ValueError, TypeError, AttributeError, LookupError):
+        return None

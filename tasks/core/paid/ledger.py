@@ -1,0 +1,164 @@
+"""The ledger: what has been paid for and is not published yet, durable about a second after its arrival.
+
+Replies are appended from the event loop into memory; the ledger's own threads store them, a partition's
+replies of a second in one segment (group commit). Whatever ends the run leaves through ``Ledger.__exit__``,
+which stores the rest, on this machine if the store takes nothing. What a killed process loses is what arrived
+within its last second. How a segment is stored and merged is ``shelf``'s to know.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from tasks.core.errors import StorageError
+from tasks.core.paid import shelf
+from tasks.core.paid.account import Account
+from tasks.core.paid.commits import CommitPace
+from tasks.core.paid.shelf import Shelf
+from tasks.core.paid.spill import Spill, folder_of
+from tasks.core.store import publishing
+from tasks.core.store.location import Location
+
+logger = logging.getLogger(__name__)
+
+_STORING_AT_ONCE = 16
+
+
+class Ledger:
+    """The ledger of a destination, while a run works on it; a context manager.
+
+    To be entered before the gateway, so that it is left after it: the last replies come from there.
+
+    Args:
+        place: The destination.
+        on_reused: Called with a number of rows that need no request, for progress; on partitions' threads.
+        pace: How long and how many replies may be in memory only.
+    """
+
+    def __init__(
+        self,
+        place: Location,
+        on_reused: Callable[[int], object] = lambda _: None,
+        pace: CommitPace = CommitPace(),
+    ) -> None:
+        self._place = place
+        self._on_reused = on_reused
+        self._pace = pace
+        self._spill_folder = folder_of(place)
+        self._changed = threading.Condition()
+        self._accounts: dict[str, Account] = {}
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start storing."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Store what is in memory only.
+
+        Raises:
+            StorageError: The store takes nothing; says of how many replies, and where they are kept. Only
+                logged when another error is passing.
+        """
+        with self._changed:
+            self._closing = True
+            for account in self._accounts.values():
+                account.hurry()
+            self._changed.notify_all()
+        # At once: a store that hangs takes a minute, and who asked the run to end may kill it before.
+        spilled = [key for key, account in self._accounts.items() if self._spill(key, account)]
+        self._thread.join()
+        publishing.remove_empty_folder(self._place, shelf.FOLDER)
+        unsaved = {key: account.unsaved for key, account in self._accounts.items() if account.unsaved}
+        for key in {*spilled} - {*unsaved}:
+            Spill(self._spill_folder, key).remove()
+        if unsaved:
+            message = self._told(sum(unsaved.values()), is_spilled={*unsaved} <= {*spilled})
+            logger.error(message)
+            if error is None:
+                raise StorageError(message)
+
+    def _spill(self, partition_key: str, account: Account) -> bool:
+        """Keep on this machine what is in memory only; returns whether there was something and it is kept."""
+        held = account.held
+        return bool(len(held)) and Spill(self._spill_folder, partition_key).keep(held)
+
+    def _told(self, unsaved: int, *, is_spilled: bool) -> str:
+        """What happened to replies that are not in the ledger, and what to do."""
+        folder = self._place.url_of(shelf.FOLDER)
+        if is_spilled:
+            return (
+                f"{unsaved} replies could not be stored in {folder}; they are kept in {self._spill_folder}. "
+                "When the destination can be written, run again on this machine: it takes them from there."
+            )
+        return (
+            f"{unsaved} replies could not be stored in {folder} and will be requested again: check that the "
+            "destination can be written, then run again."
+        )
+
+    def open(self, partition_key: str) -> Account:
+        """Open a partition's account, with all that is known to be paid; reads its segments.
+
+        Raises:
+            StorageError: The store does not answer.
+        """
+        with self._changed:
+            account = self._accounts.get(partition_key)
+            if account is None:
+                account = Account(
+                    Shelf(self._place, partition_key), self._changed, self._on_reused, self._pace
+                )
+                self._accounts[partition_key] = account
+        self._take_spilled(partition_key)
+        account.load()
+        return account
+
+    def settle(self, partition_key: str) -> None:
+        """Forget a partition that is published: its output holds the same facts."""
+        with self._changed:
+            account = self._accounts.get(partition_key)
+        if account is not None:
+            account.close()
+            with self._changed:
+                del self._accounts[partition_key]
+
+    def sweep(self, finished: Sequence[str]) -> None:
+        """Remove what killed runs left behind of partitions that are published, by their keys."""
+        shelf.sweep(self._place, finished)
+        if self._spill_folder.exists():
+            for key in finished:
+                Spill(self._spill_folder, key).remove()
+
+    def _take_spilled(self, partition_key: str) -> None:
+        """Store what an earlier run on this machine could not."""
+        spill = Spill(self._spill_folder, partition_key)
+        if tables := spill.read():
+            replies = pa.concat_tables(tables)
+            Shelf(self._place, partition_key).add(replies)
+            spill.remove()
+            logger.info("%d replies an earlier run could not store are in the ledger now", len(replies))
+
+    def _run(self) -> None:
+        """Have every account stored when it is due; the stores of several go side by side."""
+        with ThreadPoolExecutor(_STORING_AT_ONCE, thread_name_prefix="ledger") as pool, self._changed:
+            while True:
+                now_s = time.monotonic()
+                for account in self._accounts.values():
+                    if account.due_s <= now_s:
+                        account.started()
+                        pool.submit(account.commit)
+                if self._closing and not any(account.is_waiting for account in self._accounts.values()):
+                    return
+                next_s = min((account.due_s for account in self._accounts.values()), default=float("inf"))
+                # Notified when something becomes due earlier, or ends.
+                self._changed.wait(min(max(next_s - now_s, 0.0), threading.TIMEOUT_MAX))

@@ -1,0 +1,117 @@
+"""Outputs whose source partition is gone: finding them, and removing them when a person asked for it.
+
+Nothing else in this program removes what readers see, so this is careful. An output is ours only if its
+footer tells, outside of what other writers copy, that it was made from this very key below this very source.
+What is gone is looked up twice, before the run and after it; files that fail any check are left alone.
+"""
+
+import base64
+import logging
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from tasks.core.errors import PipelineError
+from tasks.core.files.columns import SummaryColumns
+from tasks.core.files.footer import ARROW_SCHEMA, BAD_BYTES, Footer
+from tasks.core.files.footers import read_footers
+from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, Job, fact_key
+from tasks.core.model import Discovery, Plan
+from tasks.core.options import RunOptions
+from tasks.core.paid.outputs import told
+from tasks.core.printable import printable
+from tasks.core.store import publishing, storage
+from tasks.core.store.discovery import discover, is_partition, matches
+from tasks.core.store.storage import Found
+
+logger = logging.getLogger(__name__)
+
+
+def find(found: Discovery, listed: Mapping[str, Found], job: Job, only: str | None) -> tuple[str, ...]:
+    """Keys of our outputs that no partition of the source stands for.
+
+    Args:
+        found: All that is in the source: its listing was limited by nothing.
+        listed: All that is in the destination, by key.
+        job: What the source and the destination are.
+        only: A glob; what is not like it is nobody's concern.
+
+    Raises:
+        StorageError: The destination does not answer.
+    """
+    there = {partition.key for partition in found.partitions}
+    keys = sorted(key for key in listed if is_partition(key) and key not in there and matches(key, only))
+    footers = read_footers(job.destination, [listed[key] for key in keys])
+    return tuple(key for key, footer in zip(keys, footers, strict=True) if _is_ours(footer, key, job))
+
+
+def prune(plan: Plan, job: Job, run: RunOptions) -> tuple[str, ...]:
+    """Remove what is gone, if that was asked for; returns the keys of what was removed."""
+    return remove(plan.gone, job, run.only) if run.prune and plan.gone else ()
+
+
+def remove(keys: Sequence[str], job: Job, only: str | None) -> tuple[str, ...]:
+    """Remove outputs whose source partition is still gone; what fails is logged.
+
+    Args:
+        keys: What was found to be gone when the run began.
+        job: What the source and the destination are.
+        only: The glob they were found with.
+
+    Returns:
+        The keys of those that were removed.
+    """
+    try:
+        return _remove(keys, job, only)
+    except PipelineError as error:
+        logger.warning("Outputs whose source is gone could not be removed: %s", error)
+        return ()
+
+
+def _remove(keys: Sequence[str], job: Job, only: str | None) -> tuple[str, ...]:
+    place, found = job.destination, discover(job.pattern)
+    if len(keys) > len(found.partitions):
+        # More likely a source that is not all there, such as a folder that is not mounted.
+        logger.warning(
+            "%d outputs without a source are left alone, since they are more than the %d partitions of %s: "
+            "if that is right, remove them by hand.",
+            *(len(keys), len(found.partitions), job.source.url),
+        )
+        return ()
+    files = [(key, file) for key in keys for file in storage.find(place, place.path(key))]
+    listed = {key: file for key, file in files if file.path == place.path(key)}
+    gone = find(found, listed, job, only)
+    publishing.remove(place, gone)
+    for key in gone:
+        logger.info("Partition %s: its output is removed, its source is gone", printable(key))
+        if "/" in key:
+            publishing.remove_empty_folder(place, key.rpartition("/")[0])
+    return gone
+
+
+def _is_ours(footer: Footer | PipelineError, key: str, job: Job) -> bool:
+    """Whether a file is the output this program made of a key below this source, and nobody rewrote it."""
+    return (
+        isinstance(footer, Footer)
+        and bool(told(footer, FINGERPRINT))
+        and told(footer, FAILED_ROWS).isdecimal()
+        and told(footer, ORIGIN) == job.origin_of(key)
+        and not _is_rewritten(footer)
+    )
+
+
+def _is_rewritten(footer: Footer) -> bool:
+    """Whether a writer after us carried our entries along.
+
+    What we tell last is not in Arrow's own copy of the schema, which is made first; whoever reads a file and
+    writes it again puts it there. A copy that cannot be read counts as another's.
+    """
+    copy = (footer.metadata.metadata or {}).get(ARROW_SCHEMA)
+    if copy is None:
+        return False
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(copy)))
+    except (*BAD_BYTES, ValueError):
+        return True
+    columns = SummaryColumns.last_of(schema)
+    return columns is None or fact_key(columns.prefix, ORIGIN).encode() in (schema.metadata or {})

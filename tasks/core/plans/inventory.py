@@ -1,0 +1,108 @@
+"""What reading one partition tells: which rows are empty, which are paid for, which are left and how large.
+
+Streams row group by row group; kept of a row that is left are its key and its size. Writes nothing.
+"""
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.core.files import parquet
+from tasks.core.job import Job
+from tasks.core.paid import outputs, segment
+from tasks.core.paid.shelf import Shelf
+from tasks.core.plans.sampling import Sample
+from tasks.core.plans.standing import Stand
+from tasks.core.plans.tokens import Tokenizer
+from tasks.core.store import storage
+from tasks.core.store.failures import failures_of
+
+KEY_BYTES = segment.KEY.byte_width
+
+OnRows = Callable[[int], object]
+"""Told how many rows were read, for progress."""
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What reading one partition told.
+
+    Attributes:
+        rows: Its rows.
+        empty: Rows that are never sent: null, blank, not valid UTF-8.
+        paid: Rows whose answer is in the ledger, or in the earlier output.
+        keys: The keys of the others, one after the other ...
+        sizes: ... and the bytes of their texts.
+        sampled: Prompt tokens of a sample of them, by key.
+        replies: Answers that are known to be paid for, with their tokens ...
+        completion_tokens: ... and the completion tokens of all of them.
+    """
+
+    rows: int = 0
+    empty: int = 0
+    paid: int = 0
+    keys: bytearray = field(default_factory=bytearray)
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    sampled: dict[bytes, int] = field(default_factory=dict)
+    replies: int = 0
+    completion_tokens: int = 0
+
+
+def read_rows(stand: Stand, job: Job, tokenizer: Tokenizer, sample: Sample, on_rows: OnRows) -> Inventory:
+    """Read one partition's texts; of those in the sample, count the tokens.
+
+    Args:
+        stand: Which one, and whether anything of it can be paid for.
+        job: What is asked for.
+        tokenizer: Counts tokens.
+        sample: Empty; decides whose tokens are counted.
+        on_rows: Called with numbers of rows as they are read.
+
+    Raises:
+        StorageError: A store does not answer.
+        PartitionError: The partition cannot be read.
+    """
+    read, known, partition = Inventory(), _known(stand, job), stand.partition
+    read.replies = pc.count(known["completion_tokens"]).as_py()
+    read.completion_tokens = pc.sum(known["completion_tokens"], min_count=0).as_py()
+    paid = pc.unique(known["key"])
+    reading = partial(failures_of, job.source.url, partition.key)
+    with storage.open_to_read(job.source, partition.path) as file, reading():
+        reader = parquet.Reader(file, partition.key)
+        for index in range(len(reader.footer.row_groups)):
+            group = reader.row_group(index, [job.text_column])
+            _take(parquet.TextColumn(group[job.text_column]), paid, job, read, sample)
+            on_rows(len(group))
+    prompt = job.request.prompt
+    read.sampled = {key: tokenizer.count(prompt.messages_of(text)) for key, text in sample.texts().items()}
+    return read
+
+
+def _known(stand: Stand, job: Job) -> pa.Table:
+    """Keys and tokens of what is paid for in one partition."""
+    tables = [segment.NOTHING]
+    if stand.has_output:
+        tables.append(outputs.paid_rows(stand.partition.key, job))
+    if stand.has_ledger:
+        tables += Shelf(job.destination, stand.partition.key).read()
+    return pa.concat_tables([table.select(["key", "completion_tokens"]) for table in tables])
+
+
+def _take(texts: parquet.TextColumn, paid: pa.Array, job: Job, read: Inventory, sample: Sample) -> None:
+    """Sort one row group's rows into empty, paid and the rest."""
+    keys = job.request.row_keys(texts)
+    known = pc.is_in(pa.array(keys, segment.KEY), value_set=paid, skip_nulls=True).to_pylist()
+    read.rows += len(keys)
+    read.empty += keys.count(None)
+    read.paid += sum(known)
+    for text, key, is_paid in zip(texts, keys, known, strict=True):
+        if key is None or is_paid or not isinstance(text, str):
+            continue
+        size_bytes = len(text) if text.isascii() else len(text.encode())
+        read.keys += key
+        read.sizes.append(size_bytes)
+        sample.offer(key, text, size_bytes)

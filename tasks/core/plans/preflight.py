@@ -1,0 +1,139 @@
+"""What would go wrong, told before a cent is spent.
+
+Reads nothing but footers, many at once. Every problem of every partition is in one message, with file and
+column, beside how many partitions are in order.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tasks.core.errors import PartitionError, PipelineError, PreflightError, StorageError, TransientError
+from tasks.core.files import layout, parquet
+from tasks.core.files.columns import SummaryColumns
+from tasks.core.files.footer import Footer
+from tasks.core.files.footers import read_footers
+from tasks.core.job import Job
+from tasks.core.model import Discovery, Partition, Plan
+from tasks.core.printable import printable
+from tasks.core.store import publishing
+from tasks.core.store.storage import Found
+
+_PROBLEMS_TOLD = 200
+_TEXT_TYPES = "string, large_string, string_view or dictionary of one of them"
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What a footer told: rows, and the problems, none of them for a partition in order.
+
+    A problem may pass when it was the store that failed, not the partition.
+    """
+
+    rows: int
+    problems: tuple[str, ...]
+    may_pass: bool = False
+
+
+def preflight(discovery: Discovery, job: Job) -> Plan:
+    """Check every partition by its footer, and that the destination can be written.
+
+    Raises:
+        PreflightError: Some cannot be enriched; lists every problem with file and column.
+        InputError: The destination is not there or may not be written.
+        StorageError: The store does not answer.
+    """
+    publishing.check_writable(job.destination)
+    return check(discovery, job)
+
+
+def check(discovery: Discovery, job: Job) -> Plan:
+    """The same for the source alone: nothing is written.
+
+    Raises:
+        PreflightError: Some cannot be enriched; lists every problem with file and column.
+        StorageError: The store does not answer.
+    """
+    findings = list(_findings(discovery.partitions, job))
+    bad = [finding for finding in findings if finding.problems]
+    if bad:
+        kind = StorageError if all(finding.may_pass for finding in bad) else PreflightError
+        raise kind(_message(findings))
+    return Plan(discovery.partitions, sum(finding.rows for finding in findings), discovery.left_out)
+
+
+def schema_problems(schema: pa.Schema, key: str, text_column: str, columns: SummaryColumns) -> Iterator[str]:
+    """What keeps a schema from being enriched, a sentence each.
+
+    Args:
+        schema: The partition's Arrow schema.
+        key: Its key; hive folders are columns to whoever reads the dataset.
+        text_column: The column to summarize.
+        columns: The columns to add.
+    """
+    names: list[str] = schema.names
+    twice = {name: count for name, count in sorted(Counter(names).items()) if count > 1}
+    for name, count in twice.items():
+        yield f"column '{name}' exists {count} times"
+    if text_column not in names:
+        yield f"column '{text_column}' is missing (it has {', '.join(names[:20]) or 'no columns'})"
+    elif text_column not in twice and not _is_text(schema.field(text_column).type):
+        yield f"column '{text_column}' is {schema.field(text_column).type}, not {_TEXT_TYPES}"
+    # Many readers do not tell upper from lower case.
+    folders = [part.partition("=")[0] for part in key.split("/")[:-1] if "=" in part]
+    taken = {name.casefold(): name for name in [*folders, *names]}
+    for name in columns.names:
+        if name.casefold() in taken:
+            yield f"column '{taken[name.casefold()]}' exists already: choose another column prefix"
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    # Writers give a column without a single value the type null.
+    return bool(
+        pa.types.is_null(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+    )
+
+
+def _findings(partitions: tuple[Partition, ...], job: Job) -> Iterator[_Finding]:
+    files = [Found(partition.path, partition.size_bytes, partition.version) for partition in partitions]
+    for partition, footer in zip(partitions, read_footers(job.source, files), strict=True):
+        yield _finding(partition, footer, job)
+
+
+def _finding(partition: Partition, footer: Footer | PipelineError, job: Job) -> _Finding:
+    if isinstance(footer, PipelineError):
+        return _Finding(
+            0, (f"{printable(partition.key)}: {footer}",), may_pass=isinstance(footer, TransientError)
+        )
+    problems = tuple(_problems(footer, partition.key, job))
+    return _Finding(footer.rows, tuple(printable(f"{partition.key}: {problem}") for problem in problems))
+
+
+def _problems(footer: Footer, key: str, job: Job) -> Iterator[str]:
+    problems = list(schema_problems(footer.schema, key, job.text_column, job.columns))
+    yield from problems
+    if not problems:
+        try:
+            layout.writer_options(footer, parquet.enriched_schema(footer.schema, job.columns, {}))
+        except PartitionError as error:
+            yield str(error)
+
+
+def _message(findings: list[_Finding]) -> str:
+    problems = [problem for finding in findings for problem in finding.problems]
+    good = [finding for finding in findings if not finding.problems]
+    told = problems[:_PROBLEMS_TOLD]
+    if len(problems) > len(told):
+        told.append(f"... and {len(problems) - len(told)} more")
+    head = (
+        f"{len(findings) - len(good)} of {len(findings)} partitions cannot be summarized, nothing was spent. "
+        f"The other {len(good)} are in order ({sum(finding.rows for finding in good)} rows)."
+    )
+    return "\n".join([head, *(f"  - {problem}" for problem in told)])

@@ -1,0 +1,174 @@
+"""How every partition of a source stands: what needs work and why, what is finished, what is left for later.
+
+Told by two listings and by the footers of earlier outputs, many at once; nothing is written, no row is read.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tasks.core.errors import InputError, PipelineError
+from tasks.core.files.columns import SummaryColumns
+from tasks.core.files.footer import Footer
+from tasks.core.files.footers import read_footers
+from tasks.core.job import FAILED_ROWS, FINGERPRINT, SOURCE_VERSION, TEXT_COLUMN, Job, fact_key
+from tasks.core.model import Discovery, LeftOut, Partition, Plan
+from tasks.core.options import RunOptions
+from tasks.core.paid.outputs import told
+from tasks.core.paid.shelf import FOLDER, folder_of
+from tasks.core.plans import gone
+from tasks.core.plans.plan import Why
+from tasks.core.plans.preflight import preflight
+from tasks.core.store import storage
+from tasks.core.store.discovery import discover, is_whole_folder, matches
+from tasks.core.store.storage import Found
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How one partition stands.
+
+    Attributes:
+        partition: Which one.
+        why: Why it needs work or does not.
+        rows: Rows of its output; None unless it is finished.
+        has_output: There is an earlier output.
+        has_ledger: The ledger knows of it.
+    """
+
+    partition: Partition
+    why: Why
+    rows: int | None = None
+    has_output: bool = False
+    has_ledger: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a source stands, partitions in the order of their keys.
+
+    Attributes:
+        stands: One per partition.
+        left_out: Names under the source that are not partitions.
+        gone: Keys of outputs whose source partition is gone; None when that cannot be known.
+    """
+
+    stands: tuple[Stand, ...]
+    left_out: LeftOut
+    gone: tuple[str, ...] | None
+
+    @property
+    def todo(self) -> Discovery:
+        """What needs work and is taken."""
+        return Discovery(self.partitions(*(why for why in Why if why.runs)), self.left_out)
+
+    def partitions(self, *why: Why) -> tuple[Partition, ...]:
+        """The partitions that stand like this."""
+        return tuple(stand.partition for stand in self.stands if stand.why in why)
+
+
+def look(job: Job, run: RunOptions = RunOptions()) -> Standing:
+    """See how every partition stands, and which of them this run takes.
+
+    Raises:
+        InputError: The source holds no partition, none is wanted, or what is gone cannot be known and is to
+            be removed; or source or destination may not be read.
+        StorageError: A store does not answer.
+    """
+    found = discover(job.pattern)
+    _check(found, job, run)
+    listed = _listed(job)
+    wanted = [partition for partition in found.partitions if matches(partition.key, run.only)]
+    stands = {stand.partition: stand for stand in _stands(wanted, listed, job)}
+    whole = is_whole_folder(job.pattern, found)
+    return Standing(
+        stands=_taken([stands.get(one, Stand(one, Why.LEFT)) for one in found.partitions], run),
+        left_out=found.left_out,
+        gone=gone.find(found, listed, job, run.only) if whole else None,
+    )
+
+
+def find_work(job: Job, run: RunOptions) -> Plan:
+    """List the source, leave out what is finished or not asked for, and check the others; spends nothing.
+
+    Raises:
+        InputError: As ``look``; or partitions cannot be enriched.
+        StorageError: A store does not answer.
+    """
+    standing = look(job, run)
+    if not standing.todo.partitions:
+        finished = len(standing.partitions(Why.FINISHED))
+        logger.info("Nothing to do: %d partitions are finished and unchanged", finished)
+    return replace(
+        preflight(standing.todo, job),
+        finished=standing.partitions(Why.FINISHED),
+        left=standing.partitions(Why.LEFT),
+        gone=standing.gone,
+    )
+
+
+def _check(found: Discovery, job: Job, run: RunOptions) -> None:
+    if run.prune and not is_whole_folder(job.pattern, found):
+        message = (
+            f"prune needs a whole folder as source: with a glob or a single file, as {job.pattern}, nobody "
+            "can tell which partitions are gone."
+        )
+        raise InputError(message)
+    if not any(matches(partition.key, run.only) for partition in found.partitions):
+        message = (
+            f"None of the {len(found.partitions)} partitions under {job.pattern} is like {run.only}: the "
+            "glob is matched against keys below the source, as in day=2026-*/**."
+        )
+        raise InputError(message)
+
+
+def _listed(job: Job) -> dict[str, Found]:
+    """Every file of the destination by its key, the ledger's among them."""
+    place = job.destination
+    return {file.path.removeprefix(place.path("")): file for file in storage.find(place, place.root)}
+
+
+def _stands(partitions: Sequence[Partition], listed: Mapping[str, Found], job: Job) -> list[Stand]:
+    published = [partition for partition in partitions if partition.key in listed]
+    read = read_footers(job.destination, [listed[partition.key] for partition in published])
+    footers = dict(zip(published, read, strict=True))
+    begun = {key.rpartition("/")[0] for key in listed if key.startswith(f"{FOLDER}/")}
+    return [_stand(one, footers.get(one), job, has_ledger=folder_of(one.key) in begun) for one in partitions]
+
+
+def _stand(
+    partition: Partition, footer: Footer | PipelineError | None, job: Job, *, has_ledger: bool
+) -> Stand:
+    if footer is None:
+        return Stand(partition, Why.INTERRUPTED if has_ledger else Why.NEW, has_ledger=has_ledger)
+    why = _why(partition, footer, job)
+    rows = footer.rows if why is Why.FINISHED and isinstance(footer, Footer) else None
+    return Stand(partition, why, rows, has_output=True, has_ledger=has_ledger)
+
+
+def _why(partition: Partition, footer: Footer | PipelineError, job: Job) -> Why:
+    """What an earlier output tells."""
+    # An output that cannot be read is no finished work, whatever the reason.
+    if isinstance(footer, PipelineError) or not told(footer, FAILED_ROWS):
+        return Why.NOT_OURS
+    if told(footer, FINGERPRINT) != job.request.fingerprint:
+        return Why.REQUEST_CHANGED
+    # What was enriched under another prefix since is another output.
+    if SummaryColumns.last_of(footer.schema) != job.columns or told(footer, TEXT_COLUMN) != job.text_column:
+        return Why.COLUMNS_CHANGED
+    # Without a version nobody can tell whether a source changed.
+    version = job.facts_of(partition)[fact_key(job.columns.prefix, SOURCE_VERSION)]
+    if not partition.version or told(footer, SOURCE_VERSION) != version:
+        return Why.SOURCE_CHANGED
+    return Why.FINISHED if told(footer, FAILED_ROWS) == "0" else Why.FAILED_ROWS
+
+
+def _taken(stands: Sequence[Stand], run: RunOptions) -> tuple[Stand, ...]:
+    """The same, with what is beyond ``max_partitions`` left."""
+    working = [place for place, stand in enumerate(stands) if stand.why.runs]
+    beyond = set() if run.max_partitions is None else set(working[run.max_partitions :])
+    return tuple(
+        replace(stand, why=Why.LEFT) if place in beyond else stand for place, stand in enumerate(stands)
+    )

@@ -1,0 +1,184 @@
+"""A run report for people and programs: terminal table, markdown, JSON.
+
+Says what happened and what to do next; never shows a row's text.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+
+from rich.table import Table
+from rich.text import Text
+
+from tasks.core.prices import Price
+from tasks.core.printable import printable
+from tasks.core.reports.histogram import Histogram
+from tasks.core.reports.report import PartitionReport, PartitionState, RunReport
+from tasks.core.reports.series import Pulse
+from tasks.core.reports.tally import Bill
+
+AGAIN = "Run again when the cause is gone: only what is missing is asked for."
+_PARTITIONS_TOLD = 50
+_ROWS_TOLD = 3
+
+
+def facts(report: RunReport) -> list[tuple[str, str]]:
+    """The run's figures as label and value, in the order they are read."""
+    tally, left_out = report.tally, report.left_out
+    statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
+    return [
+        ("partitions", _partitions(report)),
+        ("left out", f"{left_out.hidden} hidden names, {left_out.other_files} other files"),
+        ("rows", f"{tally.rows} ({statuses})"),
+        ("requests", _requests(report.bill)),
+        ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),
+        ("tokens", _tokens(report.bill)),
+        ("cost", _cost(report)),
+        ("latency", _latency(report.observed.requests.latency_s)),
+        *([("gone", _gone(report))] if report.gone else []),
+        ("time", f"{report.seconds:.1f} s, {report.rows_per_s:.1f} rows/s"),
+        ("output", report.destination),
+    ]
+
+
+def _requests(bill: Bill) -> str:
+    lost = f", {bill.lost} without a reply (they may be billed too)" if bill.lost else ""
+    repeated = f", {bill.retried} of them repetitions" if bill.retried else ""
+    unsent = f"; {bill.unsent} attempts were not sent" if bill.unsent else ""
+    return f"{bill.sent} sent{repeated}, {bill.answered} answered, {bill.refused} refused{lost}{unsent}"
+
+
+def _tokens(bill: Bill) -> str:
+    return f"{bill.prompt_tokens} in ({bill.cached_tokens} cached), {bill.completion_tokens} out"
+
+
+def _latency(seconds: Histogram) -> str:
+    median, most = seconds.quantile(0.5), seconds.quantile(0.95)
+    if median is None or most is None:
+        return "nothing was answered"
+    return f"median about {median:.2g} s, 95% within about {most:.2g} s"
+
+
+def _cost(report: RunReport) -> str:
+    if report.cost_usd is None:
+        return "unknown: the model is not in the price list"
+    return f"{report.cost_usd:.4f} USD by the price list, {report.saved_usd or 0.0:.4f} USD saved by reuse"
+
+
+def _partitions(report: RunReport) -> str:
+    counts = {state: len(report.in_state(state)) for state in PartitionState}
+    unfinished = counts[PartitionState.UNFINISHED]
+    undone = f", {unfinished} not finished" if unfinished else ""
+    skipped, left = counts[PartitionState.SKIPPED], counts[PartitionState.LEFT]
+    before = f", {skipped} finished before and unchanged" if skipped else ""
+    later = f", {left} left for another run" if left else ""
+    return f"{counts[PartitionState.PUBLISHED]} of {len(report.partitions)} published{before}{later}{undone}"
+
+
+def _gone(report: RunReport) -> str:
+    gone, pruned = report.gone or (), set(report.pruned)
+    kept = [key for key in gone if key not in pruned]
+    more = f" and {len(kept) - _PARTITIONS_TOLD} more" if len(kept) > _PARTITIONS_TOLD else ""
+    told = f", left alone: {', '.join(map(printable, kept[:_PARTITIONS_TOLD]))}{more}" if kept else ""
+    return f"{len(gone)} outputs have no source any more, {len(pruned)} removed{told}"
+
+
+def attention(report: RunReport) -> list[PartitionReport]:
+    """The partitions someone should look at: not published, or with failed rows."""
+    failed = set(report.failed_partitions)
+    return [p for p in report.partitions if p in failed or p.tally.failed]
+
+
+def reason(partition: PartitionReport) -> str:
+    """Why a partition needs attention, in words."""
+    if partition.error:
+        return partition.error
+    first = ", ".join(f"row {failure.row}: {failure.reason}" for failure in partition.failures[:_ROWS_TOLD])
+    return f"{partition.tally.failed} of {partition.tally.rows} rows failed ({first})"
+
+
+def to_table(report: RunReport) -> Table:
+    """The report for a terminal."""
+    table = Table(title="summarize-parquet", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, value in facts(report):
+        # As Text, since a path may hold what rich takes for markup.
+        table.add_row(label, Text(value))
+    for partition in attention(report)[:_PARTITIONS_TOLD]:
+        table.add_row("attention", Text(f"{printable(partition.key)}: {reason(partition)}"))
+    return table
+
+
+def to_markdown(report: RunReport, healing: str = "", files: Sequence[str] = ()) -> str:
+    """The report for Prefect's page.
+
+    Args:
+        report: What happened.
+        healing: What to run for what needs attention.
+        files: Where the report is kept in other forms.
+    """
+    lines = ["# summarize-parquet", "", "| | |", "|---|---|"]
+    lines += [f"| {label} | {_cell(value)} |" for label, value in facts(report)]
+    if needy := attention(report):
+        lines += ["", "## Needs attention", "", "| partition | why |", "|---|---|"]
+        lines += [f"| {_cell(printable(p.key))} | {_cell(reason(p))} |" for p in needy[:_PARTITIONS_TOLD]]
+        lines += ["", f"{len(needy)} partitions."]
+    if not report.succeeded:
+        lines += ["", AGAIN, *(["", "```", healing, "```"] if healing else [])]
+    lines += ["", *(f"- `{file}`" for file in files)]
+    return "\n".join(lines)
+
+
+def to_rows(report: RunReport) -> list[dict[str, str | float]]:
+    """One row per partition for a table, those that need attention first."""
+    needy = attention(report)
+    others = [one for one in report.partitions if one not in set(needy)]
+    return [_row(one) for one in (*needy, *others)]
+
+
+def _row(one: PartitionReport) -> dict[str, str | float]:
+    tally = one.tally
+    return {
+        "partition": printable(one.key),
+        "state": one.state.value,
+        "rows": tally.rows,
+        "failed": tally.failed,
+        "reused": tally.reused,
+        "requests": tally.requests,
+        "seconds": round(one.seconds, 1),
+    }
+
+
+def to_json(report: RunReport) -> str:
+    """The report for programs: the fields of ``RunReport``, with the totals beside them."""
+    return json.dumps({**asdict(report), "tally": asdict(report.tally), "succeeded": report.succeeded})
+
+
+def to_line(now: Pulse, before: Pulse, price: Price | None) -> str:
+    """How far a run is, in one line.
+
+    Args:
+        now: The run.
+        before: The same a while ago; between them lies the rate.
+        price: What tokens cost; None when nobody knows.
+    """
+    seconds = now.seconds - before.seconds
+    rate = (now.rows - before.rows) / seconds if seconds > 0 else 0.0
+    left = f"{_duration((now.total_rows - now.rows) / rate)} left" if rate else "time left unknown"
+    cost = "" if price is None else f"{price.cost_usd(*now.bill.tokens):.4f} USD so far, "
+    # The page shows the beginning, so that is what most people want to know.
+    return (
+        f"{now.percent:.0f}%, {rate:,.1f} rows/s, {left}, {cost}{now.rows:,} of {now.total_rows:,} rows, "
+        f"{now.failed_rows:,} failed, {now.in_flight} of {now.window} requests in flight"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _cell(text: str) -> str:
+    """Text that stays one cell of a markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")

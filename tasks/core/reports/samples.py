@@ -1,0 +1,62 @@
+"""A few rows of what was published, for a person to read; only when asked for, since row text is private."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.core.errors import PipelineError
+from tasks.core.files import parquet
+from tasks.core.job import Job
+from tasks.core.printable import printable
+from tasks.core.reports.report import PartitionState, RunReport
+from tasks.core.store import storage
+from tasks.core.store.failures import failures_of
+
+logger = logging.getLogger(__name__)
+
+_PER_PARTITION = 5
+_TEXT_CHARACTERS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row: where it is, counted from 0, the beginning of its text, and its summary."""
+
+    partition: str
+    row: int
+    text: str
+    summary: str
+
+
+def take(report: RunReport, job: Job, most: int) -> list[Sample]:
+    """The first summarized rows of the first partitions this run published, a few of each.
+
+    Args:
+        report: Tells which partitions those are.
+        job: Tells where they are and which columns to read.
+        most: Rows at most; with 0 nothing is read.
+    """
+    samples: list[Sample] = []
+    published = (one.key for one in report.partitions if one.state is PartitionState.PUBLISHED)
+    while len(samples) < most and (key := next(published, None)) is not None:
+        try:
+            wanted = min(_PER_PARTITION, most - len(samples))
+            samples += [sample for sample, _ in zip(_of(key, job), range(wanted), strict=False)]
+        except PipelineError as error:
+            logger.warning("No sample of %s for the report: %s", printable(key), error)
+    return samples
+
+
+def _of(key: str, job: Job) -> Iterator[Sample]:
+    """The summarized rows of a partition's first row group."""
+    path, columns = job.destination.path(key), job.columns.names
+    with storage.open_to_read(job.destination, path) as file, failures_of(job.destination.url, key):
+        reader = parquet.Reader(file, key)
+        if not reader.footer.row_groups:
+            return
+        table = reader.row_group(0)
+        texts = parquet.TextColumn(table[job.text_column])
+        summaries = table[columns[0]].to_pylist()
+    for row, (text, summary) in enumerate(zip(texts, summaries, strict=True)):
+        if isinstance(text, str) and summary:
+            yield Sample(key, row, text[:_TEXT_CHARACTERS], summary)

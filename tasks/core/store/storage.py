@@ -1,0 +1,170 @@
+"""The filesystem: find and read, on any location.
+
+Every failure of a store leaves here as a ``StorageError``, or as an ``InputError`` when the place itself is
+wrong. What a file contains is not its business, and writing is ``publishing``'s.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+from tasks.core.errors import InputError, PartitionError, StorageError
+from tasks.core.printable import printable
+from tasks.core.store.failures import failures_of
+from tasks.core.store.location import Location
+
+_READ_BLOCK_BYTES = 8 * 2**20
+_VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file as listed: path, size in bytes, and what changes when its bytes change."""
+
+    path: str
+    size_bytes: int
+    version: str
+
+
+def find(location: Location, path: str) -> list[Found]:
+    """Every file at or below a path, sorted by path; empty when nothing is there.
+
+    Raises:
+        InputError: The bucket may not be read.
+        StorageError: The store does not answer.
+    """
+    with failures_of(location.url):
+        if location.is_local:
+            listed = _walk_disk(location.fs, path)
+        else:
+            try:
+                listed = location.fs.find(path, detail=True, withdirs=False)
+            except FileNotFoundError:
+                listed = {}
+    # An object store may list a folder's marker as an empty file of the folder's name.
+    files = [
+        _found(name, info) for name, info in listed.items() if info["type"] == "file" and name[-1:] != "/"
+    ]
+    return sorted(files, key=lambda file: file.path)
+
+
+def check_bucket(location: Location) -> None:
+    """Tell an empty folder from a bucket that is not there; listings do not.
+
+    Raises:
+        InputError: There is no such bucket.
+    """
+    bucket = location.root.partition("/")[0]
+    with failures_of(location.url):
+        if location.is_s3 and not location.fs.exists(bucket):
+            message = f"{location.url}: there is no bucket {bucket}, or it may not be seen; correct its name."
+            raise InputError(message)
+
+
+def names(location: Location, folder: str, prefix: str) -> list[str]:
+    """Names directly in a folder below a location that begin with a prefix; no deeper listing is read.
+
+    Raises:
+        InputError: The bucket may not be read.
+        StorageError: The store does not answer.
+    """
+    path = location.path(folder)
+    with failures_of(location.url, folder):
+        try:
+            if location.is_s3:
+                paths = location.fs.find(path, prefix=prefix)
+            else:
+                paths = location.fs.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+    return [name for found in paths if (name := found.rpartition("/")[2]).startswith(prefix)]
+
+
+def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
+    """The files below a path; fsspec's own walk passes over folders it may not read, partitions and all."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    if not os.path.isdir(path):  # noqa: PTH112 - a filesystem's path
+        names = [path] if fs.isfile(path) else []
+    else:
+        walk = os.walk(path, onerror=refuse, followlinks=True)
+        names = [f"{folder.rstrip('/')}/{name}" for folder, _, files in walk for name in files]
+    return {name: _info(fs, name) for name in names}
+
+
+def _info(fs: Any, name: str) -> dict[str, Any]:
+    """A file's facts; a link to nowhere is told by its own name."""
+    with failures_of(name):
+        return cast("dict[str, Any]", fs.info(name))
+
+
+def read_tails(
+    location: Location, files: Sequence[tuple[str, int]], tail_bytes: int
+) -> list[bytes | Exception]:
+    """The last bytes of many files at once, concurrently where the filesystem can.
+
+    Args:
+        location: Where they are.
+        files: Path and size in bytes of each.
+        tail_bytes: How much to read of each.
+
+    Returns:
+        For each file its last bytes, or the error that reading it met.
+    """
+    starts = [max(0, size - tail_bytes) for _, size in files]
+    with failures_of(location.url):
+        tails = location.fs.cat_ranges(
+            [path for path, _ in files], starts, [size for _, size in files], on_error="return"
+        )
+    return cast("list[bytes | Exception]", tails)
+
+
+def read_whole(location: Location, paths: Sequence[str]) -> list[bytes | Exception]:
+    """The contents of many small files at once, concurrently where the filesystem can.
+
+    Returns:
+        For each file its bytes, or the error that reading it met.
+    """
+    with failures_of(location.url):
+        # Not `cat`, which takes brackets in a name for a pattern.
+        whole = [None] * len(paths)
+        contents = location.fs.cat_ranges(list(paths), whole, whole, on_error="return")
+    return cast("list[bytes | Exception]", contents)
+
+
+@contextmanager
+def open_to_read(location: Location, path: str) -> Iterator[BinaryIO]:
+    """Open a file for reading in ranges.
+
+    Raises:
+        StorageError: The file is gone, the store does not answer, or the file was replaced meanwhile.
+    """
+    with failures_of(location.url, path):
+        before = _found(path, location.fs.info(path))
+        file = location.fs.open(path, "rb", block_size=_READ_BLOCK_BYTES)
+    with file:
+        try:
+            yield file
+        except PartitionError:
+            # Half of the old file and half of the new one look corrupt.
+            _check_unchanged(location, before)
+            raise
+    _check_unchanged(location, before)
+
+
+def _check_unchanged(location: Location, before: Found) -> None:
+    with failures_of(location.url, before.path):
+        if _found(before.path, location.fs.info(before.path)) != before:
+            message = f"{location.url} ({printable(before.path)}) was replaced while it was read; run again."
+            raise StorageError(message)
+
+
+def _found(path: str, info: dict[str, Any]) -> Found:
+    version = next((info[name] for name in _VERSIONS if info.get(name)), "")
+    # A file that replaces another by a rename may carry the other's times.
+    inode = f"-{info['ino']}" if info.get("ino") else ""
+    return Found(path, int(info["size"] or 0), str(version).strip('"') + inode)
