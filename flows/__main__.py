@@ -104,10 +104,10 @@ def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
     logging.getLogger("tasks").setLevel(logging.INFO)
     # Prefect does this for a flow: what is in memory is stored before the process ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    limits, model, run = options["limits"], options["model"], options["run"]
+    limits, run = options["limits"], options["run"]
     progress = Progress()
     budget = budget_of(limits, job.price, job.request)
-    gateway = open_gateway(Settings.from_environment(), job.request, limits, model.client, budget, progress)
+    gateway = open_gateway(Settings.from_environment(), job.request, limits, budget, progress)
     return run_directly(job, gateway, progress, limits, options["output"], run)
 
 

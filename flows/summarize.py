@@ -92,7 +92,7 @@ def summarize_parquet(
         if run.dry_run:
             return dry_run(job, run)
         budget = budget_of(limits, job.price, job.request)
-        gateway = open_gateway(settings, job.request, limits, model.client, budget, progress)
+        gateway = open_gateway(settings, job.request, limits, budget, progress)
         ended = endings.completed(_run(job, run, limits, output, gateway, progress))
     except PipelineError as error:
         ended = endings.failed(error)

@@ -40,14 +40,13 @@ class CountingCredential:
         return type("AccessToken", (), {"token": f"token-{self.fetched}", "expires_on": 4_000_000_000})()
 
 
-def gateway_of(credential: CountingCredential, budget: Budget | None = None, *, lean: bool) -> Gateway:
+def gateway_of(credential: CountingCredential, budget: Budget | None = None) -> Gateway:
     settings = Settings.from_environment().model_copy(update={"azure_openai_api_key": None})
     return Gateway(
         lambda measured: open_model(
             *(settings, REQUEST),
             max_connections=WINDOW,
             timeout_s=20,
-            lean=lean,
             credential=lambda: credential,
             measured=measured,
         ),
@@ -62,12 +61,11 @@ def statuses(gateway: Gateway, texts: Iterable[str] = TEXTS) -> set[Status]:
         return {outcome.status for outcome in gateway.begin(texts)()}
 
 
-@pytest.mark.parametrize("lean", [False, True])
 def test_a_rejected_token_is_renewed_once_and_every_request_that_carried_it_is_on_the_bill(
-    endpoint: Serve, *, lean: bool
+    endpoint: Serve,
 ) -> None:
     server, credential = endpoint(api_key="token-2", record_bodies=True), CountingCredential()
-    gateway = gateway_of(credential, lean=lean)
+    gateway = gateway_of(credential)
     assert statuses(gateway) == {Status.OK}
     assert credential.fetched == 2
     rejected = server.stats().requests - ROWS
@@ -79,11 +77,10 @@ def test_a_rejected_token_is_renewed_once_and_every_request_that_carried_it_is_o
     assert all("api-key" not in recorded.headers for recorded in server.bodies)
 
 
-@pytest.mark.parametrize("lean", [False, True])
 def test_a_token_that_stays_rejected_stops_within_the_window_with_the_cure(
-    endpoint: Serve, *, lean: bool
+    endpoint: Serve,
 ) -> None:
-    server, gateway = endpoint(api_key="never"), gateway_of(CountingCredential(), lean=lean)
+    server, gateway = endpoint(api_key="never"), gateway_of(CountingCredential())
     with pytest.raises(DeploymentError, match="not accepted"):
         statuses(gateway)
     requests = server.stats().requests
@@ -94,7 +91,7 @@ def test_a_token_that_stays_rejected_stops_within_the_window_with_the_cure(
 
 def test_a_request_repeated_with_a_new_token_is_paid_from_the_budget_too(endpoint: Serve) -> None:
     server = endpoint(api_key="token-2")
-    gateway = gateway_of(CountingCredential(), Budget(max_requests=ROWS), lean=True)
+    gateway = gateway_of(CountingCredential(), Budget(max_requests=ROWS))
     with pytest.raises(BudgetError):
         statuses(gateway)
     assert server.stats().requests == gateway.bill.sent == ROWS

@@ -4,7 +4,6 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Literal
 
 import pytest
 
@@ -159,7 +158,6 @@ REQUEST = Request(
 )
 
 
-@pytest.mark.parametrize("client", ["llamaindex", "lean"])
 @pytest.mark.parametrize(
     ("given", "quota"),
     [
@@ -169,7 +167,6 @@ REQUEST = Request(
 )
 def test_a_given_quota_is_not_run_into(
     endpoint: Serve,
-    client: Literal["llamaindex", "lean"],
     given: dict[str, float],
     quota: dict[str, float],
 ) -> None:
@@ -177,17 +174,16 @@ def test_a_given_quota_is_not_run_into(
     # More than the bucket holds at the start, so that pace is what keeps the run from refusals.
     rows = 30
     limits = LimitOptions(max_concurrent=64, **given)
-    with open_gateway(Settings.from_environment(), REQUEST, limits, client) as service:
+    with open_gateway(Settings.from_environment(), REQUEST, limits) as service:
         outcomes = service.begin([f"Row {row}." for row in range(rows)])()
         assert "64 in flight" in service.state
     assert {outcome.status for outcome in outcomes} == {Status.OK}
     assert server.stats().requests_by_status == {200: rows}
 
 
-@pytest.mark.parametrize("client", ["llamaindex", "lean"])
-def test_a_quota_that_headers_tell_is_kept_to(endpoint: Serve, client: Literal["llamaindex", "lean"]) -> None:
+def test_a_quota_that_headers_tell_is_kept_to(endpoint: Serve) -> None:
     server, rows = endpoint(requests_per_minute=6000, latency_ms=20, bucket_window_s=1.0), 300
-    with open_gateway(Settings.from_environment(), REQUEST, LimitOptions(), client) as service:
+    with open_gateway(Settings.from_environment(), REQUEST, LimitOptions()) as service:
         outcomes = service.begin([f"Row {row}." for row in range(rows)])()
     assert {outcome.status for outcome in outcomes} == {Status.OK}
     # Without a pace, those in flight are refused again and again: hundreds.

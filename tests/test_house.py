@@ -40,7 +40,9 @@ def imported(path: Path) -> set[str]:
 
 
 def without_type_checking(tree: ast.Module) -> ast.Module:
-    is_for_types = lambda node: isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"  # noqa: E731
+    def is_for_types(node: ast.stmt) -> bool:
+        return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
     tree.body = [node for node in tree.body if not is_for_types(node)]
     return tree
 

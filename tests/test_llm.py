@@ -9,7 +9,6 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from tasks.core.calls.lean import LeanChatModel
 from tasks.core.calls.llm import (
     AzureChatModel,
     build_llm,
@@ -41,15 +40,14 @@ class Ask(Protocol):
     def __call__(self, text: str, request: Request = REQUEST, *, timeout_s: float = 20.0) -> Outcome: ...
 
 
-@pytest.fixture(params=[False, True], ids=["llamaindex", "lean"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """One request to the endpoint the environment names, in both ways there are to send it."""
-    lean: bool = request.param
+@pytest.fixture
+def ask() -> Ask:
+    """One request to the endpoint the environment names."""
 
     def send(text: str, request: Request = REQUEST, *, timeout_s: float = 20.0) -> Outcome:
         async def run() -> Outcome:
             settings = Settings.from_environment()
-            opened = open_model(settings, request, max_connections=2, timeout_s=timeout_s, lean=lean)
+            opened = open_model(settings, request, max_connections=2, timeout_s=timeout_s)
             async with opened as model:
                 return await model.summarize(text)
 
@@ -259,7 +257,7 @@ def test_a_key_is_never_shown_by_settings() -> None:
     ["Be {brief}, \N{SNOWMAN}.", 'Shorten: "{text}"', "{text}, again: {text}"],
     ids=["system", "inline", "twice"],
 )
-def test_every_way_sends_what_llamaindex_and_openais_sdk_would(text: str, prompt: str) -> None:
+def test_what_is_sent_is_what_openais_sdk_below_llamaindex_would_send(text: str, prompt: str) -> None:
     request = replace(REQUEST, prompt=Prompt(prompt))
     settings = Settings(
         azure_openai_endpoint="https://x.openai.azure.com",
@@ -277,11 +275,10 @@ def test_every_way_sends_what_llamaindex_and_openais_sdk_would(text: str, prompt
         http = Keeping(max_connections=1, timeout_s=20.0)
         sdk = build_llm(settings, request, timeout=20.0, async_http_client=http)
         recorded = await record_request(settings, request, timeout_s=20.0)
-        wire, body = Wire(http, recorded), recorded.content
-        plain, lean = over_wire(wire, body, settings, request), LeanChatModel(wire, body)
-        for model in (AzureChatModel(sdk, request), plain, lean):
+        ours = over_wire(Wire(http, recorded), recorded.content, settings, request)
+        for model in (AzureChatModel(sdk, request), ours):
             with suppress(RequestError, openai.InternalServerError):
                 await model.summarize(text)
 
     asyncio.run(run())
-    assert sent[0] == sent[1] == sent[2]
+    assert sent[0] == sent[1]

@@ -4,7 +4,7 @@ One definition serves all three: names, titles, one sentence of help, bounds and
 and endpoints are not options, they are settings of the environment.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,12 +29,6 @@ class Options(BaseModel):
 
 class ModelOptions(Options):
     """What is asked of the model."""
-
-    client: Literal["llamaindex", "lean"] = Field(
-        "llamaindex",
-        title="Client",
-        description="'lean' sends the same requests without building each with LlamaIndex: less CPU per row.",
-    )
 
     max_output_tokens: int = Field(
         256,

@@ -91,7 +91,7 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     )
     with spawn(config) as endpoint, tempfile.TemporaryDirectory() as folder:
         write_source(Path(folder, "in"), [rows])
-        told = ("--prompt", "Be brief.", "--client", options.client, *case.flags)
+        told = ("--prompt", "Be brief.", *case.flags)
         watch = Watch(endpoint)
         with watch.watching():
             command = run_of(f"{folder}/in", f"{folder}/out", *told)
@@ -115,14 +115,13 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=500.0)
     parser.add_argument("--sigma", type=float, default=0.6, help="spread of a lognormal latency")
     parser.add_argument("--window-s", type=float, default=10.0, help="seconds of quota the bucket holds")
-    parser.add_argument("--client", default="llamaindex")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     # As the endpoint counts: a token for every four bytes of prompt and text, and the longest reply.
     tokens_a_row = -(-len("Be brief.") // 4) + -(-len(text(1000)) // 4) + 256
     figures = [run(case, options) for _ in range(options.rounds) for case in cases(tokens_a_row)]
     rows = [_row(figures, name) for name in dict.fromkeys(figure["case"] for figure in figures)]
-    tell(f"{options.seconds:g} s of quota, client {options.client}", rows, figures, options.json)
+    tell(f"{options.seconds:g} s of quota", rows, figures, options.json)
 
 
 def _row(figures: list[dict[str, Any]], case: str) -> dict[str, str]:

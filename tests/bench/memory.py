@@ -30,7 +30,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--text-bytes", type=int, default=500)
     parser.add_argument("--max-concurrent", type=int, default=64)
-    parser.add_argument("--client", choices=["llamaindex", "lean"], default="llamaindex")
     parser.add_argument("--measure", nargs=2, metavar=("SOURCE", "DESTINATION"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -39,7 +38,7 @@ def main() -> None:
     figures = [_in_a_process(rows, options) for rows in options.rows]
     heads = {"rows": "rows", "peak MB": "peak_mb", "seconds": "seconds", "rows/s": "rows_per_s"}
     rows = [{head: f"{figure[name]:,.0f}" for head, name in heads.items()} for figure in figures]
-    tell(f"client {options.client}, {options.max_concurrent} in flight", rows, figures, options.json)
+    tell(f"{options.max_concurrent} in flight", rows, figures, options.json)
 
 
 def _in_a_process(rows: int, options: argparse.Namespace) -> dict[str, float]:
@@ -48,7 +47,7 @@ def _in_a_process(rows: int, options: argparse.Namespace) -> dict[str, float]:
         source.mkdir()
         _write(source / "one.parquet", rows, options.text_bytes)
         command = ["--measure", str(source), f"{folder}/destination"]
-        command += ["--client", options.client, "--max-concurrent", str(options.max_concurrent)]
+        command += ["--max-concurrent", str(options.max_concurrent)]
         figure = told_by("tests.bench.memory", *command, env=environment(endpoint, f"{folder}/prefect"))
         if endpoint.stats().requests != rows:
             message = f"{endpoint.stats().requests} requests for {rows} rows"
@@ -67,7 +66,7 @@ def _write(path: Path, rows: int, text_bytes: int) -> None:
 
 def _measure(options: argparse.Namespace) -> None:
     from flows.summarize import summarize_parquet  # noqa: PLC0415 - the measured process alone loads Prefect
-    from tasks.core.options import LimitOptions, ModelOptions  # noqa: PLC0415
+    from tasks.core.options import LimitOptions  # noqa: PLC0415
 
     source, destination = options.measure
     began_s = time.monotonic()
@@ -75,7 +74,6 @@ def _measure(options: argparse.Namespace) -> None:
         source,
         destination,
         "body",
-        model=ModelOptions(client=options.client),
         limits=LimitOptions(max_concurrent=options.max_concurrent),
     )
     seconds = time.monotonic() - began_s

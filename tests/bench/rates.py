@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tests.bench.measuring import add_point, flags, median, tell, write_source
-from tests.bench.ways import CLIENTS, scene
+from tests.bench.ways import PRODUCT, scene
 
 Figures = Sequence[dict[str, Any]]
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--recipe", action=argparse.BooleanOptionalAction, default=True, help="it is slow")
     options = parser.parse_args()
-    ways = [*(["recipe"] if options.recipe else []), *CLIENTS, "bare"]
+    ways = [*(["recipe"] if options.recipe else []), PRODUCT, "bare"]
     with scene(options.latency_ms, options.sigma) as place:
         source, figures = place.folder / "in", []
         write_source(source, [options.rows])

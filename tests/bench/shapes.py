@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.bench.measuring import add_point, flags, median, tell, write_source
 from tests.bench.rates import ratio
-from tests.bench.ways import CLIENTS, scene
+from tests.bench.ways import PRODUCT, scene
 
 _TINY_ROWS = 20
 
@@ -30,9 +30,8 @@ def main() -> None:
     )
     parser.add_argument("--partitions", type=int, default=20, help="even, and uneven ones")
     parser.add_argument("--tiny", type=int, default=100, help=f"partitions of {_TINY_ROWS} rows")
-    parser.add_argument("--client", choices=CLIENTS, nargs="+", default=CLIENTS)
     options = parser.parse_args()
-    shapes, ways = _shapes(options.rows, options.partitions, options.tiny), [*options.client, "bare"]
+    shapes, ways = _shapes(options.rows, options.partitions, options.tiny), [PRODUCT, "bare"]
     figures = []
     with scene(options.latency_ms, options.sigma) as place:
         for name, sizes in shapes.items():

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tests.bench.measuring import add_point, flags, median, tell, write_source
-from tests.bench.ways import CLIENTS, scene
+from tests.bench.ways import PRODUCT, scene
 
 # Rows/s of saturate, the fastest program of this kind that was found, from its start to written Parquet, and
 # of the recipe on the same machine; by latency in milliseconds and requests in flight.
@@ -26,13 +26,13 @@ Figures = Sequence[dict[str, Any]]
 
 
 def main() -> None:
-    """Measure both clients at both sizes in turn, then tell."""
+    """Measure both sizes in turn, then tell."""
     parser = flags(__doc__)
     add_point(parser, latency_ms=50.0, sigma=0.0, window=64)
     parser.add_argument("--rows", type=int, nargs=2, default=[5_000, 25_000], metavar=("SMALL", "LARGE"))
     parser.add_argument("--recipe-rows", type=int, default=2_000, help="0 leaves the recipe out")
     options = parser.parse_args()
-    window, runs = options.max_concurrent, [(way, rows) for way in CLIENTS for rows in options.rows]
+    window, runs = options.max_concurrent, [(PRODUCT, rows) for rows in options.rows]
     runs += [("recipe", options.recipe_rows)] if options.recipe_rows else []
     with scene(options.latency_ms, options.sigma) as place:
         for rows in {rows for _, rows in runs}:
@@ -44,22 +44,21 @@ def main() -> None:
         ]
     peer = _peer(figures, options.latency_ms, window)
     title = f"{options.latency_ms:g} ms, sigma {options.sigma:g}, {window} in flight"
-    rows = [_row(figures, way, options.rows, peer) for way in CLIENTS]
+    rows = [_row(figures, options.rows, peer)]
     tell(title, rows, figures, options.json)
 
 
-def _row(figures: Figures, way: str, sizes: tuple[int, int], peer: float) -> dict[str, str]:
+def _row(figures: Figures, sizes: tuple[int, int], peer: float) -> dict[str, str]:
     small, large = sizes
     slopes = [
-        1000 * (_cpu_s(figures, way, large, number) - _cpu_s(figures, way, small, number)) / (large - small)
+        1000 * (_cpu_s(figures, large, number) - _cpu_s(figures, small, number)) / (large - small)
         for number in {figure["round"] for figure in figures}
     ]
-    rate = large / median(figures, "published_s", way=way, rows=large)
+    rate = large / median(figures, "published_s", way=PRODUCT, rows=large)
     return {
-        "client": way,
         "CPU s per 1,000 rows more": f"{statistics.median(slopes):.2f}",
-        f"CPU s, {small:,} rows": f"{median(figures, 'cpu_s', way=way, rows=small):.1f}",
-        f"CPU s, {large:,} rows": f"{median(figures, 'cpu_s', way=way, rows=large):.1f}",
+        f"CPU s, {small:,} rows": f"{median(figures, 'cpu_s', way=PRODUCT, rows=small):.1f}",
+        f"CPU s, {large:,} rows": f"{median(figures, 'cpu_s', way=PRODUCT, rows=large):.1f}",
         f"rows/s from start to published, {large:,} rows": f"{rate:.0f}",
         "recipe's rows/s": f"{median(figures, 'rows_per_s', way='recipe'):.0f}",
         "best peer's, scaled": f"{peer:.0f}",
@@ -67,8 +66,8 @@ def _row(figures: Figures, way: str, sizes: tuple[int, int], peer: float) -> dic
     }
 
 
-def _cpu_s(figures: Figures, way: str, rows: int, number: int) -> float:
-    return median(figures, "cpu_s", way=way, rows=rows, round=number)
+def _cpu_s(figures: Figures, rows: int, number: int) -> float:
+    return median(figures, "cpu_s", way=PRODUCT, rows=rows, round=number)
 
 
 def _peer(figures: Figures, latency_ms: float, window: int) -> float:

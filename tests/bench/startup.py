@@ -26,38 +26,33 @@ def main() -> None:
     parser = flags(__doc__)
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--client", default="llamaindex")
     options = parser.parse_args()
     has_flag = _FLAG in measured(sys.executable, "-m", "flows", "run", "--help").output
     figures = []
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, spawn(EndpointConfig()) as endpoint:
         source = Path(folder, "in")
         write_source(source, [options.rows])
-        first_request_s(Path(folder, "warm"), source, endpoint, options.client)
+        first_request_s(Path(folder, "warm"), source, endpoint)
         for number in range(options.rounds):
             home = Path(folder, str(number))
             seconds = {
                 "--help": measured(*_HELP).seconds,
-                "first request, new Prefect database": first_request_s(
-                    home, source, endpoint, options.client
-                ),
-                "first request": first_request_s(home, source, endpoint, options.client),
+                "first request, new Prefect database": first_request_s(home, source, endpoint),
+                "first request": first_request_s(home, source, endpoint),
             }
             if has_flag:
-                seconds[f"first request, {_FLAG}"] = first_request_s(
-                    home, source, endpoint, options.client, _FLAG
-                )
+                seconds[f"first request, {_FLAG}"] = first_request_s(home, source, endpoint, _FLAG)
             note(seconds)
             figures += [{"round": number, "what": what, "seconds": took} for what, took in seconds.items()]
     rows = [{"": what, "seconds": f"{median(figures, 'seconds', what=what):.2f}"} for what in seconds]
     tell("From the start of the process", rows, figures, options.json)
 
 
-def first_request_s(home: Path, source: Path, endpoint: RemoteHandle, client: str, *more: str) -> float:
+def first_request_s(home: Path, source: Path, endpoint: RemoteHandle, *more: str) -> float:
     """Seconds from the start of a whole run to its first request; Prefect's files are in the home."""
     endpoint.reset()
     with TemporaryDirectory() as out:
-        command = run_of(str(source), out, "--prompt", "Be brief.", "--client", client, *more)
+        command = run_of(str(source), out, "--prompt", "Be brief.", *more)
         ended = measured(*command, env=environment(endpoint, home))
     arrived_s = endpoint.stats().first_request_s
     assert arrived_s is not None, "no request arrived"

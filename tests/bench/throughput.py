@@ -5,7 +5,7 @@
 Ways compared, each in a process of its own, in turn, several rounds, against one endpoint:
 
 - recipe, bare: those of `ways.py`
-- llamaindex, lean: this product from opened to published partition, with each of its clients
+- product: this product from opened to published partition
 
 Imports are left out. `rates` compares the whole command line. Prints medians and their ratio to the recipe.
 """
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
@@ -41,42 +41,37 @@ def peer(run: Callable[[str, list[str], int], None]) -> Callable[[str, int, int]
     return lambda url, rows, window: run(url, [text(row) for row in range(rows)], window)
 
 
-def product(client: Literal["llamaindex", "lean"]) -> Callable[[str, int, int], None]:
+def product(url: str, rows: int, window: int) -> None:
     """This product, Parquet in and out, without Prefect around it."""
+    from tasks.core.job import prepare  # noqa: PLC0415
+    from tasks.core.options import LimitOptions, ModelOptions, OutputOptions  # noqa: PLC0415
+    from tasks.core.paid.ledger import Ledger  # noqa: PLC0415
+    from tasks.core.partition import summarize_partition  # noqa: PLC0415
+    from tasks.core.rows.gateway import open_gateway  # noqa: PLC0415
+    from tasks.core.settings import Settings  # noqa: PLC0415
+    from tasks.core.store.discovery import discover  # noqa: PLC0415 - each process loads what it measures
 
-    def run(url: str, rows: int, window: int) -> None:
-        from tasks.core.job import prepare  # noqa: PLC0415
-        from tasks.core.options import LimitOptions, ModelOptions, OutputOptions  # noqa: PLC0415
-        from tasks.core.paid.ledger import Ledger  # noqa: PLC0415
-        from tasks.core.partition import summarize_partition  # noqa: PLC0415
-        from tasks.core.rows.gateway import open_gateway  # noqa: PLC0415
-        from tasks.core.settings import Settings  # noqa: PLC0415
-        from tasks.core.store.discovery import discover  # noqa: PLC0415 - each process loads what it measures
-
-        settings = Settings(
-            azure_openai_endpoint=url, azure_openai_api_key=KEY, azure_openai_deployment=DEPLOYMENT
-        )
-        with TemporaryDirectory() as folder:
-            write_source(Path(folder, "in"), [rows])
-            job = prepare(
-                f"{folder}/in", f"{folder}/out", "body", prompt="Be brief.",
-                model=ModelOptions(client=client), output=OutputOptions(), settings=settings,
-            )  # fmt: skip
-            [partition] = discover(job.pattern).partitions
-            limits = LimitOptions(max_concurrent=window)
-            with (
-                Ledger(job.destination) as ledger,
-                open_gateway(settings, job.request, limits, client) as gateway,
-            ):
-                summarize_partition(partition, job, gateway, ledger)
-
-    return run
+    settings = Settings(
+        azure_openai_endpoint=url, azure_openai_api_key=KEY, azure_openai_deployment=DEPLOYMENT
+    )
+    with TemporaryDirectory() as folder:
+        write_source(Path(folder, "in"), [rows])
+        job = prepare(
+            f"{folder}/in", f"{folder}/out", "body", prompt="Be brief.",
+            model=ModelOptions(), output=OutputOptions(), settings=settings,
+        )  # fmt: skip
+        [partition] = discover(job.pattern).partitions
+        limits = LimitOptions(max_concurrent=window)
+        with (
+            Ledger(job.destination) as ledger,
+            open_gateway(settings, job.request, limits) as gateway,
+        ):
+            summarize_partition(partition, job, gateway, ledger)
 
 
 WAYS: dict[str, Callable[[str, int, int], None]] = {
     "recipe": peer(recipe),
-    "llamaindex": product("llamaindex"),
-    "lean": product("lean"),
+    "product": product,
     "bare": peer(bare),
 }
 

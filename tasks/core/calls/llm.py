@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httpx
-from llama_index.core.llms import LLMMetadata
+from llama_index.core.llms import ChatMessage, LLMMetadata
 from llama_index.core.prompts import ChatPromptTemplate
 from llama_index.llms.azure_openai import AzureOpenAI
 from llama_index.llms.openai.utils import openai_modelname_to_contextsize
@@ -22,7 +22,6 @@ from tasks.core.calls import replies
 from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.calls.completions import WireClient
 from tasks.core.calls.entra import Credential, Token, default_credential
-from tasks.core.calls.lean import PLACE, LeanChatModel
 from tasks.core.calls.transport import AiohttpClient
 from tasks.core.calls.wire import Recorder, RowEndedError, Wire
 from tasks.core.errors import DeploymentError, SettingsError
@@ -54,7 +53,6 @@ async def open_model(
     *,
     max_connections: int,
     timeout_s: float,
-    lean: bool = False,
     credential: Callable[[], Credential] = default_credential,
     measured: Callable[[ChatModel], ChatModel] = lambda model: model,
 ) -> AsyncIterator[ChatModel]:
@@ -66,7 +64,6 @@ async def open_model(
         max_connections: Connections at most: as many as requests may be in flight.
         timeout_s: Longest silence while a reply is read; the summarizer sets the total deadline.
         credential: Where tokens come from, for settings without a key.
-        lean: Send the same requests without LlamaIndex and openai's SDK building each of them.
         measured: Stands around what sends a request, below what repeats one with a new token.
 
     Raises:
@@ -82,15 +79,14 @@ async def open_model(
         max_connections=max_connections, timeout_s=timeout_s, use_environment_proxies=proxies
     ) as http:
         recorded = await record_request(settings, request, timeout_s, token)
-        wire, body = Wire(http, recorded, token), recorded.content
-        model = LeanChatModel(wire, body) if lean else over_wire(wire, body, settings, request)
+        model = over_wire(Wire(http, recorded, token), recorded.content, settings, request)
         yield RenewingModel(measured(model), token) if token else measured(model)
 
 
 async def record_request(
     settings: Settings, request: Request, timeout_s: float, token: Token | None = None
 ) -> httpx.Request:
-    """The request LlamaIndex and openai's SDK make of a row whose text is ``PLACE``; it is not sent."""
+    """The request LlamaIndex and openai's SDK make of a row; it is not sent."""
     async with Recorder() as recorder:
         llm = build_llm(
             settings,
@@ -99,7 +95,7 @@ async def record_request(
             azure_ad_token_provider=token.value if token else None,
             async_http_client=recorder,
         )
-        await AzureChatModel(llm, request).summarize(PLACE)
+        await AzureChatModel(llm, request).summarize("any")
         return recorder.recorded
 
 
@@ -133,22 +129,28 @@ def build_llm(settings: Settings, request: Request, **client: Any) -> AzureOpenA
     )
 
 
-class SteadyAzureOpenAI(AzureOpenAI):
+class SteadyAzureOpenAI(AzureOpenAI):  # type: ignore[misc]  # LlamaIndex ships no types
     """LlamaIndex's client, which works out what it tells of itself once, and not several times a request."""
 
     @cached_property
     def metadata(self) -> LLMMetadata:
         """What LlamaIndex knows of the model."""
-        return super().metadata
+        known: LLMMetadata = super().metadata
+        return known
 
     @cached_property
     def payload(self) -> dict[str, Any]:
         """What callbacks are told of the client; no credential is in it."""
-        return super().to_payload()
+        told: dict[str, Any] = super().to_payload()
+        return told
 
     def to_payload(self) -> dict[str, Any]:
         """The payload."""
         return self.payload
+
+
+_PLACE = "the-text-of-the-row-7c2e9a4b1f6d4e0a"
+"""Stands for a row's text where messages are written once for all rows."""
 
 
 class AzureChatModel:
@@ -156,19 +158,28 @@ class AzureChatModel:
 
     def __init__(self, llm: AzureOpenAI, request: Request) -> None:
         self._llm = llm
-        self._template = ChatPromptTemplate.from_messages(list(request.prompt.messages))
+        template = ChatPromptTemplate.from_messages(list(request.prompt.messages))
+        # Filled in once: what differs from row to row is where the place is.
+        self._frame = template.format_messages(text=_PLACE)
 
     async def summarize(self, text: str) -> Outcome:
         """Send one request; see ``ChatModel``."""
         if not replies.is_encodable(text):
             return replies.CANNOT_BE_SENT
         try:
-            response = await self._llm.achat(self._template.format_messages(text=text))
+            response = await self._llm.achat([_filled(message, text) for message in self._frame])
             return replies.completed(response.raw)
         except RowEndedError as ended:
             return ended.outcome
         except replies.NO_COMPLETION as error:
             raise replies.unreadable(error) from None
+
+
+def _filled(message: ChatMessage, text: str) -> ChatMessage:
+    content = message.content or ""
+    if _PLACE not in content:
+        return message
+    return ChatMessage(role=message.role, content=content.replace(_PLACE, text))
 
 
 class RenewingModel:
