@@ -8,7 +8,9 @@ import argparse
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -88,9 +90,16 @@ def _run_flow(parsed: argparse.Namespace, options: dict[str, Any]) -> "RunReport
     from flows.summarize import summarize_parquet  # noqa: PLC0415
 
     check_server()
+    # Prefect's server takes longer to start than this to load.
+    threading.Thread(target=_load_client, daemon=True).start()
     asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
     report: RunReport = summarize_parquet(*asked, prompt=parsed.prompt, **options)
     return report
+
+
+def _load_client() -> None:
+    for name in ("tasks.core.calls.llm", "openai.resources"):
+        import_module(name)
 
 
 def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":

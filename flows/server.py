@@ -1,5 +1,7 @@
 """Whether the Prefect server that was asked for is there, told before a run needs it."""
 
+from importlib import import_module
+
 from prefect import get_client
 from prefect.settings import PREFECT_API_URL
 
@@ -14,6 +16,8 @@ def check_server() -> None:
     """
     url = PREFECT_API_URL.value()
     if not url:
+        # What starts a server: loaded here, so that nothing else is loaded beside it and holds it up.
+        import_module("prefect.server.api.server")
         return
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()
