@@ -122,13 +122,13 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def wait_until(reached: Callable[[], bool], within_s: float = 120.0) -> None:
-    """Wait for another program's progress, which is only to be had by asking."""
+def wait_until(reached: Callable[[], bool], within_s: float = 120.0, every_s: float = 0.02) -> None:
+    """Wait for another program's progress, which is only to be had by asking, but not all the time."""
     end_s = time.monotonic() + within_s
     while time.monotonic() < end_s:
         if reached():
             return
-        time.sleep(0.02)
+        time.sleep(every_s)
     pytest.fail("the other program made no progress")
 
 

@@ -27,6 +27,8 @@ WORKERS_KEY: Final = "canary-key-of-the-worker-5b1e"
 BLOCKS_KEY: Final = "canary-key-in-the-block-9c47"
 ENDED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 _RUN_S: Final = 240.0
+# Its one process serves the runs and the pages too.
+_ASKED_EVERY_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,12 @@ class Team(PrefectServer):
 
     def ended(self, run: str) -> dict[str, Any]:
         """A run's last state; waits for it."""
-        wait_until(lambda: self.state(run)["type"] in ENDED, _RUN_S)
+        self.until(lambda: self.state(run)["type"] in ENDED)
         return self.state(run)
 
     def until(self, reached: Callable[[], bool]) -> None:
         """Wait for something that takes a run or two."""
-        wait_until(reached, _RUN_S)
+        wait_until(reached, _RUN_S, _ASKED_EVERY_S)
 
     def write_source(self, name: str, partitions: int = 2, rows: int = 20) -> dict[str, str]:
         """Partitions to summarize; returns the parameters of a run over them."""

@@ -248,7 +248,7 @@ def test_the_state_of_a_run_is_its_sentence(endpoint: Serve, tmp_path: Path) -> 
     assert done.result().tally.rows == 40
     missing = summarize_parquet(arguments[0], arguments[1], "text", return_state=True)
     assert missing.name == "Failed"
-    assert (missing.message or "").startswith("2 of 2 partitions cannot be summarized")
+    assert (missing.message or "").startswith("2 of 2 partitions that need work cannot be summarized")
 
 
 def test_a_deployment_that_asks_to_come_back_parks_the_run_and_tells_when(

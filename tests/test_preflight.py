@@ -71,7 +71,8 @@ def test_every_problem_of_every_partition_is_in_one_message_beside_what_is_in_or
         folder.check()
     head, *problems = str(error.value).split("\n")
     assert head == (
-        "4 of 6 partitions cannot be summarized, nothing was spent. The other 2 are in order (4 rows)."
+        "4 of 6 partitions that need work cannot be summarized, nothing was spent. "
+        "The other 2 are in order (4 rows)."
     )
     assert problems == [
         "  - letter.parquet: the file is truncated or is not Parquet (its last bytes are not PAR1)",

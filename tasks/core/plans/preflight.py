@@ -132,8 +132,8 @@ def _message(findings: list[_Finding]) -> str:
     told = problems[:_PROBLEMS_TOLD]
     if len(problems) > len(told):
         told.append(f"... and {len(problems) - len(told)} more")
-    head = (
-        f"{len(findings) - len(good)} of {len(findings)} partitions cannot be summarized, nothing was spent. "
-        f"The other {len(good)} are in order ({sum(finding.rows for finding in good)} rows)."
-    )
+    bad = len(findings) - len(good)
+    head = f"{bad} of {len(findings)} partitions that need work cannot be summarized, nothing was spent."
+    if good:
+        head += f" The other {len(good)} are in order ({sum(finding.rows for finding in good)} rows)."
     return "\n".join([head, *(f"  - {problem}" for problem in told)])
