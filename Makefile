@@ -8,8 +8,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python -m flows demo
 
+# In two processes, since most of the time is spent waiting for servers; the slowest tests come first.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -13,9 +13,19 @@ from urllib.parse import urlsplit
 import httpx
 import openai
 
+from tasks.core.prompt import Prompt, Request
 from tasks.local.endpoint import Endpoint
 
 API_VERSION = "2024-10-21"
+
+REQUEST = Request(
+    deployment="gpt-4o-mini",
+    model="gpt-4o-mini",
+    api_version="2024-10-21",
+    prompt=Prompt("Be brief."),
+    temperature=0.0,
+    max_output_tokens=256,
+)
 
 
 PROSE = "Dr. Who met J. R. Smith at 3.14 p.m. in Zürich. They spoke of e.g. tea. A third sentence ends it."

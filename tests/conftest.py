@@ -43,6 +43,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 Serve = Callable[..., Endpoint]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of two processes that run tests, one has all tests of a file, and one all that share the team."""
+    for item in items:
+        needs_team = "team" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("team" if needs_team else item.path.name))
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """One real S3 server for all tests."""

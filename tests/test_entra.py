@@ -10,22 +10,14 @@ from tasks.core.calls.llm import open_model
 from tasks.core.errors import BudgetError, DeploymentError
 from tasks.core.model import Status
 from tasks.core.pace.limiter import Limiter
-from tasks.core.prompt import Prompt, Request
 from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
+from tests.asking import REQUEST
 from tests.conftest import Serve
 
 ROWS, WINDOW = 30, 8
 TEXTS = [f"Text {row}." for row in range(ROWS)]
-REQUEST = Request(
-    deployment="gpt-4o-mini",
-    model="gpt-4o-mini",
-    api_version="2024-10-21",
-    prompt=Prompt("Be brief."),
-    temperature=0.0,
-    max_output_tokens=256,
-)
 
 
 class CountingCredential:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -12,10 +13,10 @@ from tasks.core.errors import InterruptedRunError, ParkedError, SettingsError
 from tasks.core.model import Outcome, Status
 from tasks.core.options import LimitOptions
 from tasks.core.pace.limiter import Limiter
-from tasks.core.prompt import Prompt, Request
 from tasks.core.rows.gateway import Gateway, open_gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
+from tests.asking import REQUEST
 from tests.conftest import Serve
 
 Measured = Callable[[ChatModel], ChatModel]
@@ -148,14 +149,7 @@ def test_closing_in_the_middle_of_many_short_calls_hangs_nobody_and_invents_no_o
         assert {outcome.status for outcome in seen} <= {Status.OK}
 
 
-REQUEST = Request(
-    deployment="gpt-4o-mini",
-    model="gpt-4o-mini",
-    api_version="2024-10-21",
-    prompt=Prompt("Be brief."),
-    temperature=0.0,
-    max_output_tokens=10,
-)
+SHORT = replace(REQUEST, max_output_tokens=10)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +168,7 @@ def test_a_given_quota_is_not_run_into(
     # More than the bucket holds at the start, so that pace is what keeps the run from refusals.
     rows = 30
     limits = LimitOptions(max_concurrent=64, **given)
-    with open_gateway(Settings.from_environment(), REQUEST, limits) as service:
+    with open_gateway(Settings.from_environment(), SHORT, limits) as service:
         outcomes = service.begin([f"Row {row}." for row in range(rows)])()
         assert "64 in flight" in service.state
     assert {outcome.status for outcome in outcomes} == {Status.OK}
@@ -183,7 +177,7 @@ def test_a_given_quota_is_not_run_into(
 
 def test_a_quota_that_headers_tell_is_kept_to(endpoint: Serve) -> None:
     server, rows = endpoint(requests_per_minute=6000, latency_ms=20, bucket_window_s=1.0), 300
-    with open_gateway(Settings.from_environment(), REQUEST, LimitOptions()) as service:
+    with open_gateway(Settings.from_environment(), SHORT, LimitOptions()) as service:
         outcomes = service.begin([f"Row {row}." for row in range(rows)])()
     assert {outcome.status for outcome in outcomes} == {Status.OK}
     # Without a pace, those in flight are refused again and again: hundreds.

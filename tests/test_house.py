@@ -89,13 +89,13 @@ def test_nouns_know_neither_prefect_nor_the_flows(folder: str, forbidden: tuple[
             assert not name.startswith(forbidden), f"{path.name} imports {name}"
 
 
-def test_only_the_llm_rooms_import_llamaindex_and_openai() -> None:
+def test_one_room_imports_llamaindex_and_openai() -> None:
     importers = {
         p.stem
         for p in CORE.rglob("*.py")
         if any(n.startswith(("llama_index", "openai")) for n in imported(p))
     }
-    assert importers == {"llm", "completions"}
+    assert importers == {"llm"}
 
 
 def every_error() -> list[type[errors.PipelineError]]:

@@ -24,16 +24,8 @@ from tasks.core.model import Outcome, Status
 from tasks.core.pace import quota
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
+from tests.asking import REQUEST
 from tests.conftest import Serve
-
-REQUEST = Request(
-    deployment="gpt-4o-mini",
-    model="gpt-4o-mini",
-    api_version="2024-10-21",
-    prompt=Prompt("Be brief."),
-    temperature=0.0,
-    max_output_tokens=256,
-)
 
 
 class Ask(Protocol):

@@ -71,8 +71,7 @@ class Bill:
     """What a run sent to the deployment and got for it, whatever became of the rows.
 
     Attributes:
-        sent: HTTP requests; each was answered, refused or lost. One that was repeated at once with a new
-            token, because Entra ID's was rejected before its time, counts as one with its repetition.
+        sent: HTTP requests; each was answered, refused or lost.
         answered: Requests with a final answer for their row.
         refused: Requests the deployment turned down: limits, faults, wrong settings. Not billed.
         lost: Requests whose reply never arrived; they may be billed, and billed again for their repetition.

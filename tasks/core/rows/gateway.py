@@ -238,7 +238,6 @@ def open_gateway(
 @cache
 def _keep_what_is_loaded() -> None:
     """What was imported is there to stay: looking for garbage among it takes a tenth of a row's time."""
-    gc.collect()
     gc.freeze()
 
 
