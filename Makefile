@@ -8,7 +8,7 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python -m flows demo
 
-# In two processes, since most of the time is spent waiting for servers; the slowest tests come first.
+# In two processes, since most of the time is spent waiting for servers.
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 

@@ -1,4 +1,4 @@
-"""Whether the Prefect server that was asked for is there, told before a run needs it."""
+"""Prefect's server, before a run needs it: is the one there that was asked for, or what starts another."""
 
 from importlib import import_module
 
@@ -9,7 +9,7 @@ from tasks.core.errors import SettingsError
 
 
 def check_server() -> None:
-    """Look whether a server answers at the address that is set; without one, a run starts its own.
+    """Look whether a server answers at the address that is set; without one, load what starts a run's own.
 
     Raises:
         SettingsError: None does.

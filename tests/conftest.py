@@ -43,6 +43,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 Serve = Callable[..., Endpoint]
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of two processes that run tests, one has all tests of a file, and one all that share the team."""
     for item in items:

@@ -1,4 +1,4 @@
-"""Every error of this project, in one tree; its class alone says what happens next.
+"""Every error that leaves a room of this project, in one tree; its class alone says what happens next.
 
 ::
 

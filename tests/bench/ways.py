@@ -4,6 +4,7 @@
 - bare: aiohttp and a pool of workers that post ready-made bytes and keep nothing
 - product: this product's command line, `python -m flows run`, with an ephemeral Prefect server, ledger, and
   source and destination on the local disk
+- direct: the same with `--no-prefect`
 
 Each way is a process of its own. `python -m tests.bench.ways bare URL SOURCE WINDOW` runs one of the others.
 """
@@ -28,7 +29,7 @@ from tests.bench.measuring import DEPLOYMENT, KEY, Ended, environment, measured,
 from tests.prefectserver import run_of
 
 _VERSION = "2024-10-21"
-PRODUCT = "product"
+PRODUCT, DIRECT = "product", "direct"
 _FIRST_START = "import prefect; prefect.flow(lambda: 0, name='first-start')()"
 
 
@@ -143,7 +144,7 @@ class Scene:
         """Run one way over all partitions of a source.
 
         Args:
-            way: The product, or a peer.
+            way: The product, with or without Prefect, or a peer.
             source: Where the partitions are.
             rows: How many they have.
             window: Requests in flight at most.
@@ -155,7 +156,7 @@ class Scene:
             arguments = (way, self.endpoint.url, str(source), str(window))
             ended, published_s = measured(sys.executable, "-m", "tests.bench.ways", *arguments), None
         else:
-            ended, published_s = self._product(source, window)
+            ended, published_s = self._product(way, source, window)
         stats = self.endpoint.stats()
         if (stats.requests, stats.paid, stats.rows) != (rows, rows, rows):
             message = f"{way}: {rows} rows, but the endpoint counted {stats}\n{ended.output}"
@@ -164,14 +165,15 @@ class Scene:
         note(json.dumps({"round": number} | asdict(figure)))
         return figure
 
-    def _product(self, source: Path, window: int) -> tuple[Ended, float]:
-        told = ("--prompt", "Be brief.", "--max-concurrent", str(window))
+    def _product(self, way: str, source: Path, window: int) -> tuple[Ended, float]:
+        told = ["--prompt", "Be brief.", "--max-concurrent", str(window)]
+        told += ["--no-prefect"] if way == DIRECT else []
         with TemporaryDirectory(dir=self.folder) as out:
             began_s = time.time()
             ended = measured(*run_of(str(source), out, *told), env=self.environment)
             published = list(Path(out).glob("*.parquet"))
             if len(published) != len(list(source.glob("*.parquet"))):
-                message = f"{PRODUCT}: not all partitions were published\n{ended.output}"
+                message = f"{way}: not all partitions were published\n{ended.output}"
                 raise SystemExit(message)
             # That of the rename; the data's own is older.
             return ended, max(path.stat().st_ctime for path in published) - began_s

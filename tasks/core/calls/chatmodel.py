@@ -1,4 +1,4 @@
-"""What rows need of a model, whichever way it is called and whatever is measured on the way."""
+"""What rows need of a model, whatever is measured on the way."""
 
 from typing import Protocol
 

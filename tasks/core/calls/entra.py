@@ -1,7 +1,7 @@
 """Entra ID's token, for deployments without a key.
 
-The client asks for the token on the event loop at every request, so it must be at hand: it is fetched in a
-thread, kept, and renewed before it expires. Its text leaves this room only to the client.
+Every request asks for the token on the event loop, so it must be at hand: it is fetched in a thread, kept,
+and renewed before it expires. Its text leaves this room only to be sent.
 """
 
 import asyncio
@@ -55,6 +55,10 @@ class Token:
     def value(self) -> str:
         """The token at hand; never blocks."""
         return self._value
+
+    def header(self) -> dict[str, str]:
+        """The header that carries it."""
+        return {"authorization": f"Bearer {self._value}"}
 
     async def refresh_if_due(self) -> None:
         """Fetch a token when there is none, or when it ends within five minutes.

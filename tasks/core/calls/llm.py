@@ -12,38 +12,22 @@ from http import HTTPStatus
 from typing import Any
 
 import httpx
+import openai.resources  # noqa: F401 - else the SDK loads it when the first request is made
 from llama_index.core.llms import ChatMessage, LLMMetadata
 from llama_index.core.prompts import ChatPromptTemplate
 from llama_index.llms.azure_openai import AzureOpenAI
-from llama_index.llms.openai.utils import openai_modelname_to_contextsize
-from openai.lib.azure import API_KEY_SENTINEL
+from pydantic import SecretStr
 
 from tasks.core.calls import replies
 from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.calls.completions import WireClient
 from tasks.core.calls.entra import Credential, Token, default_credential
-from tasks.core.calls.transport import AiohttpClient
+from tasks.core.calls.transport import Transport
 from tasks.core.calls.wire import Recorder, RowEndedError, Wire
 from tasks.core.errors import DeploymentError, SettingsError
 from tasks.core.model import Outcome
 from tasks.core.prompt import Request
 from tasks.core.settings import Settings
-
-
-def check_model(name: str) -> None:
-    """Check that LlamaIndex knows the model, without which every call would fail.
-
-    Raises:
-        SettingsError: It does not.
-    """
-    try:
-        openai_modelname_to_contextsize(name)
-    except ValueError:
-        message = (
-            f"AZURE_OPENAI_MODEL must name the model behind the deployment in a way LlamaIndex knows, such "
-            f"as gpt-4o-mini; {name!r} is not known."
-        )
-        raise SettingsError(message) from None
 
 
 @asynccontextmanager
@@ -67,34 +51,34 @@ async def open_model(
         measured: Stands around what sends a request, below what repeats one with a new token.
 
     Raises:
-        SettingsError: LlamaIndex does not know the model, or there is neither key nor token.
+        SettingsError: LlamaIndex does not know the model.
+        DeploymentError: There is neither key nor token.
+        RequestError: Entra ID did not answer.
     """
-    check_model(request.model)
-    token = None if settings.azure_openai_api_key else Token(credential())
+    check_model(build_llm(settings, request))
+    secret = settings.azure_openai_api_key
+    token = None if secret else Token(credential())
     if token:
         await token.refresh_if_due()
     # Plain http is for loopback, which no proxy may come between.
     proxies = settings.azure_openai_endpoint.startswith("https:")
-    async with AiohttpClient(
+    async with Transport(
         max_connections=max_connections, timeout_s=timeout_s, use_environment_proxies=proxies
-    ) as http:
-        recorded = await record_request(settings, request, timeout_s, token)
-        model = over_wire(Wire(http, recorded, token), recorded.content, settings, request)
-        yield RenewingModel(measured(model), token) if token else measured(model)
+    ) as transport:
+        recorded = await record_request(settings, request, timeout_s)
+        wire = Wire(transport, recorded, token.header if token else lambda: _key_header(secret))
+        model = measured(over_wire(wire, recorded.content, settings, request))
+        yield RenewingModel(model, token) if token else model
 
 
-async def record_request(
-    settings: Settings, request: Request, timeout_s: float, token: Token | None = None
-) -> httpx.Request:
-    """The request LlamaIndex and openai's SDK make of a row; it is not sent."""
+def _key_header(secret: SecretStr | None) -> dict[str, str]:
+    return {"api-key": secret.get_secret_value()} if secret else {}
+
+
+async def record_request(settings: Settings, request: Request, timeout_s: float) -> httpx.Request:
+    """The request LlamaIndex and openai's SDK make of a row; it is not sent, and no key is in it."""
     async with Recorder() as recorder:
-        llm = build_llm(
-            settings,
-            request,
-            timeout=timeout_s,
-            azure_ad_token_provider=token.value if token else None,
-            async_http_client=recorder,
-        )
+        llm = build_llm(settings, request, timeout=timeout_s, async_http_client=recorder)
         await AzureChatModel(llm, request).summarize("any")
         return recorder.recorded
 
@@ -106,14 +90,13 @@ def over_wire(wire: Wire, recorded: bytes, settings: Settings, request: Request)
 
 
 def build_llm(settings: Settings, request: Request, **client: Any) -> AzureOpenAI:
-    """LlamaIndex's client, with all of its own retries turned off.
+    """LlamaIndex's client, with all of its own retries turned off and without a credential.
 
     Args:
         settings: How to reach the deployment.
         request: What all requests have in common.
         client: What of LlamaIndex's arguments says how to send.
     """
-    secret = settings.azure_openai_api_key
     return SteadyAzureOpenAI(
         engine=request.deployment,
         model=request.model,
@@ -121,12 +104,29 @@ def build_llm(settings: Settings, request: Request, **client: Any) -> AzureOpenA
         max_tokens=request.max_output_tokens,
         azure_endpoint=settings.azure_openai_endpoint,
         api_version=request.api_version,
-        # Always passed, or LlamaIndex sends OPENAI_API_KEY to Azure. The sentinel is openai's word for
-        # "none": with `use_azure_ad` instead, the first token would go out as a key for ever.
-        api_key=secret.get_secret_value() if secret else API_KEY_SENTINEL,
+        # Without one LlamaIndex looks for others in the environment; it shows and pickles what it has.
+        api_key="added-when-sent",
         max_retries=0,
         **client,
     )
+
+
+def check_model(llm: AzureOpenAI) -> None:
+    """Check that LlamaIndex knows the model, without which every call would fail.
+
+    Raises:
+        SettingsError: It does not.
+    """
+    try:
+        is_known = llm.metadata.is_chat_model
+    except ValueError:
+        is_known = False
+    if not is_known:
+        message = (
+            "AZURE_OPENAI_MODEL must name the chat model behind the deployment in a way LlamaIndex knows, "
+            f"such as gpt-4o-mini; {llm.model!r} is not known."
+        )
+        raise SettingsError(message)
 
 
 class SteadyAzureOpenAI(AzureOpenAI):  # type: ignore[misc]  # LlamaIndex ships no types

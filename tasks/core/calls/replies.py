@@ -122,7 +122,7 @@ def rejected(status: int, code: str | None, headers: Mapping[str, str]) -> Outco
 
 
 def completed(completion: Any) -> Outcome:
-    """Judge a chat completion: openai's object, or anything with its attributes.
+    """Judge a chat completion: anything with the attributes of openai's object.
 
     Raises:
         LookupError, AttributeError, TypeError: It is not a chat completion.

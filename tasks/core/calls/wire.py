@@ -1,23 +1,26 @@
-"""One chat completion to the deployment and back, for every client: its bytes out, what was answered in.
+"""One chat completion to the deployment and back: its bytes out, what was answered in.
 
-openai's SDK writes the first request of a run; address and headers of that one serve for all. The SDK's own
+openai's SDK writes one request that is not sent; address and headers of that one serve for all. The SDK's own
 way from a body to a reply costs a row more CPU than everything else together: it goes through every message
 with ``typing`` to find keys to rename, builds an ``httpx.Request``, and makes models of a reply of which five
 fields are read. What a reply means is ``replies``' to say.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 
 from tasks.core.calls import replies
-from tasks.core.calls.entra import Token
-from tasks.core.calls.transport import AiohttpClient, Reply
+from tasks.core.calls.transport import Reply, Transport
 from tasks.core.model import Outcome
 
 _SUCCESS = range(200, 300)
+_OURS = {"content-length", "api-key", "authorization", "openai-organization", "openai-project"}
+"""What is not taken from the recorded request: the SDK has some of it from variables of other providers."""
+
 _CANNED = {
     "id": "recorded",
     "object": "chat.completion",
@@ -32,6 +35,9 @@ class Recorder(httpx.AsyncClient):
 
     recorded: httpx.Request
 
+    def __init__(self) -> None:
+        super().__init__(trust_env=False)
+
     async def send(self, request: httpx.Request, **_: Any) -> httpx.Response:
         """Keep the request; answer as a deployment would."""
         self.recorded = request
@@ -39,7 +45,7 @@ class Recorder(httpx.AsyncClient):
 
 
 class RowEndedError(Exception):
-    """The deployment rejected a row for what is in it; not an error of the run.
+    """The deployment rejected a row for what is in it; goes no further than to who asked for the row.
 
     Attributes:
         outcome: What the row ends with.
@@ -53,25 +59,28 @@ class RowEndedError(Exception):
 class Fields(SimpleNamespace):
     """A JSON object by its fields; one that is not there is None, as in the SDK's models."""
 
-    def __getattr__(self, _: str) -> None:
-        """What is missing."""
-        return
+    def __getattr__(self, name: str) -> None:
+        """What is missing; not what Python itself looks for."""
+        if name.startswith("__"):
+            raise AttributeError(name)
 
 
 class Wire:
-    """Sends bodies the way one recorded request went; belongs to its client's loop.
+    """Sends bodies the way one recorded request would have gone; belongs to its transport's loop.
 
     Args:
-        http: The client to send with.
+        transport: What to send with.
         recorded: A request of the SDK's: where to, and with which headers.
-        token: Entra ID's token, when requests carry one.
+        credential: The header that lets a request in, asked for at each.
     """
 
-    def __init__(self, http: AiohttpClient, recorded: httpx.Request, token: Token | None = None) -> None:
-        self._http = http
+    def __init__(
+        self, transport: Transport, recorded: httpx.Request, credential: Callable[[], Mapping[str, str]]
+    ) -> None:
+        self._transport = transport
         self._url = str(recorded.url)
-        self._headers = {name: value for name, value in recorded.headers.items() if name != "content-length"}
-        self._token = token
+        self._headers = {name: value for name, value in recorded.headers.items() if name not in _OURS}
+        self._credential = credential
 
     async def send(self, body: bytes) -> Fields:
         """Post a chat completion's body; returns the completion, its fields unchecked.
@@ -82,10 +91,7 @@ class Wire:
             RateLimitError: The deployment asks to wait.
             RequestError: No usable reply; another attempt may get one.
         """
-        try:
-            reply = await self._http.exchange("POST", self._url, self._authorized(), body)
-        except httpx.TransportError as error:
-            raise replies.not_answered(sent=not isinstance(error, httpx.ConnectError)) from None
+        reply = await self._transport.post(self._url, {**self._headers, **self._credential()}, body)
         if reply.status not in _SUCCESS:
             response = _response(reply)
             raise RowEndedError(replies.rejected(reply.status, _error_code(response), response.headers))
@@ -94,11 +100,6 @@ class Wire:
         except ValueError as error:
             raise replies.unreadable(error) from None
         return completion if isinstance(completion, Fields) else Fields()
-
-    def _authorized(self) -> dict[str, str]:
-        if self._token is None:
-            return self._headers
-        return {**self._headers, "authorization": f"Bearer {self._token.value()}"}
 
 
 def _as_fields(fields: dict[str, Any]) -> Fields:
@@ -112,14 +113,20 @@ def _content(reply: Reply) -> bytes:
 
 
 def _response(reply: Reply) -> httpx.Response:
-    """The reply as httpx sees it, which knows how to undo the content encoding the SDK asked for."""
-    return httpx.Response(reply.status, headers=reply.headers, content=reply.body)
+    """The reply as httpx sees it, which knows how to undo the encoding the SDK asked for."""
+    try:
+        return httpx.Response(reply.status, headers=reply.headers, content=reply.body)
+    except httpx.DecodingError:
+        # Not what its headers say: status and headers are all there is.
+        headers = [(name, value) for name, value in reply.headers if name.lower() != b"content-encoding"]
+        return httpx.Response(reply.status, headers=headers)
 
 
 def _error_code(response: httpx.Response) -> str | None:
     """``error.code`` of Azure's error body, or ``code`` of a gateway's; None without one."""
     try:
         body = response.json()
-        return str(body.get("error", body)["code"])
+        code = body.get("error", body)["code"]
     except (ValueError, TypeError, AttributeError, LookupError):
         return None
+    return code if isinstance(code, str) else None

@@ -5,13 +5,11 @@ a client used from two loops hangs or pays twice. Closing the gateway ends every
 """
 
 import asyncio
-import gc
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, suppress
-from functools import cache
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -79,7 +77,9 @@ class Gateway:
         """Start the loop and open the model.
 
         Raises:
-            SettingsError: The model cannot be opened.
+            SettingsError: LlamaIndex does not know the model.
+            DeploymentError: There is neither key nor token.
+            RequestError: Entra ID did not answer.
         """
         self._thread.start()
         self._ready.result()
@@ -185,7 +185,6 @@ class Gateway:
             if self._stopped:
                 limiter.stop(self._stopped)
             summarizer = Summarizer(model, limiter, self._policy, on_outcome=self._on_outcome)
-            _keep_what_is_loaded()
             self._ready.set_result(summarizer)
             await self._closing.wait()
             # No row may take what closing does to its request for an answer, or for a fault of its own.
@@ -233,12 +232,6 @@ def open_gateway(
         on_outcome,
         RequestMetrics(request),
     )
-
-
-@cache
-def _keep_what_is_loaded() -> None:
-    """What was imported is there to stay: looking for garbage among it takes a tenth of a row's time."""
-    gc.freeze()
 
 
 def _raise_interrupted() -> NoReturn:
