@@ -87,12 +87,11 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 def _run_flow(parsed: argparse.Namespace, options: dict[str, Any]) -> "RunReport":
-    from flows.server import check_server  # noqa: PLC0415 - imports Prefect, which takes a second
+    from flows.server import is_served  # noqa: PLC0415 - imports Prefect, which takes a second
     from flows.summarize import summarize_parquet  # noqa: PLC0415
 
-    check_server()
-    if not options["run"].dry_run:
-        # Prefect's server takes longer to start than this to load.
+    if not is_served() and not options["run"].dry_run:
+        # A server that has to be started takes longer than this.
         threading.Thread(target=_load_client).start()
     asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
     report: RunReport = summarize_parquet(*asked, prompt=parsed.prompt, **options)
@@ -112,7 +111,6 @@ def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
     from tasks.core.rows.gateway import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
 
-    threading.Thread(target=_load_client).start()
     logging.basicConfig(format="%(asctime)s | %(levelname)-7s | %(name)s - %(message)s")
     logging.getLogger("tasks").setLevel(logging.INFO)
     # Prefect does this for a flow: what is in memory is stored before the process ends.

@@ -8,17 +8,17 @@ from prefect.settings import PREFECT_API_URL
 from tasks.core.errors import SettingsError
 
 
-def check_server() -> None:
-    """Look whether a server answers at the address that is set; without one, load what starts a run's own.
+def is_served() -> bool:
+    """Whether a server is there for the run; if none was asked for, the run starts its own.
 
     Raises:
-        SettingsError: None does.
+        SettingsError: None answers at the address that is set.
     """
     url = PREFECT_API_URL.value()
     if not url:
         # What starts a server: loaded here, so that nothing else is loaded beside it and holds it up.
         import_module("prefect.server.api.server")
-        return
+        return False
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()
     if error:
@@ -29,3 +29,4 @@ def check_server() -> None:
             "it, correct the variable or Prefect's profile, or unset it to do without a server."
         )
         raise SettingsError(message)
+    return True

@@ -54,14 +54,15 @@ class Opened:
     closed = False
 
 
-def gateway(opened: Opened, latency_s: float = 0.001, window: int = 5) -> Gateway:
+def gateway(opened: Opened, latency_s: float = 0.001, window: int = 5, grace_s: float = 0.0) -> Gateway:
     @asynccontextmanager
     async def open_model(measured: Measured) -> AsyncIterator[ChatModel]:
         opened.model = LoopBoundModel(latency_s)
         yield measured(opened.model)
         opened.closed = True
 
-    return Gateway(open_model, lambda: Limiter(window, requests_per_minute=NO_QUOTA), RetryPolicy())
+    limiter = lambda: Limiter(window, requests_per_minute=NO_QUOTA)  # noqa: E731 - built in the gateway's loop
+    return Gateway(open_model, limiter, RetryPolicy(), grace_s=grace_s)
 
 
 def test_many_threads_share_one_loop_and_one_window() -> None:
@@ -89,6 +90,18 @@ def test_closing_ends_what_waits_and_leaves_no_thread() -> None:
     assert threading.active_count() == before
     with pytest.raises(InterruptedRunError):
         service.begin(["too late"])()
+
+
+def test_what_is_in_flight_at_closing_is_answered_and_told_and_nothing_more_is_sent() -> None:
+    opened, told = Opened(), list[str | None]()
+    with gateway(opened, latency_s=0.2, window=3, grace_s=60.0) as service:
+        rows = service.begin([f"{row}" for row in range(100)], on_row=lambda _, row: told.append(row.text))
+        opened.model.busy.wait()
+    with pytest.raises(InterruptedRunError):
+        rows()
+    assert sorted(row for row in told if row) == ["0", "1", "2"]
+    assert opened.model.sent == 3
+    assert opened.closed
 
 
 def test_a_gateway_that_is_stopped_finishes_what_is_in_flight_and_starts_nothing_more() -> None:

@@ -1,7 +1,8 @@
 """One event loop, one client, one limiter for a run; partition threads hand it their rows.
 
 The loop runs in a thread of its own. What belongs to it, the client first of all, is built and closed there:
-a client used from two loops hangs or pays twice. Closing the gateway ends every call that waits in it.
+a client used from two loops hangs or pays twice. Once the gateway closes, no further request starts, those in
+flight have a few seconds, and every call that waits in it ends.
 """
 
 import asyncio
@@ -31,6 +32,8 @@ from tasks.core.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_GRACE_S = 5.0
+
 OpenModel = Callable[[Callable[[ChatModel], ChatModel]], AbstractAsyncContextManager[ChatModel]]
 
 
@@ -44,6 +47,7 @@ class Gateway:
         budget: What may be spent.
         on_outcome: Called with each outcome, for progress; on the gateway's thread.
         metrics: Told of every request.
+        grace_s: How long requests in flight may still be answered when the gateway closes.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Gateway:
         budget: Budget | None = None,
         on_outcome: Callable[[Outcome], object] = lambda _: None,
         metrics: RequestMetrics | None = None,
+        grace_s: float = _GRACE_S,
     ) -> None:
         self._open_model = open_model
         self._make_limiter = make_limiter
@@ -63,6 +68,7 @@ class Gateway:
         self._gauge: Gauge | None = None
         self._on_outcome = on_outcome
         self._metrics = metrics
+        self._grace_s = grace_s
         self._ready: Future[Summarizer] = Future()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -189,7 +195,7 @@ class Gateway:
             await self._closing.wait()
             # No row may take what closing does to its request for an answer, or for a fault of its own.
             limiter.stop(_interrupted())
-            await _cancel_others()
+            await _end_others(self._grace_s)
 
     def _measured(self, model: ChatModel) -> ChatModel:
         self._gauge = Gauge(model, self._metrics)
@@ -243,9 +249,13 @@ def _interrupted() -> InterruptedRunError:
     return InterruptedRunError(message)
 
 
-async def _cancel_others() -> None:
-    """End the calls in flight while the client is still open, so that nothing is left half closed."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
+async def _end_others(grace_s: float) -> None:
+    """End the calls in flight while the client is still open, so that nothing is left half closed.
+
+    They are paid for, so they get some time to be answered first.
+    """
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=grace_s)
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
