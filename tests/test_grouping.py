@@ -1,8 +1,10 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.model import Partition
-from tasks.core.plans.grouping import group
+from tasks.core.model import Partition, Plan
+from tasks.core.options import LimitOptions
+from tasks.core.plans.grouping import group, open_at_once
 
 SIZES = st.lists(st.integers(0, 2**34), min_size=1, max_size=300)
 
@@ -33,3 +35,15 @@ def test_small_partitions_share_and_a_large_one_is_alone() -> None:
     groups = group(partitions([10] * 50 + [large] + [10] * 50), 10)
     assert [len(one.partitions) for one in groups] == [50, 1, 50]
     assert str(groups[0]) == "0000.parquet .. 0049.parquet (50)"
+
+
+@pytest.mark.parametrize(
+    ("rows_in_each", "window", "expected"),
+    [(20, 64, 13), (250, 64, 4), (1_000_000, 64, 4), (5, 64, 52), (1, 64, 64), (0, 64, 64), (1000, 1000, 4)],
+)
+def test_small_partitions_are_open_together_as_many_as_fill_the_window(
+    rows_in_each: int, window: int, expected: int
+) -> None:
+    plan = Plan(tuple(partitions([1] * 100)), rows=100 * rows_in_each)
+    assert open_at_once(plan, LimitOptions(max_concurrent=window)) == expected
+    assert open_at_once(plan, LimitOptions(max_concurrent=window, max_open_partitions=7)) == 7
