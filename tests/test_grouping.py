@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.model import Partition, Plan
+from tasks.core.model import LeftOut, Partition, Plan
 from tasks.core.options import LimitOptions
 from tasks.core.plans.grouping import group, open_at_once
 
@@ -44,6 +44,6 @@ def test_small_partitions_share_and_a_large_one_is_alone() -> None:
 def test_small_partitions_are_open_together_as_many_as_fill_the_window(
     rows_in_each: int, window: int, expected: int
 ) -> None:
-    plan = Plan(tuple(partitions([1] * 100)), rows=100 * rows_in_each)
+    plan = Plan(tuple(partitions([1] * 100)), 100 * rows_in_each, LeftOut())
     assert open_at_once(plan, LimitOptions(max_concurrent=window)) == expected
     assert open_at_once(plan, LimitOptions(max_concurrent=window, max_open_partitions=7)) == 7

@@ -17,7 +17,7 @@ _OVERHEAD_BYTES = 2**16
 
 _LEAST_OPEN, _MOST_OPEN = 4, 64
 _WINDOWS_HELD = 4
-"""Rows of open partitions, in windows: with 2, a hundred partitions of 20 rows kept it three quarters full."""
+"""Rows of open partitions, in windows; with 2, a hundred partitions of 20 rows left it a quarter empty."""
 
 
 @dataclass(frozen=True, slots=True)
