@@ -89,12 +89,17 @@ def test_the_form_asks_in_order_with_titles_help_defaults_and_no_json(
 
 
 def test_a_run_is_started_from_the_form_watched_and_its_report_read(page: Page, team: Team) -> None:
-    team.endpoint.configure(latency_ms=500)
+    team.endpoint.configure(latency_ms=1000)
     open_form(page, team)
     fill(page, team.write_source("watched", 3, 100))
     page.get_by_label("Requests in flight").fill("10")
-    submit(page, team)
+    run = submit(page, team)
     badge(page, "Running")
+    progress = {"flow_run_id": {"any_": [run]}, "type": {"any_": ["progress"]}}
+    team.until(lambda: team.ask("artifacts/filter", {"artifacts": progress}) != [])
+    page.reload()
+    page.get_by_role("tab", name="Artifacts").click()
+    expect(page.get_by_text("of 300 rows").first).to_be_visible()
     badge(page, "Completed")
     page.get_by_role("tab", name="Task Runs").click()
     expect(page.get_by_text("summarize part-1.parquet").first).to_be_visible()
