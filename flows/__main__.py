@@ -108,7 +108,7 @@ def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
     from tasks.core.calls.budget import budget_of  # noqa: PLC0415
     from tasks.core.direct import run_directly  # noqa: PLC0415 - only what is asked for is loaded
     from tasks.core.progress import Progress  # noqa: PLC0415
-    from tasks.core.rows.gateway import open_gateway  # noqa: PLC0415
+    from tasks.core.rows.opening import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
 
     logging.basicConfig(format="%(asctime)s | %(levelname)-7s | %(name)s - %(message)s")

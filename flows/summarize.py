@@ -32,7 +32,8 @@ from tasks.core.progress import Progress
 from tasks.core.reports import archive
 from tasks.core.reports.report import RunReport
 from tasks.core.reports.results import Results
-from tasks.core.rows.gateway import Gateway, open_gateway
+from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.opening import open_gateway
 from tasks.discover import find_partitions
 from tasks.dryrun import dry_run
 from tasks.events import tell_end, tell_plan

@@ -15,7 +15,7 @@ from tasks.core.plans.preflight import preflight
 from tasks.core.plans.standing import look
 from tasks.core.reports.report import PartitionReport
 from tasks.core.reports.tally import Tally
-from tasks.core.rows.gateway import open_gateway
+from tasks.core.rows.opening import open_gateway
 from tasks.core.settings import Settings
 from tasks.core.store import storage
 from tasks.core.store.location import locate

@@ -13,7 +13,8 @@ from tasks.core.errors import InterruptedRunError, ParkedError, SettingsError
 from tasks.core.model import Outcome, Status
 from tasks.core.options import LimitOptions
 from tasks.core.pace.limiter import Limiter
-from tasks.core.rows.gateway import Gateway, open_gateway
+from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.opening import open_gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 from tests.asking import REQUEST

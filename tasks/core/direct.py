@@ -38,7 +38,7 @@ def run_directly(
 
     Args:
         job: What all partitions have in common; see ``job.prepare``.
-        gateway: Where rows are summarized; see ``gateway.open_gateway``. Entered here.
+        gateway: Where rows are summarized; see ``opening.open_gateway``. Entered here.
         progress: Counts rows; the one the gateway tells.
         limits: How many partitions are open at once.
         output: Whether the report shows rows.

@@ -138,7 +138,7 @@ def _bare(source: str, destination: str, open_partitions: int) -> None:
     from tasks.core.paid.ledger import Ledger  # noqa: PLC0415
     from tasks.core.partition import summarize_partition  # noqa: PLC0415
     from tasks.core.plans.preflight import preflight  # noqa: PLC0415
-    from tasks.core.rows.gateway import open_gateway  # noqa: PLC0415
+    from tasks.core.rows.opening import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
     from tasks.core.store.discovery import discover  # noqa: PLC0415 - the measured process alone
     from tests.paying import job_of  # noqa: PLC0415

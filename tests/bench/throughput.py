@@ -47,7 +47,7 @@ def product(url: str, rows: int, window: int) -> None:
     from tasks.core.options import LimitOptions, ModelOptions, OutputOptions  # noqa: PLC0415
     from tasks.core.paid.ledger import Ledger  # noqa: PLC0415
     from tasks.core.partition import summarize_partition  # noqa: PLC0415
-    from tasks.core.rows.gateway import open_gateway  # noqa: PLC0415
+    from tasks.core.rows.opening import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
     from tasks.core.store.discovery import discover  # noqa: PLC0415 - each process loads what it measures
 

@@ -7,9 +7,12 @@ and renewed before it expires. Its text leaves this room only to be sent.
 import asyncio
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Protocol
 
+from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.errors import DeploymentError, RequestError
+from tasks.core.model import Outcome
 
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 _RENEW_BEFORE_S = 300.0
@@ -98,6 +101,26 @@ class Token:
         except AzureError as error:
             message = f"Entra ID did not answer ({type(error).__name__})"
             raise RequestError(message, sent=False) from None
+
+
+class RenewingModel:
+    """A model whose requests carry Entra ID's token: fetched ahead of time, replaced when it is rejected."""
+
+    def __init__(self, model: ChatModel, token: Token) -> None:
+        self._model = model
+        self._token = token
+
+    async def summarize(self, text: str) -> Outcome:
+        """Send one request; see ``ChatModel``."""
+        await self._token.refresh_if_due()
+        used = self._token.value()
+        try:
+            return await self._model.summarize(text)
+        except DeploymentError as error:
+            # A token may be revoked before it ends: one new one, then the error stands.
+            if error.status != HTTPStatus.UNAUTHORIZED or not await self._token.renew(used):
+                raise
+        return await self._model.summarize(text)
 
 
 def default_credential() -> Credential:

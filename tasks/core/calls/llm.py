@@ -8,7 +8,6 @@ the loop that uses it and closed there.
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cached_property
-from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -21,10 +20,10 @@ from pydantic import SecretStr
 from tasks.core.calls import replies
 from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.calls.completions import WireClient
-from tasks.core.calls.entra import Credential, Token, default_credential
+from tasks.core.calls.entra import Credential, RenewingModel, Token, default_credential
 from tasks.core.calls.transport import Transport
 from tasks.core.calls.wire import Recorder, RowEndedError, Wire
-from tasks.core.errors import DeploymentError, SettingsError
+from tasks.core.errors import SettingsError
 from tasks.core.model import Outcome
 from tasks.core.prompt import Request
 from tasks.core.settings import Settings
@@ -180,23 +179,3 @@ def _filled(message: ChatMessage, text: str) -> ChatMessage:
     if _PLACE not in content:
         return message
     return ChatMessage(role=message.role, content=content.replace(_PLACE, text))
-
-
-class RenewingModel:
-    """A model whose requests carry Entra ID's token: fetched ahead of time, replaced when it is rejected."""
-
-    def __init__(self, model: ChatModel, token: Token) -> None:
-        self._model = model
-        self._token = token
-
-    async def summarize(self, text: str) -> Outcome:
-        """Send one request; see ``ChatModel``."""
-        await self._token.refresh_if_due()
-        used = self._token.value()
-        try:
-            return await self._model.summarize(text)
-        except DeploymentError as error:
-            # A token may be revoked before it ends: one new one, then the error stands.
-            if error.status != HTTPStatus.UNAUTHORIZED or not await self._token.renew(used):
-                raise
-        return await self._model.summarize(text)

@@ -21,14 +21,11 @@ from tasks.core.calls.meter import Meter
 from tasks.core.calls.telemetry import RequestMetrics
 from tasks.core.errors import InterruptedRunError, StopRunError
 from tasks.core.model import Outcome, Text
-from tasks.core.options import LimitOptions
 from tasks.core.pace.limiter import Limiter
-from tasks.core.prompt import Request
 from tasks.core.reports.histogram import Histograms
 from tasks.core.reports.tally import Bill
 from tasks.core.rows.batch import OnRow
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
-from tasks.core.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -201,43 +198,6 @@ class Gateway:
         self._gauge = Gauge(model, self._metrics)
         self._meter = Meter(self._gauge, self._budget)
         return self._meter
-
-
-def open_gateway(
-    settings: Settings,
-    request: Request,
-    limits: LimitOptions,
-    budget: Budget | None = None,
-    on_outcome: Callable[[Outcome], object] = lambda _: None,
-) -> Gateway:
-    """A gateway to the deployment of the settings; to be entered."""
-
-    def open_model(measured: Callable[[ChatModel], ChatModel]) -> AbstractAsyncContextManager[ChatModel]:
-        from tasks.core.calls import llm  # noqa: PLC0415 - imports LlamaIndex, which takes seconds
-
-        return llm.open_model(
-            settings,
-            request,
-            max_connections=limits.max_concurrent,
-            timeout_s=limits.attempt_timeout_s,
-            measured=measured,
-        )
-
-    policy = RetryPolicy(max_attempts=limits.max_attempts, attempt_timeout_s=limits.attempt_timeout_s)
-    return Gateway(
-        open_model,
-        lambda: Limiter(
-            limits.max_concurrent,
-            max_wait_s=limits.max_wait_s,
-            requests_per_minute=limits.requests_per_minute,
-            tokens_per_minute=limits.tokens_per_minute,
-            tokens_of=request.charged_tokens,
-        ),
-        policy,
-        budget,
-        on_outcome,
-        RequestMetrics(request),
-    )
 
 
 def _raise_interrupted() -> NoReturn:
