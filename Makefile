@@ -22,11 +22,11 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Pins every dependency, with hashes, for Python 3.11 to 3.13; needs uv.
-lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+# Pins every dependency, with hashes, for Python 3.11 to 3.13.
+lock: .venv/installed
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --quiet -o requirements.txt
-	uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet -o requirements-dev.txt
 
 .venv/installed: requirements-dev.txt

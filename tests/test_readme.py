@@ -1,9 +1,15 @@
 """The examples of README.md, run as they are written there."""
 
-import ast
 import asyncio
+import os
 import re
+import shutil
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -104,11 +110,52 @@ def test_a_dag_runs_the_deployment_through_the_rest_api_and_hears_why_it_failed(
         run_and_wait("summarize-parquet/production", **addresses | {"text_column": "bodi"})
 
 
-@pytest.mark.parametrize("tells", ["from airflow", "import dagster"])
-def test_the_examples_for_other_schedulers_call_what_was_tested(tells: str) -> None:
-    [source] = [block for block in BLOCKS if tells in block]
-    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    assert "run_and_wait" in {call.id for call in calls if isinstance(call, ast.Name)}
+@pytest.fixture
+def nightly(team: Team, production: Callable[[str], int], tmp_path: Path) -> Callable[[str], int]:
+    """The production deployment, its addresses edited as README.md says a team does first."""
+    edited = tmp_path / "edited"
+    shutil.copytree(team.cwd, edited, ignore=shutil.ignore_patterns("__pycache__"))
+    file = edited / "prefect.yaml"
+    file.write_text(file.read_text().replace("YOUR-BUCKET", "lake"))
+    replace(team, cwd=edited).command("deploy", "--name", "production")
+    return production
+
+
+def installed_apart(package: str, folder: Path) -> Path:
+    """Install a scheduler where neither it nor Prefect disturbs the other; returns where its programs are."""
+    uv = f"{sysconfig.get_path('scripts')}/uv"
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    into = ("--python", folder / "bin" / "python")
+    subprocess.run([uv, "pip", "install", "--quiet", *into, package, "httpx"], check=True)
+    return folder / "bin"
+
+
+def written_for(scheduler: str) -> str:
+    """The example for a scheduler, below the function it calls."""
+    wanted = ("def run_and_wait", f"from {scheduler}", f"import {scheduler}")
+    return "".join(block for block in BLOCKS if any(one in block for one in wanted))
+
+
+@pytest.mark.timeout(900)
+def test_dagster_runs_its_example(team: Team, nightly: Callable[[str], int], tmp_path: Path) -> None:
+    programs = installed_apart("dagster==1.13.29", tmp_path / "dagster")
+    file = tmp_path / "lake.py"
+    file.write_text(f"{written_for('dagster')}\nassert dagster.materialize([summaries]).success\n")
+    env = os.environ | {"PREFECT_API_URL": team.url, "DAGSTER_HOME": str(tmp_path)}
+    subprocess.run([programs / "python", file], env=env, check=True, capture_output=True)
+    assert nightly("summaries") == 24
+
+
+@pytest.mark.timeout(900)
+def test_airflow_runs_its_example(team: Team, nightly: Callable[[str], int], tmp_path: Path) -> None:
+    programs = installed_apart("apache-airflow==3.3.2", tmp_path / "airflow")
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "lake.py").write_text(written_for("airflow"))
+    env = os.environ | {"PREFECT_API_URL": team.url, "AIRFLOW_HOME": str(tmp_path)}
+    env["AIRFLOW__CORE__LOAD_EXAMPLES"] = "false"
+    for arguments in (["db", "migrate"], ["dags", "test", "lake"]):
+        subprocess.run([programs / "airflow", *arguments], env=env, check=True, capture_output=True)
+    assert nightly("summaries") == 24
 
 
 def test_every_example_is_run_here() -> None:
