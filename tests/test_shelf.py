@@ -56,8 +56,20 @@ def test_a_thousand_commits_leave_dozens_of_objects_and_every_key(tmp_path: Path
         if shelf.merge_due:
             shelf.merge()
         most = max(most, len(list(tmp_path.rglob("*.parquet"))))
-    assert most <= 70
+    assert most <= 40
     assert keys_in(place) == {key(number) for number in range(1000)}
+
+
+def test_large_segments_are_left_as_they_are(tmp_path: Path) -> None:
+    place = locate(str(tmp_path))
+    shelf, segments_a_merge = Shelf(place, KEY), 17
+    for number in range(segments_a_merge**3):
+        shelf.add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+        if shelf.merge_due:
+            shelf.merge()
+    levels = [name.rpartition("/")[2].partition("-")[0] for name in names(place)]
+    assert levels == ["2"] * segments_a_merge
+    assert len(keys_in(place)) == segments_a_merge**3
 
 
 def test_merging_on_s3_leaves_one_segment_of_the_next_level(bucket: str) -> None:

@@ -24,7 +24,10 @@ from tasks.core.store.storage import Found
 logger = logging.getLogger(__name__)
 
 FOLDER = "_ledger"
-_SEGMENTS_A_LEVEL = 32
+_SEGMENTS_A_LEVEL = 16
+_LAST_LEVEL = 2
+"""Its segments, of some 70,000 rows, are not merged: that would take memory by the rows of the partition."""
+
 _NAME = re.compile(r"(\d+)-([0-9a-f]{32})\.parquet")
 _READ_TRIES = 5
 
@@ -81,9 +84,8 @@ class Shelf:
 
     @property
     def merge_due(self) -> bool:
-        """A level has more segments than it should."""
-        with self._lock:
-            return any(len(names) > _SEGMENTS_A_LEVEL for names in self._levels.values())
+        """A level whose segments are merged has more than it should."""
+        return self._full() is not None
 
     def merge(self) -> None:
         """Merge every level that is full into one segment of the next; one thread at a time.
@@ -96,7 +98,7 @@ class Shelf:
             contents = self._contents([Found(self._path(name), 0, "") for name in names])
             # Another run may have merged some of them.
             there = [i for i, content in enumerate(contents) if not isinstance(content, FileNotFoundError)]
-            # One after the other, since a merged segment may hold hundreds of thousands of rows.
+            # One after the other, since a merged segment holds thousands of rows.
             tables = self._tables([names[i] for i in there], [contents[i] for i in there])
             self._store(segment.encode(tables), level + 1)
             with self._lock:
@@ -116,8 +118,8 @@ class Shelf:
 
     def _full(self) -> tuple[int, list[str]] | None:
         with self._lock:
-            for level, names in self._levels.items():
-                if len(names) > _SEGMENTS_A_LEVEL:
+            for level in range(_LAST_LEVEL):
+                if len(names := self._levels[level]) > _SEGMENTS_A_LEVEL:
                     return level, sorted(names)
         return None
 
