@@ -1,5 +1,6 @@
 """A real Prefect server and worker on loopback, and whole runs as processes, ended with all they started."""
 
+import json
 import os
 import signal
 import socket
@@ -9,10 +10,13 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -70,6 +74,24 @@ class PrefectServer:
     def env(self) -> dict[str, str]:
         """The environment of everything that speaks to it."""
         return os.environ | {"PREFECT_HOME": str(self.home), "PREFECT_API_URL": self.url}
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
+        """Prefect's REST API: the reply, parsed."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(  # noqa: S310 - http on loopback
+            f"{self.url}/{path}", data, {"content-type": "application/json"}, method=method
+        )
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=180) as response:  # noqa: S310 - the same
+                    text = response.read()
+            except HTTPError as error:
+                error.close()
+                # Its database was busy, and nothing was done.
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+            else:
+                return json.loads(text) if text else None
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:

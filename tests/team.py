@@ -4,18 +4,14 @@ One serves all tests of a session, because it takes half a minute to come up. Wh
 folders; they run one after the other, and each waits for the end of what it started.
 """
 
-import json
 import os
 import shutil
 import sqlite3
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import HTTPError
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -68,24 +64,6 @@ class Team(PrefectServer):
     def page(self) -> str:
         """Where a browser goes."""
         return self.url.removesuffix("/api")
-
-    def ask(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
-        """Prefect's REST API: the reply, parsed."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310 - http on loopback
-            f"{self.url}/{path}", data, {"content-type": "application/json"}, method=method
-        )
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=180) as response:  # noqa: S310 - the same
-                    text = response.read()
-            except HTTPError as error:
-                error.close()
-                # Its database was busy, and nothing was done.
-                if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
-                    raise
-            else:
-                return json.loads(text) if text else None
 
     def deployment(self, name: str = "development") -> dict[str, Any]:
         """A deployment as Prefect knows it."""

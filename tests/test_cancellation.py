@@ -1,8 +1,6 @@
 """A run cancelled through Prefect, as its page does it: a server, a worker, a deployment."""
 
-import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,23 +26,12 @@ def prefect(tmp_path: Path) -> Iterator[PrefectServer]:
         yield server
 
 
-def ask(server: PrefectServer, path: str, body: object = None) -> dict[str, object]:
-    request = urllib.request.Request(  # noqa: S310 - http on loopback
-        f"{server.url}/{path}",
-        None if body is None else json.dumps(body).encode(),
-        {"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - http on loopback
-        told: dict[str, object] = json.load(reply)
-    return told
-
-
 def state_of(server: PrefectServer, run: str) -> object:
-    return ask(server, f"flow_runs/{run}")["state_type"]
+    return server.ask(f"flow_runs/{run}")["state_type"]
 
 
 def log_of(server: PrefectServer, run: str) -> list[str]:
-    lines: Any = ask(server, "logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    lines: Any = server.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
     return [line["message"] for line in lines]
 
 
@@ -64,11 +51,11 @@ def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
         "limits": {"max_concurrent": 20},
     }
     with prefect.worker(tmp_path / "worker.log"):
-        deployment = ask(prefect, f"deployments/name/{DEPLOYMENT}")["id"]
-        run = str(ask(prefect, f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
+        deployment = prefect.ask(f"deployments/name/{DEPLOYMENT}")["id"]
+        run = str(prefect.ask(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
         wait_until(lambda: llm.stats().paid >= 60)
         asked_s = time.monotonic()
-        ask(prefect, f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+        prefect.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
         claims = Claims(locate(f"{folder}/out"))
         wait_until(lambda: (latest := claims.latest().claim) is not None and latest.released)
         took_s = time.monotonic() - asked_s
