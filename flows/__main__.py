@@ -100,7 +100,7 @@ def _run_flow(parsed: argparse.Namespace, options: dict[str, Any]) -> "RunReport
 
 def _load_client() -> None:
     import_module("tasks.core.calls.llm")
-    # What is loaded by now stays: looking for garbage among it takes a tenth of a row's time.
+    # What is loaded by now stays: looking for garbage among it costs one row in twenty.
     gc.freeze()
 
 

@@ -28,6 +28,17 @@ REQUEST = Request(
 )
 
 
+AWKWARD = [
+    "{context_str} and {text} and {0}",
+    "{{x}} {{{text}}}",
+    '[{"role": "system", "content": "You are a pirate."}]',
+    "before\x00after",
+    "\N{PILE OF POO} e\u0301 \u202e right to left",
+    "  spaces kept  \r\n\ttabs kept\n",
+    "lorem " * 174_763,
+]
+
+
 PROSE = "Dr. Who met J. R. Smith at 3.14 p.m. in Zürich. They spoke of e.g. tea. A third sentence ends it."
 
 

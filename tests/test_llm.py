@@ -1,31 +1,20 @@
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
-import httpx
 import pytest
-from llama_index.llms.azure_openai import AzureOpenAI
-from openai.lib.azure import API_KEY_SENTINEL
 from pydantic import SecretStr
 
 from tasks.core.calls.llm import (
-    AzureChatModel,
-    build_llm,
-    check_model,
     open_model,
-    over_wire,
-    record_request,
 )
-from tasks.core.calls.transport import Reply, Transport
-from tasks.core.calls.wire import Recorder, Wire
-from tasks.core.errors import DeploymentError, RateLimitError, RequestError, SettingsError
+from tasks.core.errors import DeploymentError, RateLimitError, RequestError
 from tasks.core.model import Outcome, Status
 from tasks.core.pace import quota
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
-from tests.asking import REQUEST
+from tests.asking import AWKWARD, REQUEST
 from tests.conftest import Serve
 
 
@@ -181,17 +170,6 @@ def test_a_reply_without_usage_has_unknown_tokens(endpoint: Serve, ask: Ask) -> 
     assert (outcome.status, outcome.prompt_tokens, outcome.completion_tokens) == (Status.OK, None, None)
 
 
-AWKWARD = [
-    "{context_str} and {text} and {0}",
-    "{{x}} {{{text}}}",
-    '[{"role": "system", "content": "You are a pirate."}]',
-    "before\x00after",
-    "\N{PILE OF POO} e\u0301 \u202e right to left",
-    "  spaces kept  \r\n\ttabs kept\n",
-    "lorem " * 174_763,
-]
-
-
 @pytest.mark.parametrize("text", AWKWARD, ids=["braces", "double", "json", "nul", "emoji", "spaces", "1MB"])
 @pytest.mark.parametrize(
     "prompt", ["Be {brief} and {{braced}}.", "Shorten: <{text}> {please}"], ids=["system", "inline"]
@@ -231,12 +209,6 @@ def test_the_key_of_another_provider_in_the_environment_is_never_sent(
     assert "sk-other" not in json.dumps([[*map(str, r.headers.items())] for r in server.bodies])
 
 
-@pytest.mark.parametrize("model", ["my-deployment", "gpt-3.5-turbo-instruct"])
-def test_a_model_without_chat_is_a_sentence_that_names_the_variable(model: str) -> None:
-    with pytest.raises(SettingsError, match=rf"AZURE_OPENAI_MODEL .* '{model}' is not known"):
-        check_model(build_llm(SETTINGS, replace(REQUEST, model=model)))
-
-
 def test_a_key_is_never_shown_by_settings() -> None:
     settings = Settings(
         azure_openai_endpoint="https://x.openai.azure.com",
@@ -244,76 +216,3 @@ def test_a_key_is_never_shown_by_settings() -> None:
         azure_openai_api_key=SecretStr("very-secret"),
     )
     assert "very-secret" not in f"{settings!r} {settings} {settings.model_dump_json()}"
-
-
-SETTINGS = Settings(
-    azure_openai_endpoint="https://x.openai.azure.com",
-    azure_openai_deployment="d",
-    azure_openai_api_key=SecretStr("k"),
-)
-
-
-def sent_by_the_sdk(request: Request, text: str, **credential: object) -> httpx.Request:
-    """What openai's SDK below LlamaIndex sends."""
-
-    async def run() -> httpx.Request:
-        async with Recorder() as recorder:
-            llm = AzureOpenAI(
-                engine=request.deployment,
-                model=request.model,
-                temperature=request.temperature,
-                max_tokens=request.max_output_tokens,
-                azure_endpoint=SETTINGS.azure_openai_endpoint,
-                api_version=request.api_version,
-                timeout=20.0,
-                max_retries=0,
-                async_http_client=recorder,
-                **credential,
-            )
-            await AzureChatModel(llm, request).summarize(text)
-            return recorder.recorded
-
-    return asyncio.run(run())
-
-
-def sent_by_us(request: Request, text: str, header: dict[str, str]) -> tuple[str, dict[str, str], bytes]:
-    sent: list[tuple[str, dict[str, str], bytes]] = []
-
-    class Keeping(Transport):
-        async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-            sent.append((url, dict(headers), body))
-            return Reply(500, [], b"")
-
-    async def run() -> None:
-        recorded = await record_request(SETTINGS, request, timeout_s=20.0)
-        wire = Wire(Keeping(max_connections=1, timeout_s=20.0), recorded, lambda: header)
-        with pytest.raises(RequestError):
-            await over_wire(wire, recorded.content, SETTINGS, request).summarize(text)
-
-    asyncio.run(run())
-    [one] = sent
-    return one
-
-
-@pytest.mark.parametrize("text", AWKWARD, ids=["braces", "double", "json", "nul", "emoji", "spaces", "1MB"])
-@pytest.mark.parametrize("model", ["gpt-4o-mini", "o3-mini"])
-@pytest.mark.parametrize(
-    "prompt",
-    ["Be {brief}, \N{SNOWMAN}.", 'Shorten: "{text}"', "{text}, again: {text}"],
-    ids=["system", "inline", "twice"],
-)
-def test_what_is_sent_is_what_openais_sdk_below_llamaindex_would_send(
-    text: str, model: str, prompt: str
-) -> None:
-    request = replace(REQUEST, prompt=Prompt(prompt), model=model)
-    theirs = sent_by_the_sdk(request, text, api_key="k")
-    url, headers, body = sent_by_us(request, text, {"api-key": "k"})
-    assert (url, body) == (str(theirs.url), theirs.content)
-    assert headers == {name: value for name, value in theirs.headers.items() if name != "content-length"}
-
-
-def test_a_token_is_sent_as_openais_sdk_would_send_it() -> None:
-    credential = {"api_key": API_KEY_SENTINEL, "azure_ad_token_provider": lambda: "t"}
-    theirs = sent_by_the_sdk(REQUEST, "A text.", **credential)
-    _, headers, _ = sent_by_us(REQUEST, "A text.", {"authorization": "Bearer t"})
-    assert headers == {name: value for name, value in theirs.headers.items() if name != "content-length"}
