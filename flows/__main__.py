@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from flows import ownserver
 from flows.output import show, write
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError
 from tasks.core.options import (
@@ -72,12 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     options = _options(parsed)
+    own_url = None if parsed.no_prefect else ownserver.start_if_needed()
     # Wrong settings and addresses are told at once, not after Prefect's server has started.
     job = _job(parsed, options)
     if parsed.no_prefect and options["run"].dry_run:
         return _plan(parsed)
     try:
-        report = _run_directly(job, options) if parsed.no_prefect else _run_flow(parsed, options)
+        report = _run_directly(job, options) if parsed.no_prefect else _run_flow(parsed, options, own_url)
     except (RunFailedError, StopRunError) as error:
         if error.report:
             show(to_table(error.report))
@@ -86,22 +88,28 @@ def _run(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _run_flow(parsed: argparse.Namespace, options: dict[str, Any]) -> "RunReport":
-    from flows.server import is_served  # noqa: PLC0415 - imports Prefect, which takes a second
+def _run_flow(parsed: argparse.Namespace, options: dict[str, Any], own_url: str | None) -> "RunReport":
+    from flows.server import find_server  # noqa: PLC0415 - imports Prefect, which takes a second
     from flows.summarize import summarize_parquet  # noqa: PLC0415
 
-    if not is_served() and not options["run"].dry_run:
-        # A server that has to be started takes longer than this.
+    if not options["run"].dry_run:
+        # Meanwhile the server starts, and then the flow.
         threading.Thread(target=_load_client).start()
+    find_server(own_url)
     asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
     report: RunReport = summarize_parquet(*asked, prompt=parsed.prompt, **options)
     return report
 
 
 def _load_client() -> None:
-    import_module("tasks.core.calls.llm")
-    # What is loaded by now stays: looking for garbage among it costs one row in twenty.
-    gc.freeze()
+    # Loading makes no garbage, and what is loaded stays: looking for garbage among it takes a fifth of the
+    # time now, and one row in twenty later.
+    gc.disable()
+    try:
+        import_module("tasks.core.calls.llm")
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
@@ -111,6 +119,7 @@ def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
     from tasks.core.rows.opening import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
 
+    _load_client()
     logging.basicConfig(format="%(asctime)s | %(levelname)-7s | %(name)s - %(message)s")
     logging.getLogger("tasks").setLevel(logging.INFO)
     # Prefect does this for a flow: what is in memory is stored before the process ends.

@@ -67,6 +67,11 @@ def test_an_unknown_quota_that_headers_tell_is_used_with_hardly_a_refusal(
     assert used >= 0.97
 
 
+def test_before_the_first_reply_no_more_is_sent_than_a_small_quota_lets_pass() -> None:
+    _, deployment = worked(None, 40_000, 90)
+    assert deployment.refused_s == []
+
+
 @pytest.mark.parametrize(("requests", "tokens", "seconds"), QUOTAS)
 def test_an_unknown_quota_nobody_tells_is_learned_from_refusals(
     requests: float | None, tokens: float | None, seconds: float
@@ -142,14 +147,14 @@ def test_the_gate_reopens_without_a_burst(headers: Headers) -> None:
 
 @pytest.mark.parametrize("headers", ["all", "none"])
 @pytest.mark.parametrize(("latency_s", "max_concurrent"), [(0.05, 64), (0.5, 256), (2.0, 1000)])
-def test_without_a_quota_the_window_is_full_within_a_second_and_stays_full(
+def test_without_a_quota_the_window_is_full_a_second_after_the_first_reply_and_stays_full(
     latency_s: float, max_concurrent: int, headers: Headers
 ) -> None:
     async def run() -> None:
         deployment = Deployment(latency_s=latency_s, sigma=0.0, headers=headers)
         limiter, loop = limiter_of(deployment, max_concurrent=max_concurrent), asyncio.get_running_loop()
         work = asyncio.ensure_future(work_until(10, limiter, deployment))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(latency_s + 1.0)
         while loop.time() < 9:
             assert limiter.in_flight == max_concurrent
             await asyncio.sleep(0.37)
@@ -200,8 +205,9 @@ def test_random_500s_cost_one_more_request_each_and_no_row() -> None:
 
         async def summarize(self, text: str) -> Outcome:
             self.requests += 1
+            fails = self.requests % 20 == 0
             await asyncio.sleep(0.5)
-            if self.requests % 20 == 0:
+            if fails:
                 message = "HTTP 500"
                 raise RequestError(message)
             return Outcome(Status.OK, text)

@@ -5,7 +5,7 @@ Counts failures and says when they are too many; whoever asks stops the run.
 
 from tasks.core.errors import BreakerError
 
-_LEAST = 50
+_MANY = 50
 
 
 class Breaker:
@@ -18,8 +18,7 @@ class Breaker:
     def __init__(self, max_concurrent: int) -> None:
         self._failed_in_a_row = 0
         self._unanswered: int | None = 0
-        self._most_unanswered = max(2 * max_concurrent, _LEAST)
-        self._most_failed = max(max_concurrent, _LEAST)
+        self._most_failed = max(max_concurrent, _MANY)
 
     def answered(self) -> None:
         """The deployment served a request."""
@@ -31,7 +30,7 @@ class Breaker:
         if self._unanswered is None:
             return None
         self._unanswered += 1
-        if self._unanswered < self._most_unanswered:
+        if self._unanswered < _MANY:
             return None
         return _error(f"{self._unanswered} requests were sent and none was answered ({reason})")
 

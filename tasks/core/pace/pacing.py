@@ -24,7 +24,7 @@ _FIRST_PER_S, _FIRST_DOUBLING_S, _FIRST_BACK_OFF = 20.0, 0.1, 1 / 8
 _FASTEST_OPENING = 1.5  # from one request to the next
 _DOUBLING_S = 1.0
 _BACK_OFF = 0.99
-_PROBE_PER_S, _PROBE_PER_REQUEST, _PROBE_PER_DOUBT = 0.01, 1.5e-4, 0.02
+_PROBE_PER_S, _PROBE_PER_REQUEST, _PROBE_PER_DOUBT = 0.01, 1.5e-4, 0.08
 _CALM_S, _FEW_REFUSED = 4.0, 0.005
 _LONG_CALM_S, _LONG_CALM_REQUESTS = 15.0, 150.0
 _RISEN, _RISEN_REQUESTS = 1.05, 3.0
@@ -154,8 +154,9 @@ class Pace:
         elif self._learned.rate is not None and self._has_risen(now_s):
             rate *= 2.0 ** (seconds / self._doubling_s)
         elif self._learned.rate is not None:
-            per_request = max(_PROBE_PER_REQUEST, _PROBE_PER_DOUBT * self._learned.doubt)
-            rate += self._learned.rate * min(_PROBE_PER_S * seconds, per_request)
+            doubtful = _PROBE_PER_DOUBT * self._learned.doubt
+            per_s, per_request = max(_PROBE_PER_S, doubtful), max(_PROBE_PER_REQUEST, doubtful)
+            rate += self._learned.rate * min(per_s * seconds, per_request)
         self._go(min(rate, self._ceiling()), now_s)
 
     def _has_risen(self, now_s: float) -> bool:

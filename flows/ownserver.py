@@ -1,0 +1,83 @@
+"""A Prefect server of the run's own, for when there is none: a process that ends when the run's does.
+
+Prefect starts one too when it needs one, but not before it has loaded all of Prefect, with the server, in the
+run's process; this one loads while everything else does. Its socket listens from the first moment on, so
+nobody has to ask whether it is ready: a question waits for its answer. Nothing here knows what is run.
+"""
+
+import atexit
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from functools import cache
+
+_HOST = "127.0.0.1"
+_END_S = 10.0
+_ADDRESS = "PREFECT_API_URL"
+
+
+def start_if_needed() -> str | None:
+    """Start it, once a process, unless the environment names a server; returns the address of its API.
+
+    A server may be named in Prefect's profile too, which takes a second to read: the process finds out by
+    itself, and ends.
+    """
+    return None if os.environ.get(_ADDRESS) else _start()
+
+
+@cache
+def _start() -> str:
+    with socket.create_server((_HOST, 0)) as listening:
+        number, port = listening.fileno(), listening.getsockname()[1]
+        server = subprocess.Popen(  # noqa: S603 - this file, in this Python
+            [sys.executable, "-m", "flows.ownserver", str(number)],
+            stdin=subprocess.PIPE,
+            pass_fds=[number],
+            # Ctrl-C is for the run, which has to tell the server how it ended.
+            start_new_session=True,
+        )
+    # What was registered first is done last: Prefect sends what it has left to send before.
+    atexit.register(_end, server)
+    return f"http://{_HOST}:{port}/api"
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Close the pipe, which is what the server lives by."""
+    if server.stdin:
+        server.stdin.close()
+    try:
+        server.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def main(number: str) -> None:
+    """Serve on the socket of this number until standard input ends."""
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+    # Loading makes no garbage; looking for it takes a fifth of the time.
+    gc.disable()
+    import uvicorn  # noqa: PLC0415 - from here on it takes seconds, and the run may end meanwhile
+    from prefect.server.api.server import create_app  # noqa: PLC0415
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE  # noqa: PLC0415
+
+    if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        return
+    app = create_app(ephemeral=True, final=True)
+    gc.freeze()
+    gc.enable()
+    with socket.socket(fileno=int(number)) as listening:
+        uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on")).run([listening])
+
+
+def _end_with_the_run() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
