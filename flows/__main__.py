@@ -5,13 +5,11 @@ something runs, so that help is quick.
 """
 
 import argparse
-import gc
 import logging
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -91,25 +89,15 @@ def _run(parsed: argparse.Namespace) -> int:
 def _run_flow(parsed: argparse.Namespace, options: dict[str, Any], own_url: str | None) -> "RunReport":
     from flows.server import find_server  # noqa: PLC0415 - imports Prefect, which takes a second
     from flows.summarize import summarize_parquet  # noqa: PLC0415
+    from tasks.core.rows.opening import load_client  # noqa: PLC0415
 
     if not options["run"].dry_run:
         # Meanwhile the server starts, and then the flow.
-        threading.Thread(target=_load_client).start()
+        threading.Thread(target=load_client).start()
     find_server(own_url)
     asked: tuple[str, str, str] = (parsed.source, parsed.destination, parsed.text_column)
     report: RunReport = summarize_parquet(*asked, prompt=parsed.prompt, **options)
     return report
-
-
-def _load_client() -> None:
-    # Loading makes no garbage, and what is loaded stays: looking for garbage among it takes a fifth of the
-    # time now, and one row in twenty later.
-    gc.disable()
-    try:
-        import_module("tasks.core.calls.llm")
-        gc.freeze()
-    finally:
-        gc.enable()
 
 
 def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
@@ -119,15 +107,15 @@ def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
     from tasks.core.rows.opening import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
 
-    _load_client()
     logging.basicConfig(format="%(asctime)s | %(levelname)-7s | %(name)s - %(message)s")
     logging.getLogger("tasks").setLevel(logging.INFO)
     # Prefect does this for a flow: what is in memory is stored before the process ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    limits, run = options["limits"], options["run"]
+    limits, run, settings = options["limits"], options["run"], Settings.from_environment()
+    settings.check_needs_no_prefect()
     progress = Progress()
     budget = budget_of(limits, job.price, job.request)
-    gateway = open_gateway(Settings.from_environment(), job.request, limits, budget, progress)
+    gateway = open_gateway(settings, job.request, limits, budget, progress)
     return run_directly(job, gateway, progress, limits, options["output"], run)
 
 

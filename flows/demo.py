@@ -20,6 +20,12 @@ _ROWS_SHOWN = 3
 _SHOWN_CHARACTERS = 400
 _LATENCY_MS = 300
 _SIGMA = 0.6
+_NOT_OF_THE_DEMO = (
+    "PREFECT_API_URL",
+    "AZURE_OPENAI_API_KEY_BLOCK",
+    "AZURE_OPENAI_MODEL",
+    "OPENAI_API_VERSION",
+)
 
 
 def run_demo(folder: str) -> int:
@@ -46,7 +52,8 @@ def run_demo(folder: str) -> int:
 
 def _point_environment_at(url: str, prefect_home: Path) -> None:
     """Settings of this process alone; a Prefect server the user has is not bothered with a demo."""
-    os.environ.pop("PREFECT_API_URL", None)
+    for name in _NOT_OF_THE_DEMO:
+        os.environ.pop(name, None)
     os.environ.update(
         AZURE_OPENAI_ENDPOINT=url,
         AZURE_OPENAI_API_KEY="demo",

@@ -2,11 +2,15 @@
 
 import os
 
+import httpx
 from prefect import get_client
 from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
 
 from tasks.core.errors import SettingsError
+
+_START_S = 120.0
+_PROXY_EXCEPTIONS = ("NO_PROXY", "no_proxy")
 
 
 def find_server(own_url: str | None) -> None:
@@ -18,32 +22,47 @@ def find_server(own_url: str | None) -> None:
     Raises:
         SettingsError: None answers.
     """
-    named = PREFECT_API_URL.value()
-    if not named:
+    if named := PREFECT_API_URL.value():
+        _check_named(named)
+    elif own_url and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        _check_own(own_url)
         _use(own_url)
-    with get_client(sync_client=True) as client:
-        error = client.api_healthcheck()
-    if not error:
-        return
-    if not named:
-        message = "Prefect's server did not start: what it said is above. Without one: --no-prefect."
-        raise SettingsError(message)
-    # Without what may be before the host, since that is a password.
-    told = f"{named.rpartition('@')[2]} ({type(error).__name__})"
-    message = (
-        f"No Prefect server answers at PREFECT_API_URL, {told}: start "
-        "it, correct the variable or Prefect's profile, or unset it to do without a server."
-    )
-    raise SettingsError(message)
-
-
-def _use(own_url: str | None) -> None:
-    if not own_url or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+    else:
         message = (
             "No Prefect server is named, and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE forbids one of the run's "
             "own: set PREFECT_API_URL, allow it, or use --no-prefect."
         )
         raise SettingsError(message)
+
+
+def _check_named(url: str) -> None:
+    with get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    if error:
+        # Without what may be before the host, since that is a password.
+        told = f"{url.rpartition('@')[2]} ({type(error).__name__})"
+        message = (
+            f"No Prefect server answers at PREFECT_API_URL, {told}: start "
+            "it, correct the variable or Prefect's profile, or unset it to do without a server."
+        )
+        raise SettingsError(message)
+
+
+def _check_own(url: str) -> None:
+    """Wait for the run's own server, which may have to make its database first."""
+    try:
+        httpx.get(f"{url}/health", timeout=_START_S, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        message = (
+            f"The run's own Prefect server did not start ({type(error).__name__}): if it said why, that is "
+            "above. Name another with PREFECT_API_URL, or do without: --no-prefect."
+        )
+        raise SettingsError(message) from None
+
+
+def _use(own_url: str) -> None:
     # For all threads: some of Prefect's do not see what is set for a block. There are no pages to link to.
     os.environ |= {"PREFECT_API_URL": own_url, "PREFECT_UI_URL": ""}
+    for name in _PROXY_EXCEPTIONS:
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
     refresh_global_settings_context()

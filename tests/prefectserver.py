@@ -32,7 +32,7 @@ def process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program in the background, in a group of its own; the group is killed in the end.
 
-    A run's ephemeral server is in the run's group.
+    A run's own server is not in the group, but ends when the run does.
     """
     with (log or Path(os.devnull)).open("ab") as output:
         started = subprocess.Popen(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tasks.core.calls.chatmodel import ChatModel
-from tasks.core.errors import InterruptedRunError, ParkedError, SettingsError
+from tasks.core.errors import DeploymentError, InterruptedRunError, ParkedError, SettingsError
 from tasks.core.model import Outcome, Status
 from tasks.core.options import LimitOptions
 from tasks.core.pace.limiter import Limiter
@@ -125,6 +125,16 @@ def test_a_gateway_that_is_stopped_lets_nothing_begin() -> None:
         service.stop(ParkedError("come back later"))
         service.stop(InterruptedRunError("too late"))
         with pytest.raises(ParkedError):
+            service.check()
+
+
+def test_a_deployment_that_serves_no_row_lets_nothing_begin(endpoint: Serve) -> None:
+    endpoint(api_key="another")
+    with open_gateway(Settings.from_environment(), REQUEST, LimitOptions()) as service:
+        service.check()
+        with pytest.raises(DeploymentError):
+            service.begin(["a"])()
+        with pytest.raises(DeploymentError):
             service.check()
 
 

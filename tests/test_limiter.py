@@ -4,6 +4,7 @@ import pytest
 
 from tasks.core.errors import BreakerError, DeploymentError, ParkedError
 from tasks.core.pace.limiter import Limiter
+from tasks.core.pace.window import SMALL
 from tests.virtualtime import run_virtually
 
 
@@ -150,10 +151,25 @@ def test_its_state_can_be_read() -> None:
     run_virtually(run())
 
 
-def test_a_deployment_that_never_answered_stops_the_run_after_fifty_requests() -> None:
+def test_a_deployment_that_is_away_for_less_than_ten_seconds_at_the_start_is_waited_for() -> None:
     async def run() -> None:
         limiter = Limiter(100)
-        for _ in range(49):
+        for _ in range(90):
+            limiter.attempt_failed("the connection failed")
+            await asyncio.sleep(0.1)
+        limiter.answered()
+        await asyncio.sleep(10)
+        limiter.attempt_failed("the connection failed")
+
+    run_virtually(run())
+
+
+def test_a_deployment_that_has_not_answered_fifty_requests_in_ten_seconds_stops_the_run() -> None:
+    async def run() -> None:
+        limiter = Limiter(100)
+        limiter.attempt_failed("the connection failed")
+        await asyncio.sleep(10)
+        for _ in range(48):
             limiter.attempt_failed("the connection failed")
         with pytest.raises(BreakerError, match=r"50 requests were sent and none was answered.*same command"):
             limiter.attempt_failed("the connection failed")
@@ -173,5 +189,33 @@ def test_after_an_answer_it_takes_row_after_failed_row_to_stop_the_run() -> None
             limiter.row_failed("HTTP 500")
         with pytest.raises(BreakerError):
             await limiter.pause(1)
+
+    run_virtually(run())
+
+
+def test_rows_rejected_one_after_the_other_for_no_known_reason_stop_the_run() -> None:
+    async def run() -> None:
+        limiter = Limiter(64)
+        for _ in range(63):
+            limiter.rejected("HTTP 400, odd")
+        limiter.answered()
+        for _ in range(63):
+            limiter.rejected("HTTP 400, odd")
+        with pytest.raises(BreakerError, match=r"the last 64 rows failed.*HTTP 400, odd"):
+            limiter.rejected("HTTP 400, odd")
+
+    run_virtually(run())
+
+
+def test_a_first_reply_that_takes_long_is_not_waited_for() -> None:
+    async def run() -> None:
+        assert (await starts_s(Limiter(20), 20, latency_s=30.0))[SMALL:][0] == pytest.approx(2.0, abs=0.01)
+
+    run_virtually(run())
+
+
+def test_where_the_quota_is_given_nothing_waits_for_a_first_reply() -> None:
+    async def run() -> None:
+        assert (await starts_s(Limiter(20, requests_per_minute=1e9), 20, latency_s=30.0))[-1] < 0.1
 
     run_virtually(run())

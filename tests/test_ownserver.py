@@ -114,7 +114,7 @@ def test_a_server_that_does_not_start_ends_the_run_before_a_request(
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", nowhere)
     failed = ended(tmp_path)
     assert failed.returncode == 2
-    assert failed.stderr.splitlines()[-1].startswith("Prefect's server did not start: what it said is above.")
+    assert failed.stderr.splitlines()[-1].startswith("The run's own Prefect server did not start (")
     assert llm.stats().requests == 0
 
 
@@ -128,3 +128,14 @@ def test_one_server_serves_every_run_of_a_process(endpoint: Serve, sample: Path,
     endpoint()
     arguments = [sys.executable, "-c", TWO_RUNS, f"{sample}", f"{tmp_path}"]
     subprocess.run(arguments, cwd=ROOT, check=True)
+
+
+def test_no_proxy_comes_between_a_run_and_its_server(
+    endpoint: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(f"{tmp_path}/in", ["This is a row. And more."])
+    endpoint()
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    told = ended(tmp_path)
+    assert told.returncode == 0, told.stderr

@@ -92,3 +92,14 @@ def test_no_proxy_comes_between_this_machine_and_an_endpoint_on_it(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "")
     assert asyncio.run(asummarize("A text. More.")).status is Status.OK
+
+
+def test_a_key_that_is_in_prefects_block_cannot_be_had_without_prefect(
+    endpoint: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint()
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY_BLOCK", "azure-key")
+    assert asyncio.run(asummarize("A text. More.")).status is Status.OK
+    monkeypatch.delenv("AZURE_OPENAI_API_KEY")
+    with pytest.raises(SettingsError, match="AZURE_OPENAI_API_KEY_BLOCK names a Secret block"):
+        asyncio.run(asummarize("A text. More."))

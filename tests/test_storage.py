@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.errors import InputError, PartitionError, StorageError
 from tasks.core.store import storage
@@ -219,3 +220,24 @@ def test_names_of_a_folder_are_those_directly_in_it_that_begin_so(tmp_path: Path
             place.fs.makedirs(place.path("_ledger/deep"), exist_ok=True)
             place.fs.pipe_file(place.path(f"_ledger/{key}"), b"x")
         assert sorted(storage.names(place, "_ledger", "lease-")) == ["lease-1", "lease-2"]
+
+
+class BusyFolder(LocalFileSystem):  # type: ignore[misc]  # fsspec ships no types
+    """A disk on which another program removes each file as soon as it is listed."""
+
+    def info(self, path: str, **how: object) -> dict[str, object]:
+        Path(path).unlink()
+        facts: dict[str, object] = super().info(path, **how)
+        return facts
+
+
+def test_a_local_file_that_is_removed_while_it_is_listed_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"x")
+    assert storage.find(Location("the disk", str(tmp_path), BusyFolder()), str(tmp_path)) == []
+
+
+def test_a_local_link_to_nowhere_is_told_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "gone.parquet").symlink_to(tmp_path / "nowhere")
+    place = locate(str(tmp_path))
+    with pytest.raises(StorageError, match=r"gone\.parquet is not there"):
+        storage.find(place, place.root)

@@ -1,35 +1,36 @@
 import pytest
 
-from tasks.core.pace.window import FIRST, Window
+from tasks.core.pace.window import SMALL, Window
 
 
-def answered_window(ceiling: int) -> Window:
-    window = Window(ceiling)
-    window.answered()
-    return window
-
-
-@pytest.mark.parametrize("ceiling", [1, FIRST, 64])
-def test_a_window_is_a_few_until_the_first_reply_then_as_wide_as_allowed_and_never_wider(
-    ceiling: int,
-) -> None:
-    window = Window(ceiling)
-    assert window.size == min(ceiling, FIRST)
+def test_a_window_never_gets_wider_than_allowed() -> None:
+    window = Window(8)
     for _ in range(100):
         window.answered()
-        assert window.size == ceiling
+    assert window.size == 8
 
 
-def test_timeouts_before_the_first_reply_count_when_it_comes() -> None:
-    window = Window(64)
-    window.timed_out(sent_s=1.0, now_s=2.0)
-    assert window.size == FIRST
+@pytest.mark.parametrize("ceiling", [1, SMALL, 64])
+def test_a_window_that_starts_small_is_open_from_the_first_reply_on(ceiling: int) -> None:
+    window = Window(ceiling, starts_small=True)
+    assert window.size == min(ceiling, SMALL)
     window.answered()
+    assert window.size == ceiling
+
+
+def test_timeouts_do_not_narrow_a_window_that_has_not_been_opened() -> None:
+    window = Window(64, starts_small=True)
+    window.timed_out(sent_s=1.0, now_s=2.0)
+    assert window.size == SMALL
+    window.open()
+    assert window.size == 64
+    window.timed_out(sent_s=3.0, now_s=4.0)
+    window.open()
     assert window.size == 32
 
 
 def test_timeouts_halve_the_window_once_for_all_that_were_sent_before() -> None:
-    window = answered_window(64)
+    window = Window(64)
     for sent_s in (1.0, 2.0, 3.0):
         window.timed_out(sent_s, now_s=10.0)
     assert window.size == 32
@@ -47,7 +48,7 @@ def test_a_window_lets_one_request_pass_however_many_time_out() -> None:
 
 
 def test_replies_widen_a_window_by_an_eighth_a_round_up_to_the_ceiling() -> None:
-    window = answered_window(64)
+    window = Window(64)
     window.timed_out(sent_s=1.0, now_s=2.0)
     for _ in range(32):
         window.answered()

@@ -8,7 +8,7 @@ import pytest
 from tasks.core.calls.llm import record_request
 from tasks.core.calls.transport import Reply, Transport
 from tasks.core.calls.wire import Fields, RowEndedError, Wire
-from tasks.core.errors import RateLimitError, RequestError
+from tasks.core.errors import DeploymentError, RateLimitError, RequestError
 from tasks.core.settings import Settings
 from tests.asking import REQUEST
 
@@ -65,6 +65,25 @@ def test_an_error_is_told_by_its_code_when_it_has_one(error: dict[str, object], 
     with pytest.raises(RowEndedError) as caught:
         answered(400, json.dumps({"error": error}).encode())
     assert caught.value.outcome.error == told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "invalid_value", "param": "max_tokens"},
+        {"code": "OperationNotSupported"},
+        {"param": "temperature"},
+    ],
+)
+def test_a_parameter_that_is_not_the_rows_stops_the_run_with_what_to_do(error: dict[str, object]) -> None:
+    with pytest.raises(DeploymentError, match="check max_output_tokens"):
+        answered(400, json.dumps({"error": error}).encode())
+
+
+@pytest.mark.parametrize("parameter", ["messages", "messages[1].content", "prompt", None, 7])
+def test_what_is_wrong_with_the_text_concerns_its_row_alone(parameter: object) -> None:
+    with pytest.raises(RowEndedError):
+        answered(400, json.dumps({"error": {"code": "odd", "param": parameter}}).encode())
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"17"])

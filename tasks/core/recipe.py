@@ -83,6 +83,7 @@ async def _summarize(
         message = "max_concurrent and max_tokens must be at least 1."
         raise InputError(message)
     settings, policy = Settings.from_environment(), RetryPolicy()
+    settings.check_needs_no_prefect()
     request = Request(
         deployment=settings.azure_openai_deployment,
         model=settings.model_name,

@@ -63,6 +63,19 @@ class Settings(BaseSettings):
         """The model LlamaIndex should assume."""
         return self.azure_openai_model or self.azure_openai_deployment
 
+    def check_needs_no_prefect(self) -> None:
+        """Refuse what only a Prefect server could look up.
+
+        Raises:
+            SettingsError: The key is in a Secret block.
+        """
+        if self.azure_openai_api_key_block and not self.azure_openai_api_key:
+            message = (
+                "AZURE_OPENAI_API_KEY_BLOCK names a Secret block, which only a run with Prefect can open: "
+                "set AZURE_OPENAI_API_KEY, or unset the variable to use Entra ID."
+            )
+            raise SettingsError(message)
+
     @field_validator("azure_openai_endpoint")
     @classmethod
     def _check_endpoint(cls, url: str) -> str:

@@ -13,7 +13,7 @@ answer                                        meaning
 408, 409, 5xx                                 ``RequestError``: another attempt may do better
 400 ``content_filter``                        the row is ``filtered`` (and billed: it is never resent)
 400 ``context_length_exceeded``, 413          the row is ``too_long``
-any other 4xx                                 the row is ``failed``
+any other 4xx                                 the row is ``failed``; many in a row stop the run
 200, ``finish_reason`` content_filter/length  the row is ``filtered`` / ``truncated``
 200, a refusal                                the row is ``refused``
 200 with text                                 the row is ``ok``
@@ -43,9 +43,11 @@ _CURES = {
 _QUOTA_CURE = "the quota is used up: raise it in the Azure portal, or run again in the next billing period."
 _REDIRECT_CURE = "the endpoint redirects elsewhere, which is not followed: correct AZURE_OPENAI_ENDPOINT."
 _PARAMETER_CURE = (
-    "the deployment does not take these parameters: check AZURE_OPENAI_MODEL and OPENAI_API_VERSION."
+    "the deployment does not take these parameters: check max_output_tokens, AZURE_OPENAI_MODEL and "
+    "OPENAI_API_VERSION."
 )
 _WRONG_FOR_EVERY_ROW = {
+    "OperationNotSupported",
     "invalid_api_version",
     "model_not_found",
     "unknown_model",
@@ -54,6 +56,7 @@ _WRONG_FOR_EVERY_ROW = {
     "unsupported_value",
 }
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
+_OF_THE_ROW = ("messages", "prompt")
 _TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT}
 _WAITS = (
     ("retry-after-ms", 0.001),
@@ -88,13 +91,16 @@ def unreadable(error: Exception) -> RequestError:
     return RequestError(f"the reply could not be read ({type(error).__name__})", possibly_paid=True)
 
 
-def rejected(status: int, code: str | None, headers: Mapping[str, str]) -> Outcome:
+def rejected(
+    status: int, code: str | None, headers: Mapping[str, str], parameter: str | None = None
+) -> Outcome:
     """Judge an error status.
 
     Args:
         status: The HTTP status.
         code: ``error.code`` of Azure's error body, None without one.
         headers: The reply's headers, with lower-case names.
+        parameter: ``error.param`` of the body: which part of the request is wrong, None when nobody says.
 
     Returns:
         The row's outcome, when the fault is the row's.
@@ -118,6 +124,10 @@ def rejected(status: int, code: str | None, headers: Mapping[str, str]) -> Outco
         return Outcome(Status.FILTERED, error="the prompt was stopped by the content filter")
     if known in _TOO_LONG or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Outcome(Status.TOO_LONG, error="the text is longer than the model takes")
+    if status == HTTPStatus.BAD_REQUEST and parameter and not parameter.startswith(_OF_THE_ROW):
+        # What is not the row's is the same for all rows.
+        message = f"{label}: {_PARAMETER_CURE}"
+        raise DeploymentError(message, status=status)
     return Outcome(Status.FAILED, error=label)
 
 

@@ -94,7 +94,9 @@ class Wire:
         reply = await self._transport.post(self._url, {**self._headers, **self._credential()}, body)
         if reply.status not in _SUCCESS:
             response = _response(reply)
-            raise RowEndedError(replies.rejected(reply.status, _error_code(response), response.headers))
+            error = _error(response)
+            code, parameter = _word(error, "code"), _word(error, "param")
+            raise RowEndedError(replies.rejected(reply.status, code, response.headers, parameter))
         try:
             completion = json.loads(_content(reply), object_hook=_as_fields)
         except ValueError as error:
@@ -122,11 +124,15 @@ def _response(reply: Reply) -> httpx.Response:
         return httpx.Response(reply.status, headers=headers)
 
 
-def _error_code(response: httpx.Response) -> str | None:
-    """``error.code`` of Azure's error body, or ``code`` of a gateway's; None without one."""
+def _error(response: httpx.Response) -> object:
+    """``error`` of Azure's error body, or a gateway's whole body; None without one."""
     try:
         body = response.json()
-        code = body.get("error", body)["code"]
-    except (ValueError, TypeError, AttributeError, LookupError):
+    except ValueError:
         return None
-    return code if isinstance(code, str) else None
+    return body.get("error", body) if isinstance(body, dict) else None
+
+
+def _word(error: object, name: str) -> str | None:
+    value = error.get(name) if isinstance(error, dict) else None
+    return value if isinstance(value, str) else None

@@ -6,6 +6,8 @@ Counts failures and says when they are too many; whoever asks stops the run.
 from tasks.core.errors import BreakerError
 
 _MANY = 50
+_LONGEST_OUTAGE_S = 10.0
+"""A deployment that is away for less, as the run starts, is waited for."""
 
 
 class Breaker:
@@ -18,6 +20,7 @@ class Breaker:
     def __init__(self, max_concurrent: int) -> None:
         self._failed_in_a_row = 0
         self._unanswered: int | None = 0
+        self._failing_since_s: float | None = None
         self._most_failed = max(max_concurrent, _MANY)
 
     def answered(self) -> None:
@@ -25,12 +28,13 @@ class Breaker:
         self._failed_in_a_row = 0
         self._unanswered = None
 
-    def attempt_failed(self, reason: str) -> BreakerError | None:
+    def attempt_failed(self, reason: str, now_s: float) -> BreakerError | None:
         """A request got no usable reply; returns why to stop, if many did before the run's first answer."""
         if self._unanswered is None:
             return None
+        self._failing_since_s = now_s if self._failing_since_s is None else self._failing_since_s
         self._unanswered += 1
-        if self._unanswered < _MANY:
+        if self._unanswered < _MANY or now_s - self._failing_since_s < _LONGEST_OUTAGE_S:
             return None
         return _error(f"{self._unanswered} requests were sent and none was answered ({reason})")
 

@@ -18,6 +18,9 @@ from tasks.core.pace.quota import Told
 from tasks.core.pace.slot import Slot
 from tasks.core.pace.window import Window
 
+_LONGEST_SMALL_S = 2.0
+"""A first reply that takes longer is not waited for: what it tells of the quota is not worth the time."""
+
 
 class Limiter:
     """Slots for requests.
@@ -29,6 +32,11 @@ class Limiter:
         requests_per_minute: The deployment's quota, when it is known.
         tokens_per_minute: The same, in tokens.
         tokens_of: What a text's request is charged, as the deployment counts.
+
+    Attributes:
+        max_concurrent: Requests in flight at most.
+        in_flight: Requests in flight now.
+        stopped_by: Why no further request starts; None while they do.
     """
 
     def __init__(
@@ -42,15 +50,16 @@ class Limiter:
     ) -> None:
         self.max_concurrent = max_concurrent
         self.in_flight = 0
+        self.stopped_by: StopRunError | None = None
         self._tokens_of = tokens_of
         self._loop = asyncio.get_running_loop()
-        self._window = Window(max_concurrent)
+        is_known = requests_per_minute is not None or tokens_per_minute is not None
+        self._window = Window(max_concurrent, starts_small=not is_known)
         self._pacer = Pacer(requests_per_minute, tokens_per_minute, self._loop.time())
         self._gate = Gate(max_wait_s)
         self._breaker = Breaker(max_concurrent)
         self._line: deque[Slot] = deque()
         self._alarm: asyncio.TimerHandle | None = None
-        self._stopped_by: StopRunError | None = None
         self._stopped = asyncio.Event()
 
     @property
@@ -61,7 +70,7 @@ class Limiter:
     @property
     def state(self) -> str:
         """What goes on, in a few words for people."""
-        if self._stopped_by:
+        if self.stopped_by:
             return f"{self.in_flight} in flight, stopped"
         words, now_s = [f"{self.in_flight} of {self._window.size} in flight"], self._loop.time()
         if pace := self._pacer.state(now_s):
@@ -84,12 +93,12 @@ class Limiter:
         Raises:
             StopRunError: The run is stopped.
         """
-        if not self._stopped_by:
+        if not self.stopped_by:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._stopped.wait()
-        if self._stopped_by:
-            raise self._stopped_by
+        if self.stopped_by:
+            raise self.stopped_by
 
     def answered(self) -> None:
         """The deployment served a request: the series of refusals, if there was one, is over."""
@@ -103,7 +112,17 @@ class Limiter:
         Raises:
             BreakerError: Many did, and the deployment has not answered one request of this run.
         """
-        self._stop_if(self._breaker.attempt_failed(reason))
+        self._stop_if(self._breaker.attempt_failed(reason, self._loop.time()))
+
+    def rejected(self, reason: str) -> None:
+        """The deployment rejected a row for a reason that is none of those known to be a row's own.
+
+        Raises:
+            BreakerError: So it did with many, one after the other.
+        """
+        self._gate.answered()
+        self._window.answered()
+        self._stop_if(self._breaker.row_failed(reason))
 
     def row_failed(self, reason: str) -> None:
         """A row used up its attempts.
@@ -138,12 +157,12 @@ class Limiter:
 
     def stop(self, error: StopRunError) -> None:
         """Let no further request start; the first reason given is the one that is told."""
-        self._stopped_by = self._stopped_by or error
+        self.stopped_by = self.stopped_by or error
         self._stopped.set()
         while self._line:
             turn = self._line.popleft().turn
             if turn and not turn.done():
-                turn.set_exception(self._stopped_by)
+                turn.set_exception(self.stopped_by)
 
     def enter(self, slot: Slot) -> bool:
         """Start a request, if none waits and it may start now; else it joins the line.
@@ -151,8 +170,8 @@ class Limiter:
         Raises:
             StopRunError: The run is stopped.
         """
-        if self._stopped_by:
-            raise self._stopped_by
+        if self.stopped_by:
+            raise self.stopped_by
         if not self._line and self.in_flight < self._window.size:
             now_s = self._loop.time()
             if self._next_s() <= now_s:
@@ -169,9 +188,9 @@ class Limiter:
         Raises:
             StopRunError: It was.
         """
-        if self._stopped_by:
+        if self.stopped_by:
             self.leave()
-            raise self._stopped_by
+            raise self.stopped_by
 
     def hear(self, slot: Slot, told: Told) -> None:
         """What the headers of a slot's reply tell of the quota."""
@@ -202,6 +221,8 @@ class Limiter:
         return max(self._gate.open_at_s, self._pacer.next_s)
 
     def _start(self, slot: Slot, now_s: float) -> None:
+        if self._window.is_small and not self.in_flight:
+            self._loop.call_later(_LONGEST_SMALL_S, self._open)
         self.in_flight += 1
         self._pacer.start(slot.start, now_s)
 
@@ -215,6 +236,10 @@ class Limiter:
     def _ring(self) -> None:
         self._alarm = None
         self._pacer.tell()
+        self._start_next()
+
+    def _open(self) -> None:
+        self._window.open()
         self._start_next()
 
     def _stop_if(self, error: BreakerError | None) -> None:

@@ -229,6 +229,8 @@ class Account:
             self._shelf.merge()
         except PipelineError as error:
             logger.warning("Segments of the ledger could not be merged yet: %s", error)
+        except Exception as error:  # noqa: BLE001 - nobody waits for this thread, so nobody else would tell
+            logger.error("Segments of the ledger could not be merged: %s", type(error).__name__)  # noqa: TRY400 - may quote them
         finally:
             with self._changed:
                 self._merging = False

@@ -2,7 +2,7 @@
 
 Belongs to the summarizer's event loop, so to one process and one run. It remembers the last 100,000 answers,
 some 50 MB at 500 bytes each; an equal row that comes later than that is asked again, unless its own
-partition's ledger knows it.
+partition's ledger knew it when the run opened the partition.
 """
 
 import asyncio

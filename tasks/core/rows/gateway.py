@@ -166,10 +166,10 @@ class Gateway:
         """Refuse to begin what could not be finished.
 
         Raises:
-            StopRunError: The gateway was told to stop.
+            StopRunError: The gateway was told to stop, or the deployment serves no row.
         """
-        if self._stopped:
-            raise self._stopped
+        if stopped := self._stopped or (self._limiter and self._limiter.stopped_by):
+            raise stopped
 
     def _run(self) -> None:
         try:

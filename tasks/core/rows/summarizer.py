@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.calls.chatmodel import ChatModel
+from tasks.core.calls.replies import CANNOT_BE_SENT
 from tasks.core.errors import RateLimitError, RequestError, StopRunError
 from tasks.core.model import Outcome, Status, Text
 from tasks.core.pace.limiter import Limiter
@@ -110,9 +111,16 @@ class Summarizer:
 
     def _employ(self, wanted: int) -> None:
         for _ in range(min(max(wanted, 1), self._most_workers - len(self._workers))):
-            worker = asyncio.create_task(self._work())
+            worker = asyncio.create_task(self._employed())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
+
+    async def _employed(self) -> None:
+        """Work; who ends is not counted any more when the next batch comes, even in the same moment."""
+        try:
+            await self._work()
+        finally:
+            self._workers -= {asyncio.current_task()}
 
     async def _work(self) -> None:
         """Work on the oldest batch that has rows left, so that batches end in the order they came."""
@@ -177,7 +185,11 @@ class Summarizer:
             self._limiter.timed_out(slot)
             message = f"no complete reply in {self._policy.attempt_timeout_s:g} s"
             raise RequestError(message, possibly_paid=True) from None
-        self._limiter.answered()
+        if outcome.status is Status.FAILED and outcome.model is None:
+            if outcome is not CANNOT_BE_SENT:
+                self._limiter.rejected(outcome.error or "")
+        else:
+            self._limiter.answered()
         return outcome
 
 

@@ -86,20 +86,26 @@ def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     """The files below a path; fsspec's own walk passes over folders it may not read, partitions and all."""
 
     def refuse(error: OSError) -> None:
-        raise error
+        if os.path.lexists(error.filename):
+            raise error
 
     if not os.path.isdir(path):  # noqa: PTH112 - a filesystem's path
         names = [path] if fs.isfile(path) else []
     else:
         walk = os.walk(path, onerror=refuse, followlinks=True)
         names = [f"{folder.rstrip('/')}/{name}" for folder, _, files in walk for name in files]
-    return {name: _info(fs, name) for name in names}
+    return {name: info for name in names if (info := _info(fs, name)) is not None}
 
 
-def _info(fs: Any, name: str) -> dict[str, Any]:
-    """A file's facts; a link to nowhere is told by its own name."""
+def _info(fs: Any, name: str) -> dict[str, Any] | None:
+    """A file's facts, None when a run removed it meanwhile; a link to nowhere is told by its own name."""
     with failures_of(name):
-        return cast("dict[str, Any]", fs.info(name))
+        try:
+            return cast("dict[str, Any]", fs.info(name))
+        except FileNotFoundError:
+            if os.path.lexists(name):
+                raise
+            return None
 
 
 def read_tails(
