@@ -3,7 +3,7 @@
     python -m tests.bench.kills --kills 20
 
 Every run is `python -m flows run` as a process group of its own, killed whole; one Prefect server serves them
-all, or with `--ephemeral` each starts and loses its own. Checks each time that the output is the undisturbed
+all, or with `--own-server` each starts and loses its own. Checks each time that the output is the undisturbed
 one and that no row in the ledger was asked again; prints how many requests each kill cost beyond one per row.
 """
 
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=100.0)
     parser.add_argument("--store", choices=["s3", "local"], default="s3")
     parser.add_argument(
-        "--ephemeral", action="store_true", help="every run starts a Prefect server of its own"
+        "--own-server", action="store_true", help="every run starts a Prefect server of its own"
     )
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
@@ -132,7 +132,7 @@ def main() -> None:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         llm = stack.enter_context(spawn(EndpointConfig(latency_ms=options.latency_ms)))
         os.environ.update(variables(llm, home / "prefect"))
-        if not options.ephemeral:
+        if not options.own_server:
             prefect = PrefectServer(free_port(), home / "prefect")
             stack.enter_context(prefect.running())
             os.environ["PREFECT_API_URL"] = prefect.url

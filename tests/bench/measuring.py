@@ -87,8 +87,8 @@ class Ended:
     Attributes:
         began_s: When it was started, on the monotonic clock that all processes of a machine share.
         seconds: From its start to its end.
-        cpu_s: User and system time, with that of every process it started and waited for: Prefect's
-            ephemeral server is one, the endpoint is not.
+        cpu_s: User and system time, with that of every process it started and waited for: a Prefect
+            server of its own is one, the endpoint is not.
         output: What it printed.
     """
 

@@ -3,7 +3,7 @@
     python -m tests.bench.slope --latency-ms 50 --max-concurrent 64
     python -m tests.bench.slope --latency-ms 500 --max-concurrent 256
 
-CPU is user and system time of `python -m flows run` and of Prefect's ephemeral server, not of the endpoint.
+CPU is user and system time of `python -m flows run` and of its own Prefect server, not of the endpoint.
 The slope between two sizes leaves out what starting costs; it is worked out within a round. Rows/s is that
 of the larger size, from the start of the process to the rename of the last published partition. The recipe
 runs beside them to tell what the machine is worth today; the best peer's rate, measured elsewhere, is scaled

@@ -2,7 +2,7 @@
 
 - recipe: LlamaIndex's AzureOpenAI with its default HTTP client, a semaphore and `asyncio.gather`
 - bare: aiohttp and a pool of workers that post ready-made bytes and keep nothing
-- product: this product's command line, `python -m flows run`, with an ephemeral Prefect server, ledger, and
+- product: this product's command line, `python -m flows run`, with a Prefect server of its own, ledger, and
   source and destination on the local disk
 - direct: the same with `--no-prefect`
 
