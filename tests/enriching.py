@@ -69,7 +69,7 @@ class Echo:
 
 def run_partition(partition: Partition, job: Job, rows: RowService) -> PartitionReport:
     """Summarize a partition as a run of its own."""
-    with Ledger(job.destination) as ledger:
+    with Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger:
         return summarize_partition(partition, job, rows, ledger)
 
 
@@ -112,6 +112,9 @@ def _metadata(file: pq.ParquetFile) -> dict[bytes, bytes]:
 
 
 def _assert_same_layout(old: pq.FileMetaData, new: pq.FileMetaData) -> None:
+    for column in range(old.num_columns):
+        was_leaf, now_leaf = old.schema.column(column), new.schema.column(column)
+        assert str(was_leaf.logical_type) == str(now_leaf.logical_type)
     assert old.num_row_groups == new.num_row_groups
     assert (b"ARROW:schema" in (old.metadata or {})) == (b"ARROW:schema" in (new.metadata or {}))
     for index in range(old.num_row_groups):

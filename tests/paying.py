@@ -40,7 +40,7 @@ def run(source: str, destination: str, **how: str) -> list[PartitionReport]:
     """Summarize all partitions that are not finished, as many at once as there are."""
     job = job_of(source, destination, **how)
     with (
-        Ledger(job.destination) as ledger,
+        Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
         ThreadPoolExecutor(8) as pool,
         open_gateway(Settings.from_environment(), job.request, LIMITS) as gateway,
     ):
@@ -55,6 +55,15 @@ def run(source: str, destination: str, **how: str) -> list[PartitionReport]:
 
 def tally(source: str, destination: str, **how: str) -> Tally:
     return sum((report.tally for report in run(source, destination, **how)), Tally())
+
+
+def segments_in(destination: str) -> list[pa.Table]:
+    """Every segment in a destination's ledger, whoever's."""
+    place = locate(destination)
+    found = [file.path for file in storage.find(place, place.path("_ledger"))]
+    return [
+        pq.read_table(pa.BufferReader(place.fs.cat_file(path))) for path in found if path.endswith(".parquet")
+    ]
 
 
 def write(folder: str, texts: Sequence[str | None], key: str = "part.parquet") -> None:

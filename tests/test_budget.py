@@ -1,9 +1,12 @@
-from contextlib import ExitStack
+import asyncio
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from tasks.core.calls.budget import Budget
-from tasks.core.errors import BudgetError
+from tasks.core.calls.meter import Meter
+from tasks.core.errors import BudgetError, RequestError
+from tasks.core.model import Outcome, Status
 from tasks.core.prices import Price, price_of
 
 
@@ -51,3 +54,50 @@ def test_prices_are_listed_can_be_overridden_and_may_be_unknown() -> None:
     assert price_of("nobody-knows", input_usd=1.0) is None
     assert price_of("nobody-knows", 1.0, 2.0) == Price(1.0, 2.0)
     assert Price(2.0, 4.0).cost_usd(500_000, 250_000) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        RequestError("no reply", possibly_paid=True),
+        Outcome(Status.FILTERED),
+        Outcome(Status.OK, "A summary.", model="m"),
+    ],
+    ids=["lost", "filtered", "no usage"],
+)
+def test_what_may_be_on_the_bill_without_a_number_counts_as_all_it_may_cost(end: Outcome | Exception) -> None:
+    class Ending:
+        async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - a ChatModel's
+            if isinstance(end, Exception):
+                raise end
+            return end
+
+    async def run() -> None:
+        budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
+        meter = Meter(Ending(), budget)
+        for _ in range(3):
+            with suppress(RequestError):
+                await meter.summarize("a text")
+        with pytest.raises(BudgetError, match=r"3 USD, 3\.0000 of them spent"):
+            await meter.summarize("a text")
+
+    asyncio.run(run())
+
+
+def test_what_was_refused_or_rejected_costs_nothing() -> None:
+    class Refusing:
+        async def summarize(self, text: str) -> Outcome:
+            if text == "too long":
+                return Outcome(Status.TOO_LONG)
+            message = "HTTP 500"
+            raise RequestError(message)
+
+    async def run() -> None:
+        meter = Meter(
+            Refusing(), Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
+        )
+        for text in ["too long", "any"] * 10:
+            with suppress(RequestError):
+                await meter.summarize(text)
+
+    asyncio.run(run())

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from tasks.core.paid.claims import Claims
-from tasks.core.paid.shelf import Shelf
 from tasks.core.store.location import locate
 from tests.conftest import Serve
-from tests.paying import names, read, tally, write
+from tests.paying import names, read, segments_in, tally, write
 from tests.prefectserver import DEPLOYMENT, PrefectServer, free_port, wait_until
 
 ROWS = 400
@@ -63,7 +62,7 @@ def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
         wait_until(lambda: state_of(prefect, run) == "CANCELLED", every_s=0.25)
     assert "Interrupted: what was answered is kept; run again to go on" in log_of(prefect, run)
     stopped_at = llm.stats()
-    kept = sum(map(len, Shelf(locate(f"{folder}/out"), "part.parquet").read()))
+    kept = sum(map(len, segments_in(f"{folder}/out")))
     assert kept == stopped_at.paid
     assert took_s <= 5 + LATENCY_MS / 1000
     assert "part.parquet" not in names(f"{folder}/out")

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from flows.__main__ import main
-from tasks.core.paid.shelf import Shelf
 from tasks.core.store.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
-from tests.paying import names, read, write
+from tests.paying import names, read, segments_in, write
 
 ROWS, WINDOW = 300, 10
 
@@ -49,7 +48,7 @@ def segments(folder: str) -> list[str]:
 
 
 def sizes(folder: str) -> int:
-    return sum(map(len, Shelf(locate(f"{folder}/out"), "part.parquet").read()))
+    return sum(map(len, segments_in(f"{folder}/out")))
 
 
 @pytest.mark.parametrize(("store", "damage"), [("local", flip), ("s3", tear)])

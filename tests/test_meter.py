@@ -46,7 +46,7 @@ def bill_of(folder: Path, timeout_s: float = 60.0, max_attempts: int = 30) -> Bi
     job = job_of(f"{folder}/in", f"{folder}/out")
     (partition,) = look(job).todo.partitions
     with (
-        Ledger(job.destination) as ledger,
+        Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
         gateway_of(job.request, timeout_s, max_attempts) as gateway,
     ):
         _run(partition, job, gateway, ledger)

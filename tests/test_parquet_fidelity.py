@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import PartitionError
-from tests.enriching import assert_faithful, enrich
+from tests.enriching import COLUMNS, assert_faithful, enrich
 
 CODECS = ["zstd", "gzip", "snappy", "brotli", "lz4", "none"]
 LEAVES: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
@@ -107,6 +107,8 @@ def layouts(draw: st.DrawFn) -> dict[str, Any]:
         "use_compliant_nested_type": draw(st.booleans()),
         "use_deprecated_int96_timestamps": draw(st.booleans()),
         "use_dictionary": draw(st.booleans()),
+        "store_decimal_as_integer": draw(st.booleans()),
+        "write_time_adjusted_to_utc": draw(st.booleans()),
         "data_page_version": draw(st.sampled_from(["1.0", "2.0"])),
     }
 
@@ -228,3 +230,36 @@ def _write_int96(path: Path, tables: list[pa.Table]) -> None:
     data = path.read_bytes()
     assert old in data
     path.write_bytes(data.replace(old, new))
+
+
+def test_a_type_that_arrow_does_not_have_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"kind": ["a"], "text": ["b"]}), path, store_schema=False)
+    # Thrift's compact form of Parquet's STRING and its converted type, and of ENUM and its.
+    string, enum = bytes.fromhex("2500 4c 1c 00 00 00"), bytes.fromhex("2508 4c 4c 00 00 00")
+    path.write_bytes(path.read_bytes().replace(string, enum, 1))
+    assert str(pq.read_metadata(path).schema.column(0).logical_type) == "Enum"
+    with pytest.raises(PartitionError, match="column 'kind' cannot be kept: Enum would be None"):
+        enrich(path, tmp_path / "out.parquet")
+
+
+SPARK = {"type": "struct", "fields": [{"name": "text", "type": "string", "nullable": True, "metadata": {}}]}
+AVRO = {"type": "record", "name": "row", "fields": [{"name": "text", "type": ["null", "string"]}]}
+
+
+def test_the_schemas_that_spark_and_avro_keep_tell_of_the_added_columns(tmp_path: Path) -> None:
+    keys = {"org.apache.spark.sql.parquet.row.metadata": SPARK, "parquet.avro.schema": AVRO}
+    metadata = {key: json.dumps(schema) for key, schema in keys.items()} | {"avro.schema": "not JSON"}
+    schema = pa.schema([("text", pa.string())], metadata=metadata)
+    pq.write_table(pa.table([pa.array(["a"])], schema=schema), tmp_path / "in.parquet", store_schema=False)
+    with pq.ParquetWriter(tmp_path / "in.parquet", schema, store_schema=False) as writer:
+        writer.write_table(pa.table([pa.array(["a"])], schema=schema))
+        writer.add_key_value_metadata(metadata)
+    enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    told = pq.read_metadata(tmp_path / "out.parquet").metadata
+    spark, avro = (json.loads(told[key.encode()])["fields"] for key in keys)
+    assert [field["name"] for field in spark] == [field["name"] for field in avro] == ["text", *COLUMNS.names]
+    assert spark[0] == SPARK["fields"][0]
+    assert spark[1] == {"name": "summary", "type": "string", "nullable": True, "metadata": {}}
+    assert avro[-1] == {"name": "summary_completion_tokens", "type": ["null", "int"], "default": None}
+    assert told[b"avro.schema"] == b"not JSON"

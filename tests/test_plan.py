@@ -10,6 +10,7 @@ from tasks.core.errors import DeploymentError, InputError, PreflightError
 from tasks.core.options import RunOptions
 from tasks.core.paid.lease import Lease
 from tasks.core.plans.plan import RunPlan, Why
+from tasks.core.plans.standing import find_work
 from tasks.core.plans.survey import make_plan
 from tasks.core.plans.tokens import Tokenizer
 from tasks.core.store.location import locate
@@ -244,3 +245,18 @@ def test_a_partition_that_cannot_be_summarized_is_told_by_the_plan_already(
     with pytest.raises(PreflightError, match=r"bad\.parquet"):
         plan_of(here)
     assert server.stats().requests == 0
+
+
+def test_outputs_of_another_source_are_told_before_they_are_replaced(
+    here: tuple[str, str], server: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    yesterday, today = f"{here[0]}/day=1", f"{here[0]}/day=2"
+    write(yesterday, texts(20))
+    write(today, texts(30, first=100))
+    run(yesterday, here[1])
+    assert reasons(plan_of((yesterday, here[1]))) == [Why.FINISHED]
+    assert "another source" not in caplog.text
+    assert reasons(plan_of((today, here[1]))) == [Why.OTHER_SOURCE]
+    find_work(job_of(today, here[1]), RunOptions())
+    assert f"1 outputs in {here[1]} were made from another source" in caplog.text
+    assert server.stats().requests == 20

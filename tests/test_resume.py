@@ -12,11 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.core.paid.shelf import Shelf
-from tasks.core.store.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
-from tests.paying import WINDOW, job_of, names, read, tally, write
+from tests.paying import WINDOW, job_of, names, read, segments_in, tally, write
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ def stop_after(child: subprocess.Popen[bytes], server: Endpoint, replies: int, n
 
 
 def kept(destination: str) -> set[bytes]:
-    tables = Shelf(locate(destination), "part.parquet").read()
+    tables = segments_in(destination)
     return {key for table in tables for key in table["key"].to_pylist()}
 
 

@@ -13,7 +13,7 @@ from tasks.core.store import storage
 from tasks.core.store.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
-from tests.paying import WINDOW, names, read, run, tally, write
+from tests.paying import WINDOW, job_of, names, read, run, segments_in, tally, write
 from tests.test_segment import entries
 
 
@@ -148,7 +148,7 @@ def test_a_key_revoked_in_the_middle_keeps_what_was_answered(
         run(*folders)
     answered = server.stats().paid
     assert answered >= 300 - WINDOW
-    assert sum(len(table) for table in Shelf(locate(folders[1]), "part.parquet").read()) == answered
+    assert sum(len(table) for table in segments_in(folders[1])) == answered
     server.reset()
     rows[300] = "All is well. More."
     write(folders[0], rows)
@@ -177,7 +177,7 @@ def test_what_a_kill_between_publishing_and_removing_left_is_swept_by_the_next_r
     run(*folders)
     published = locate(folders[1])
 
-    Shelf(published, "part.parquet").add(segment.table_of(entries()))
+    Shelf(published, "part.parquet", job_of(*folders).request.fingerprint).add(segment.table_of(entries()))
     assert run(*folders) == []
     assert names(folders[1]) == ["part.parquet"]
     assert server.stats().requests == 50
@@ -207,9 +207,11 @@ def test_an_answer_two_partitions_share_is_kept_for_both(tmp_path: Path, endpoin
         write(f"{tmp_path}/in", [*texts(100), "A text. [[fault:unauthorized]]"], f"part-{number}.parquet")
     with pytest.raises(DeploymentError):
         run(f"{tmp_path}/in", f"{tmp_path}/out")
-    place = locate(f"{tmp_path}/out")
-    kept = [sum(map(len, Shelf(place, f"part-{number}.parquet").read())) for number in range(2)]
-    assert min(kept) >= 100 - 2 * WINDOW
+    job = job_of(f"{tmp_path}/in", f"{tmp_path}/out")
+    shelves = [
+        Shelf(job.destination, f"part-{number}.parquet", job.request.fingerprint) for number in range(2)
+    ]
+    assert min(sum(map(len, shelf.read())) for shelf in shelves) >= 100 - 2 * WINDOW
 
 
 def test_an_output_that_becomes_a_source_is_recognized_as_finished_too(
@@ -236,3 +238,16 @@ def test_what_the_footer_told_of_a_first_enriching_is_told_after_a_second(
     assert len(told) == 5
     assert told.items() <= both.items()
     assert server.stats().requests == 10
+
+
+def test_finishing_with_one_prompt_keeps_what_was_answered_to_another(
+    folders: tuple[str, str], server: Endpoint
+) -> None:
+    write(folders[0], texts(50))
+    other = job_of(*folders, prompt="Say it in French.")
+    shelf = Shelf(other.destination, "part.parquet", other.request.fingerprint)
+    shelf.add(segment.table_of(entries()))
+    for _ in range(2):  # once it is settled, and once it is swept
+        run(*folders)
+        assert len(shelf.read()) == 1
+    assert server.stats().requests == 50

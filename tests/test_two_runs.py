@@ -12,12 +12,11 @@ from tasks.core.errors import LeaseError, LostLeaseError
 from tasks.core.options import LimitOptions
 from tasks.core.paid.claims import Claim, Claims
 from tasks.core.paid.lease import Lease, LeasePace
-from tasks.core.paid.shelf import Shelf
 from tasks.core.reports.report import RunReport
 from tasks.core.store.location import locate
 from tasks.core.store.owner import Owner
 from tests.conftest import Serve
-from tests.paying import names, read, write
+from tests.paying import names, read, segments_in, write
 
 ROWS, WINDOW = 300, 10
 
@@ -83,5 +82,5 @@ def test_a_run_whose_lease_is_taken_over_sends_no_further_request_and_keeps_what
     stopped_at = server.stats()
     assert stopped_at.requests < ROWS
     assert "part.parquet" not in names(f"{tmp_path}/out")
-    kept = sum(len(table) for table in Shelf(locate(f"{tmp_path}/out"), "part.parquet").read())
+    kept = sum(len(table) for table in segments_in(f"{tmp_path}/out"))
     assert kept == stopped_at.paid

@@ -55,7 +55,8 @@ def run_directly(
     monitor, results, plan = Monitor(progress, gateway), Results(), None
     pruned: tuple[str, ...] = ()
     try:
-        with progress, Lease(job.destination) as lease, Ledger(job.destination, progress.advance) as ledger:
+        ledger = Ledger(job.destination, progress.advance, fingerprint=job.request.fingerprint)
+        with progress, Lease(job.destination) as lease, ledger:
             lease.when_lost(gateway.stop)
             remove_leftovers(job.destination)
             plan = find_work(job, run)

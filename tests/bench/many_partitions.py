@@ -145,7 +145,7 @@ def _bare(source: str, destination: str, open_partitions: int) -> None:
 
     job, settings = job_of(source, destination), Settings.from_environment()
     with (
-        Ledger(job.destination) as ledger,
+        Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
         ThreadPoolExecutor(open_partitions) as pool,
         open_gateway(settings, job.request, LimitOptions(max_concurrent=64)) as gateway,
     ):

@@ -63,7 +63,7 @@ def product(url: str, rows: int, window: int) -> None:
         [partition] = discover(job.pattern).partitions
         limits = LimitOptions(max_concurrent=window)
         with (
-            Ledger(job.destination) as ledger,
+            Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
             open_gateway(settings, job.request, limits) as gateway,
         ):
             summarize_partition(partition, job, gateway, ledger)

@@ -47,8 +47,8 @@ class Budget:
         self._reserved_usd = 0.0
 
     @contextmanager
-    def request(self, text: str) -> Iterator[None]:
-        """Reserve what one request may cost while it is in flight.
+    def request(self, text: str) -> Iterator[float]:
+        """Reserve what one request may cost while it is in flight; yields the most it may, in US dollars.
 
         Raises:
             BudgetError: It would pass a limit; it must not be sent.
@@ -59,13 +59,17 @@ class Budget:
         self._requests += 1
         self._reserved_usd += most_usd
         try:
-            yield
+            yield most_usd
         finally:
             self._reserved_usd -= most_usd
 
     def spent(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
         """Count what a reply cost."""
         self._spent_usd += self._price.cost_usd(prompt_tokens or 0, completion_tokens or 0)
+
+    def unknown(self, most_usd: float) -> None:
+        """Count a request that may be on the bill, of which nobody knows what it cost, as all it may cost."""
+        self._spent_usd += most_usd
 
     def _check(self, most_usd: float) -> None:
         if self._max_requests is not None and self._requests >= self._max_requests:

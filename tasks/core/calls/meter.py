@@ -11,7 +11,7 @@ from tasks.core.calls.budget import Budget
 from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.calls.replies import CANNOT_BE_SENT
 from tasks.core.errors import DeploymentError, PipelineError, RequestError
-from tasks.core.model import Outcome
+from tasks.core.model import Outcome, Status
 from tasks.core.reports.tally import Bill
 
 
@@ -43,18 +43,20 @@ class Meter:
             BudgetError: It would pass the budget; it was not sent.
         """
         row = hash(text)
-        with self._budget.request(text):
+        with self._budget.request(text) as most_usd:
             try:
                 outcome = await self._model.summarize(text)
-            except PipelineError as error:
-                self._count(_end_of(error), row)
-                raise
-            except BaseException:
+            except BaseException as error:
                 # Cancelled, or worse: nobody knows how far it came.
-                self._count("lost", row)
+                end = _end_of(error) if isinstance(error, PipelineError) else "lost"
+                self._count(end, row)
+                if end == "lost":
+                    self._budget.unknown(most_usd)
                 raise
             self._count("unsent" if outcome is CANNOT_BE_SENT else "answered", row)
             self._count_tokens(outcome)
+            if outcome.prompt_tokens is None and (outcome.model or outcome.status is Status.FILTERED):
+                self._budget.unknown(most_usd)
             return outcome
 
     def _count(self, end: str, row: int) -> None:

@@ -41,14 +41,19 @@ def writer_options(footer: Footer, schema: pa.Schema) -> dict[str, Any]:
         # A file without Arrow's own schema was not written by Arrow; adding one would change its footer.
         "store_schema": ARROW_SCHEMA in (source.metadata or {}),
         "write_page_checksum": True,
+        "write_time_adjusted_to_utc": any("isAdjustedToUTC=true" in time for time in _times(source)),
+        "store_decimal_as_integer": _has_whole_decimals(source),
     }
-    return options | {"compression": _codecs(source, _written_paths(schema, options, footer.int96_unit))}
+    written = _written(schema, options, footer.int96_unit)
+    leaves = _leaves(written)
+    for before, after in zip(_leaves(source), leaves, strict=False):
+        _check_kind(before, after)
+    return options | {"compression": _codecs(source, [leaf.path for leaf in leaves])}
 
 
 def int96_paths(source: pq.FileMetaData) -> list[str]:
     """The columns that are INT96 timestamps."""
-    columns = (source.schema.column(i) for i in range(source.num_columns))
-    return [column.path for column in columns if column.physical_type == "INT96"]
+    return [column.path for column in _leaves(source) if column.physical_type == "INT96"]
 
 
 def int96_unit(nanos: pq.ParquetFile, micros: pq.ParquetFile) -> str | None:
@@ -82,14 +87,41 @@ def int96_unit(nanos: pq.ParquetFile, micros: pq.ParquetFile) -> str | None:
 
 def _writes_int96(source: pq.FileMetaData) -> bool:
     """Only when it is every timestamp of the file: the writer has one switch for all of them."""
-    columns = [source.schema.column(i) for i in range(source.num_columns)]
+    columns = _leaves(source)
     return any(column.physical_type == "INT96" for column in columns) and not any(
         column.logical_type.type == "TIMESTAMP" for column in columns
     )
 
 
-def _written_paths(schema: pa.Schema, options: dict[str, Any], int96_unit: str) -> list[str]:
-    """The columns' paths as they will be written; tried with an empty file."""
+def _leaves(file: pq.FileMetaData) -> list[Any]:
+    """Parquet's own columns of a file."""
+    return [file.schema.column(i) for i in range(file.num_columns)]
+
+
+def _times(file: pq.FileMetaData) -> list[str]:
+    return [str(leaf.logical_type) for leaf in _leaves(file) if leaf.logical_type.type == "TIME"]
+
+
+def _has_whole_decimals(file: pq.FileMetaData) -> bool:
+    """Short decimals are integers: the writer has one switch for all of them."""
+    decimals = [leaf for leaf in _leaves(file) if leaf.logical_type.type == "DECIMAL"]
+    return any(leaf.physical_type in {"INT32", "INT64"} for leaf in decimals)
+
+
+def _check_kind(before: Any, after: Any) -> None:
+    """Refuse what Arrow has no type for, such as Parquet's ENUM, and would be written without its name."""
+    kinds = [leaf.logical_type.type for leaf in (before, after)]
+    lost = kinds[0] not in {"NONE", kinds[1]}
+    # Of times, some may be local and some not; the writer has one switch for all of them.
+    lost = lost or (kinds[0] == "TIME" and str(before.logical_type) != str(after.logical_type))
+    if lost:
+        change = f"{before.logical_type} would be {after.logical_type}"
+        message = f"column '{before.path}' cannot be kept: {change}"
+        raise PartitionError(message)
+
+
+def _written(schema: pa.Schema, options: dict[str, Any], int96_unit: str) -> pq.FileMetaData:
+    """The footer as it will be written; tried with an empty file."""
     sink = pa.BufferOutputStream()
     try:
         with pq.ParquetWriter(sink, schema, **options):
@@ -102,7 +134,7 @@ def _written_paths(schema: pa.Schema, options: dict[str, Any], int96_unit: str) 
         if not before.equals(after):
             message = f"column '{before.name}' cannot be kept: {before.type} would be written as {after.type}"
             raise PartitionError(message)
-    return [written.metadata.schema.column(i).path for i in range(written.metadata.num_columns)]
+    return written.metadata
 
 
 def _codecs(source: pq.FileMetaData, paths: list[str]) -> dict[str, str] | str:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.errors import PartitionError, StorageError
-from tasks.core.files import layout
+from tasks.core.files import foreign, layout
 from tasks.core.files.columns import SummaryColumns
 from tasks.core.files.footer import BAD_BYTES, Footer, footer_bytes, refuse_encrypted
 from tasks.core.model import Outcome, Text
@@ -221,7 +221,8 @@ class Writer:
 
 def enriched_schema(schema: pa.Schema, columns: SummaryColumns, facts: dict[str, str]) -> pa.Schema:
     """The source's schema, the summary fields behind it, and the facts in its metadata."""
-    metadata = {**(schema.metadata or {}), **{key.encode(): value.encode() for key, value in facts.items()}}
+    kept = foreign.with_fields(schema.metadata or {}, columns.fields)
+    metadata = {**kept, **{key.encode(): value.encode() for key, value in facts.items()}}
     return pa.schema([*schema, *columns.fields], metadata=metadata)
 
 

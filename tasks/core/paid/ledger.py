@@ -39,6 +39,7 @@ class Ledger:
         place: The destination.
         on_reused: Called with a number of rows that need no request, for progress; on partitions' threads.
         pace: How long and how many replies may be in memory only.
+        fingerprint: What is asked; what was asked otherwise is kept apart.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Ledger:
         place: Location,
         on_reused: Callable[[int], object] = lambda _: None,
         pace: CommitPace = CommitPace(),
+        fingerprint: str = "",
     ) -> None:
         self._place = place
         self._on_reused = on_reused
         self._pace = pace
+        self._fingerprint = fingerprint
         self._spill_folder = folder_of(place)
         self._changed = threading.Condition()
         self._accounts: dict[str, Account] = {}
@@ -81,7 +84,7 @@ class Ledger:
         publishing.remove_empty_folder(self._place, shelf.FOLDER)
         unsaved = {key: account.unsaved for key, account in self._accounts.items() if account.unsaved}
         for key in {*spilled} - {*unsaved}:
-            Spill(self._spill_folder, key).remove()
+            self._spill_of(key).remove()
         if unsaved:
             message = self._told(sum(unsaved.values()), is_spilled={*unsaved} <= {*spilled})
             logger.error(message)
@@ -91,7 +94,7 @@ class Ledger:
     def _spill(self, partition_key: str, account: Account) -> bool:
         """Keep on this machine what is in memory only; returns whether there was something and it is kept."""
         held = account.held
-        return bool(len(held)) and Spill(self._spill_folder, partition_key).keep(held)
+        return bool(len(held)) and self._spill_of(partition_key).keep(held)
 
     def _told(self, unsaved: int, *, is_spilled: bool) -> str:
         """What happened to replies that are not in the ledger, and what to do."""
@@ -115,9 +118,8 @@ class Ledger:
         with self._changed:
             account = self._accounts.get(partition_key)
             if account is None:
-                account = Account(
-                    Shelf(self._place, partition_key), self._changed, self._on_reused, self._pace
-                )
+                shelf_of_it = self._shelf_of(partition_key)
+                account = Account(shelf_of_it, self._changed, self._on_reused, self._pace)
                 self._accounts[partition_key] = account
         self._take_spilled(partition_key)
         account.load()
@@ -134,19 +136,25 @@ class Ledger:
 
     def sweep(self, finished: Sequence[str]) -> None:
         """Remove what killed runs left behind of partitions that are published, by their keys."""
-        shelf.sweep(self._place, finished)
+        shelf.sweep(self._place, finished, self._fingerprint)
         if self._spill_folder.exists():
             for key in finished:
-                Spill(self._spill_folder, key).remove()
+                self._spill_of(key).remove()
 
     def _take_spilled(self, partition_key: str) -> None:
         """Store what an earlier run on this machine could not."""
-        spill = Spill(self._spill_folder, partition_key)
+        spill = self._spill_of(partition_key)
         if tables := spill.read():
             replies = pa.concat_tables(tables)
-            Shelf(self._place, partition_key).add(replies)
+            self._shelf_of(partition_key).add(replies)
             spill.remove()
             logger.info("%d replies an earlier run could not store are in the ledger now", len(replies))
+
+    def _shelf_of(self, partition_key: str) -> Shelf:
+        return Shelf(self._place, partition_key, self._fingerprint)
+
+    def _spill_of(self, partition_key: str) -> Spill:
+        return Spill(self._spill_folder, partition_key, self._fingerprint)
 
     def _run(self) -> None:
         """Have every account stored when it is due; the stores of several go side by side."""

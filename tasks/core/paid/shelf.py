@@ -1,5 +1,6 @@
 """A partition's shelf: the folder of its segments in the ledger, ``_ledger/HASH/LEVEL-DIGEST.parquet``.
 
+What was asked with another prompt or model is on a shelf of its own, so that finishing one keeps the other.
 Segments are created once, never changed, and removed when a merged one holds the same. Whatever is
 interrupted, every outcome is in at least one segment; in two it is no harm. Names tell nothing of a
 partition's key or its rows.
@@ -32,9 +33,10 @@ _NAME = re.compile(r"(\d+)-([0-9a-f]{32})\.parquet")
 _READ_TRIES = 5
 
 
-def folder_of(partition_key: str) -> str:
+def folder_of(partition_key: str, fingerprint: str = "") -> str:
     """Where a partition's segments are, below the destination."""
-    return f"{FOLDER}/{hashlib.blake2b(partition_key.encode(), digest_size=16).hexdigest()}"
+    name = f"{fingerprint} {partition_key}"
+    return f"{FOLDER}/{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}"
 
 
 class Shelf:
@@ -43,11 +45,12 @@ class Shelf:
     Args:
         place: The destination.
         partition_key: Whose segments.
+        fingerprint: What was asked.
     """
 
-    def __init__(self, place: Location, partition_key: str) -> None:
+    def __init__(self, place: Location, partition_key: str, fingerprint: str = "") -> None:
         self._place = place
-        self._folder = folder_of(partition_key)
+        self._folder = folder_of(partition_key, fingerprint)
         self._lock = threading.Lock()
         self._levels: defaultdict[int, set[str]] = defaultdict(set)
 
@@ -143,14 +146,15 @@ class Shelf:
                 logger.warning("%s/%s is left out, its rows are asked again: %s", self._folder, name, error)
 
 
-def sweep(place: Location, finished: Sequence[str]) -> None:
+def sweep(place: Location, finished: Sequence[str], fingerprint: str = "") -> None:
     """Remove the shelves of partitions that are finished: their outputs hold the same facts.
 
     Args:
         place: The destination.
         finished: Keys of finished partitions.
+        fingerprint: What they were asked.
     """
-    folders = {folder_of(key) for key in finished}
+    folders = {folder_of(key, fingerprint) for key in finished}
     try:
         found = [file.path.removeprefix(place.path("")) for file in storage.find(place, place.path(FOLDER))]
         publishing.remove(place, [path for path in found if path.rpartition("/")[0] in folders])

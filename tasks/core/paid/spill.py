@@ -33,11 +33,13 @@ class Spill:
     Args:
         folder: As ``folder_of`` told.
         partition_key: Whose replies.
+        fingerprint: What was asked.
     """
 
-    def __init__(self, folder: Path, partition_key: str) -> None:
+    def __init__(self, folder: Path, partition_key: str, fingerprint: str = "") -> None:
         self._folder = folder
         self._partition_key = partition_key
+        self._fingerprint = fingerprint
 
     def keep(self, table: pa.Table) -> bool:
         """Store replies, a table of ``segment.SCHEMA``; returns whether they are."""
@@ -73,7 +75,7 @@ class Spill:
                 folder.rmdir()
 
     def _shelf(self) -> Shelf:
-        return Shelf(locate(str(self._folder)), self._partition_key)
+        return Shelf(locate(str(self._folder)), self._partition_key, self._fingerprint)
 
     def _is_ours(self) -> bool:
         """The folder is there, and nobody else can have put anything into it."""

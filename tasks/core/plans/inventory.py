@@ -88,7 +88,7 @@ def _known(stand: Stand, job: Job) -> pa.Table:
     if stand.has_output:
         tables.append(outputs.paid_rows(stand.partition.key, job))
     if stand.has_ledger:
-        tables += Shelf(job.destination, stand.partition.key).read()
+        tables += Shelf(job.destination, stand.partition.key, job.request.fingerprint).read()
     return pa.concat_tables([table.select(["key", "completion_tokens"]) for table in tables])
 
 

@@ -18,6 +18,7 @@ class Why(StrEnum):
     NEW = "new"
     INTERRUPTED = "interrupted"
     SOURCE_CHANGED = "source changed"
+    OTHER_SOURCE = "output of another source, to be replaced"
     REQUEST_CHANGED = "prompt, model or parameters changed"
     COLUMNS_CHANGED = "columns changed"
     FAILED_ROWS = "failed rows"

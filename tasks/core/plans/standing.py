@@ -11,7 +11,7 @@ from tasks.core.errors import InputError, PipelineError
 from tasks.core.files.columns import SummaryColumns
 from tasks.core.files.footer import Footer
 from tasks.core.files.footers import read_footers
-from tasks.core.job import FAILED_ROWS, FINGERPRINT, SOURCE_VERSION, TEXT_COLUMN, Job, fact_key
+from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, Job, fact_key
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions
 from tasks.core.paid.outputs import told
@@ -101,6 +101,13 @@ def find_work(job: Job, run: RunOptions) -> Plan:
     if not standing.todo.partitions:
         finished = len(standing.partitions(Why.FINISHED))
         logger.info("Nothing to do: %d partitions are finished and unchanged", finished)
+    if replaced := standing.partitions(Why.OTHER_SOURCE):
+        logger.warning(
+            "%d outputs in %s were made from another source and are going to be replaced; if they are to "
+            "stay, end this run and choose another destination",
+            len(replaced),
+            job.destination.url,
+        )
     return replace(
         preflight(standing.todo, job),
         finished=standing.partitions(Why.FINISHED),
@@ -131,11 +138,19 @@ def _listed(job: Job) -> dict[str, Found]:
 
 
 def _stands(partitions: Sequence[Partition], listed: Mapping[str, Found], job: Job) -> list[Stand]:
-    published = [partition for partition in partitions if partition.key in listed]
-    read = read_footers(job.destination, [listed[partition.key] for partition in published])
-    footers = dict(zip(published, read, strict=True))
+    published = [listed[partition.key] for partition in partitions if partition.key in listed]
+    # In the same order, one after the other: a footer of many columns is large.
+    footers = read_footers(job.destination, published)
     begun = {key.rpartition("/")[0] for key in listed if key.startswith(f"{FOLDER}/")}
-    return [_stand(one, footers.get(one), job, has_ledger=folder_of(one.key) in begun) for one in partitions]
+    return [
+        _stand(
+            one,
+            next(footers) if one.key in listed else None,
+            job,
+            has_ledger=folder_of(one.key, job.request.fingerprint) in begun,
+        )
+        for one in partitions
+    ]
 
 
 def _stand(
@@ -161,7 +176,8 @@ def _why(partition: Partition, footer: Footer | PipelineError, job: Job) -> Why:
     # Without a version nobody can tell whether a source changed.
     version = job.facts_of(partition)[fact_key(job.columns.prefix, SOURCE_VERSION)]
     if not partition.version or told(footer, SOURCE_VERSION) != version:
-        return Why.SOURCE_CHANGED
+        is_same = told(footer, ORIGIN) == job.origin_of(partition.key)
+        return Why.SOURCE_CHANGED if is_same else Why.OTHER_SOURCE
     return Why.FINISHED if told(footer, FAILED_ROWS) == "0" else Why.FAILED_ROWS
 
 

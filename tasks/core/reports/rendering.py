@@ -134,7 +134,8 @@ def to_markdown(report: RunReport, healing: str = "", files: Sequence[str] = ())
 def to_rows(report: RunReport) -> list[dict[str, str | float]]:
     """One row per partition for a table, those that need attention first."""
     needy = attention(report)
-    others = [one for one in report.partitions if one not in set(needy)]
+    first = set(needy)
+    others = [one for one in report.partitions if one not in first]
     return [_row(one) for one in (*needy, *others)]
 
 
