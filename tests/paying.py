@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core.errors import PartitionError
 from tasks.core.job import Job, prepare
 from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
+from tasks.core.paid import segment
 from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
 from tasks.core.plans.plan import Why
@@ -58,12 +61,13 @@ def tally(source: str, destination: str, **how: str) -> Tally:
 
 
 def segments_in(destination: str) -> list[pa.Table]:
-    """Every segment in a destination's ledger, whoever's."""
-    place = locate(destination)
-    found = [file.path for file in storage.find(place, place.path("_ledger"))]
-    return [
-        pq.read_table(pa.BufferReader(place.fs.cat_file(path))) for path in found if path.endswith(".parquet")
-    ]
+    """Every whole segment in a destination's ledger, whoever's."""
+    place, tables = locate(destination), []
+    for file in storage.find(place, place.path("_ledger")):
+        digest = file.path.rpartition("-")[2].removesuffix(".parquet")
+        with suppress(PartitionError):
+            tables.append(segment.decode(place.fs.cat_file(file.path), digest))
+    return tables
 
 
 def write(folder: str, texts: Sequence[str | None], key: str = "part.parquet") -> None:
