@@ -6,8 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.files import parquet
 from tasks.core.files.columns import SummaryColumns
+from tasks.core.files.reader import Reader
+from tasks.core.files.texts import TextColumn
+from tasks.core.files.writer import Writer
 from tasks.core.job import Job
 from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.paid.ledger import Ledger
@@ -77,14 +79,15 @@ def enrich(source: Path, target: Path, column: str = "text") -> list[Text]:
     """Enrich a file; returns the texts that were read."""
     texts: list[Text] = []
     with source.open("rb") as file:
-        reader = parquet.Reader(file, "part.parquet")
-        with parquet.Writer(target, reader.footer, COLUMNS, FACTS) as writer:
-            for index in range(len(reader.footer.row_groups)):
-                table = reader.row_group(index)
-                read = list(parquet.TextColumn(table[column]))
-                writer.write(table, [outcome_of(text) for text in read])
+        reader = Reader(file, "part.parquet")
+        with Writer(reader.footer, COLUMNS, column, target.parent, "part.parquet") as writer:
+            for table in reader.slices([column]):
+                read = list(TextColumn(table[column]))
+                writer.write(COLUMNS.table([outcome_of(text) for text in read]))
                 texts += read
-        parquet.verify(target, writer.schema, reader.footer)
+            tail = writer.finish(file, FACTS)
+            tail.file.seek(tail.start)
+            target.write_bytes(source.read_bytes() + tail.file.read())
     return texts
 
 

@@ -17,19 +17,36 @@ from tasks.core.settings import Settings
 from tasks.core.store import discovery
 from tasks.core.store.location import Location, locate
 
+VERSION = "0.2.0"
+"""Of this program."""
+
+_ENTRY = "summarize_parquet"
+FORMAT = "format"
+"""Which layout an output has; outputs of 0.1.0, which were written anew, have no such entry."""
+APPENDED = "2"
+"""The source, byte for byte, the new columns, a footer."""
+PROGRAM = "program"
+"""The version of this program that wrote it."""
+SOURCE_SIZE = "source_size"
+"""Where the source's bytes end in an output, and the new columns begin."""
 FINGERPRINT = "fingerprint"
 TEXT_COLUMN = "text_column"
 SOURCE_VERSION = "source_version"
 FAILED_ROWS = "failed_rows"
-"""Told last, when all rows have an outcome; so an output that tells it is complete."""
 ORIGIN = "origin"
-"""Told last too: which partition of which source this is, as a hash. A copy under another name tells of
-another place than it is in, so it is nobody's output."""
+"""Which partition of which source this is, as a hash: a copy under another name is no output of its place."""
 
 
 def fact_key(column_prefix: str, fact: str) -> str:
-    """The footer entry of a fact; one that was enriched before under another prefix keeps what it told."""
-    return f"summarize_parquet.{column_prefix}.{fact}"
+    """The footer entry of a fact; those of an earlier enrichment under another prefix stay beside it."""
+    return f"{_ENTRY}.{column_prefix}.{fact}"
+
+
+def fact_of(entry: bytes) -> tuple[str, str] | None:
+    """The column prefix and the fact of a footer entry; None for an entry of another program."""
+    program, _, rest = entry.decode(errors="replace").partition(".")
+    prefix, dot, fact = rest.rpartition(".")
+    return (prefix, fact) if program == _ENTRY and dot else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +84,29 @@ class Job:
         address = "\0".join((store, discovery.real_path(self.source).rstrip("/"), partition_key))
         return hashlib.blake2b(address.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
-    def facts_of(self, partition: Partition) -> dict[str, str]:
-        """What the footer of an enriched partition tells about how it was made, before its rows are known."""
+    def facts_of(self, partition: Partition, failed_rows: int) -> dict[str, str]:
+        """The entries of an enriched partition's footer: how it was made.
+
+        Args:
+            partition: The source.
+            failed_rows: Rows without an answer.
+        """
         facts = {
+            FORMAT: APPENDED,
+            PROGRAM: VERSION,
             FINGERPRINT: self.request.fingerprint,
             TEXT_COLUMN: self.text_column,
-            SOURCE_VERSION: f"{partition.version} {partition.size_bytes}",
+            SOURCE_VERSION: self.version_of(partition),
+            SOURCE_SIZE: str(partition.size_bytes),
+            FAILED_ROWS: str(failed_rows),
+            ORIGIN: self.origin_of(partition.key),
         }
         return {fact_key(self.columns.prefix, fact): value for fact, value in facts.items()}
 
-    def facts_at_last(self, partition: Partition, failed_rows: int) -> dict[str, str]:
-        """What the footer tells when all rows have an outcome: how many failed, and whose they are."""
-        facts = {FAILED_ROWS: str(failed_rows), ORIGIN: self.origin_of(partition.key)}
-        return {fact_key(self.columns.prefix, fact): value for fact, value in facts.items()}
+    @staticmethod
+    def version_of(partition: Partition) -> str:
+        """The source's version, as an output's footer names it."""
+        return f"{partition.version} {partition.size_bytes}"
 
 
 def prepare(

@@ -1,4 +1,4 @@
-"""One partition from end to end, without Prefect: read, summarize, write aside, verify, publish.
+"""One partition from end to end, without Prefect: read the texts, summarize, append the new columns, publish.
 
 Either the whole enriched partition appears under its key in one step, or nothing changes there.
 """
@@ -6,26 +6,26 @@ Either the whole enriched partition appears under its key in one step, or nothin
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-
-import pyarrow as pa
 
 from tasks.core.errors import PartitionError, TooManyFailedError
-from tasks.core.files import parquet
+from tasks.core.files.footer import Footer
+from tasks.core.files.reader import Reader
+from tasks.core.files.writer import Writer
 from tasks.core.job import Job
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.paid import outputs
 from tasks.core.paid.ledger import Ledger
 from tasks.core.paid.reuse import AskOnce, RowService
-from tasks.core.plans.preflight import schema_problems
+from tasks.core.plans.preflight import footer_problems
 from tasks.core.printable import printable
 from tasks.core.reports.report import FailedRow, PartitionReport, PartitionState
 from tasks.core.reports.tally import Tally
 from tasks.core.rows.readahead import summarized
 from tasks.core.store import publishing, storage
-from tasks.core.store.failures import failures_of
+from tasks.core.store.appending import publish_appended
+from tasks.core.store.storage import Found
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,10 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     started_s, name = time.monotonic(), printable(partition.key)
     logger.info("Partition %s: started", name)
     account = ledger.open(partition.key)
-    account.add_known(outputs.paid_rows(partition.key, job))
-    with publishing.aside(job.destination) as built:
-        report = _build(built, partition, job, AskOnce(rows, job.request, account))
-        # Publishing may take long, and be where the process is killed.
-        account.store_now()
-        _check_failed(report, job.max_failed_fraction)
-        publishing.publish(built, job.destination, partition.key)
-    # From here on the output is what remembers; a kill in between leaves entries nobody needs.
+    earlier = outputs.find(partition.key, job)
+    account.add_known(outputs.paid_rows(earlier, partition.key, job))
+    report = _enrich(partition, job, AskOnce(rows, job.request, account), earlier)
+    # From here on the output is what remembers; a kill in between leaves entries that are not needed.
     ledger.settle(partition.key)
     tally, seconds = report.tally, time.monotonic() - started_s
     logger.info(
@@ -70,34 +66,42 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     return replace(report, seconds=seconds)
 
 
-def _build(built: Path, partition: Partition, job: Job, rows: AskOnce) -> PartitionReport:
-    """Write the enriched partition aside and verify it."""
+def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None) -> PartitionReport:
+    """Write what is appended to the source, and publish both."""
+    found = storage.look_at(job.source, partition.path)
+    partition = replace(partition, size_bytes=found.size_bytes, version=found.version)
+    with ExitStack() as stack:
+        with storage.open_to_read(job.source, found) as file:
+            reader = Reader(file, partition.key)
+            _check_footer(reader.footer, partition, job)
+            folder = publishing.building_folder(job.destination)
+            writer = Writer(reader.footer, job.columns, job.text_column, folder, partition.key)
+            report = _fill(stack.enter_context(writer), reader, job, rows, partition.key)
+            tail = writer.finish(file, job.facts_of(partition, report.tally.failed))
+        # Publishing may take long, and be where the process is killed.
+        rows.store_now()
+        _check_failed(report, job.max_failed_fraction)
+        moved = publish_appended(job.source, found, tail, job.destination, partition.key, earlier)
+    return replace(
+        report,
+        bytes_read=file.bytes_read + moved.bytes_read,
+        bytes_copied=moved.bytes_copied,
+        bytes_uploaded=moved.bytes_uploaded,
+    )
+
+
+def _fill(writer: Writer, reader: Reader, job: Job, rows: AskOnce, key: str) -> PartitionReport:
+    """Summarize the rows and write their columns."""
     tally = Tally()
     failures: list[FailedRow] = []
-    reading = partial(failures_of, job.source.url, partition.key)
-    with storage.open_to_read(job.source, partition.path) as file:
-        with reading():
-            reader = parquet.Reader(file, partition.key)
-        _check_schema(reader.footer.schema, partition, job)
-
-        def read(index: int) -> pa.Table:
-            with reading():
-                return reader.row_group(index)
-
-        facts = job.facts_of(partition)
-        with (
-            parquet.Writer(built, reader.footer, job.columns, facts, partition.key) as writer,
-            summarized(reader.footer, read, job.text_column, rows) as row_groups,
-        ):
-            for table, outcomes in row_groups:
-                failures += _failed_rows(outcomes, tally.rows)[: _FAILURES_KEPT - len(failures)]
-                tally += Tally.of(outcomes)
-                writer.write(table, outcomes)
-                del table, outcomes  # before the next ones are read
-            writer.tell(job.facts_at_last(partition, tally.failed))
-    parquet.verify(built, writer.schema, reader.footer)
+    with summarized(reader.slices([job.text_column]), rows) as slices:
+        for outcomes in slices:
+            failures += _failed_rows(outcomes, tally.rows)[: _FAILURES_KEPT - len(failures)]
+            tally += Tally.of(outcomes)
+            writer.write(job.columns.table(outcomes))
+            del outcomes  # before the next ones are read
     state = PartitionState.PUBLISHED
-    return PartitionReport(key=partition.key, state=state, tally=tally, failures=tuple(failures))
+    return PartitionReport(key=key, state=state, tally=tally, failures=tuple(failures))
 
 
 def _failed_rows(outcomes: Sequence[Outcome], first_row: int) -> list[FailedRow]:
@@ -122,9 +126,9 @@ def _check_failed(report: PartitionReport, max_failed_fraction: float) -> None:
     raise TooManyFailedError(message, report=replace(report, state=PartitionState.FAILED, error=message))
 
 
-def _check_schema(schema: pa.Schema, partition: Partition, job: Job) -> None:
+def _check_footer(footer: Footer, partition: Partition, job: Job) -> None:
     """The preflight's checks again: the file may be another one by now."""
-    problems = list(schema_problems(schema, partition.key, job.text_column, job.columns))
+    problems = list(footer_problems(footer, partition.key, job.text_column, job.columns))
     if problems:
         message = printable(f"{partition.key}: {'; '.join(problems)}")
         raise PartitionError(message)

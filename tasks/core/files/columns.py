@@ -6,7 +6,6 @@ here reorders, drops or invents a row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import pyarrow as pa
 
@@ -24,15 +23,6 @@ class SummaryColumns:
 
     prefix: str = "summary"
 
-    @classmethod
-    def last_of(cls, schema: pa.Schema) -> Self | None:
-        """The columns that were added last to a partition; None when it ends with other columns."""
-        added = len(cls().fields)
-        if len(schema.names) < added:
-            return None
-        columns = cls(schema.names[-added])
-        return columns if columns.names == tuple(schema.names[-added:]) else None
-
     @property
     def fields(self) -> tuple[pa.Field, ...]:
         """The columns' Arrow fields."""
@@ -46,12 +36,17 @@ class SummaryColumns:
         )
 
     @property
+    def bounded(self) -> tuple[str, ...]:
+        """The columns whose least and greatest values may be in metadata: they are no row's text."""
+        return tuple(name for name in self.names if name not in {self.prefix, f"{self.prefix}_error"})
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The columns' names."""
         return tuple(field.name for field in self.fields)
 
-    def arrays(self, outcomes: Sequence[Outcome]) -> list[pa.Array]:
-        """One array per column, row *i* from outcome *i*."""
+    def table(self, outcomes: Sequence[Outcome]) -> pa.Table:
+        """The columns, row *i* from outcome *i*."""
         values = (
             [outcome.text for outcome in outcomes],
             [outcome.status.value for outcome in outcomes],
@@ -60,4 +55,5 @@ class SummaryColumns:
             [outcome.prompt_tokens for outcome in outcomes],
             [outcome.completion_tokens for outcome in outcomes],
         )
-        return [pa.array(column, field.type) for column, field in zip(values, self.fields, strict=True)]
+        arrays = [pa.array(column, field.type) for column, field in zip(values, self.fields, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=pa.schema(self.fields))

@@ -1,66 +1,165 @@
-"""What a Parquet footer tells, and how to read one from the last bytes of a file.
+"""A Parquet file's footer: parsed from the last bytes of the file, and cut down to the columns that are read.
 
-Nothing here reads rows, and nothing here writes.
+Nothing is decoded that is not needed, so what pyarrow cannot read in other columns is no obstacle.
+The numbers of the fields are those of https://github.com/apache/parquet-format (parquet.thrift).
 """
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core import thrift
 from tasks.core.errors import PartitionError
+from tasks.core.thrift import Lists, Struct, edited
 
-BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError)
-"""What pyarrow raises on bytes that are not Parquet; a column's name may be among them."""
+BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, thrift.ThriftError)
+"""What is raised on bytes that are not Parquet; a column's name may be among them."""
 
-ARROW_SCHEMA = b"ARROW:schema"
-"""The footer's entry for Arrow's own schema; only Arrow's writers make one."""
+SCHEMA, ROWS, ROW_GROUPS, ENTRIES, COLUMN_ORDERS, ENCRYPTION = 2, 3, 4, 5, 7, 8
+"""Fields of FileMetaData."""
+TYPE, NAME, CHILDREN, FIELD_ID = 1, 4, 5, 9
+"""Fields of SchemaElement."""
+CHUNKS, GROUP_BYTES, GROUP_ROWS, GROUP_COMPRESSED_BYTES = 1, 2, 3, 6
+"""Fields of RowGroup."""
+FILE_PATH, CHUNK_METADATA = 1, 3
+"""Fields of ColumnChunk."""
+ENCODINGS, CODEC, COMPRESSED_BYTES = 2, 4, 7
+PAGE_OFFSETS = 9, 10, 11
+"""Fields of ColumnMetaData."""
 
-_MAGIC = b"PAR1"
+MAGIC = b"PAR1"
+TRAILER_BYTES = 8
 _MAGIC_ENCRYPTED = b"PARE"
-_TRAILER_BYTES = 8
-_SIGNATURE_BYTES = 28
-"""A nonce of 12 and a tag of 16, as the Parquet format's encryption specifies."""
+_LISTS = Lists({SCHEMA: Lists(), ROW_GROUPS: Lists({CHUNKS: None}), ENTRIES: Lists(), COLUMN_ORDERS: None})
+_CODECS = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "snappy", 6: "zstd", 7: "lz4"}
+"""What pyarrow reads, and writes beside it: it cannot write Hadoop's LZ4 (5), whose readers all read snappy."""
+_TEXT_ENCODINGS = {0, 2, 3, 4, 6, 7, 8}
+"""All but those of numbers: PLAIN, dictionaries, RLE and BIT_PACKED of levels, DELTA of byte arrays."""
+
+Entry = tuple[bytes, bytes | None]
+"""Key and value of an entry of a footer's metadata; some have no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column directly below the root: its schema elements and its leaves, each a range of places."""
+
+    elements: range
+    leaves: range
 
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a partition's footer tells.
+    """A parsed footer.
 
     Attributes:
-        schema: The Arrow schema, with field and footer metadata.
-        row_groups: Rows of each row group, in order.
-        metadata: Parquet's own record of the file.
-        int96_unit: What INT96 timestamps are read as.
+        fields: The fields of FileMetaData.
+        names: The names of the columns directly below the root, in order; bytes of no UTF-8 as surrogates.
+        columns: These columns, in the same order.
+        size_bytes: The footer's length, with its own length and the magic behind it.
     """
 
-    schema: pa.Schema
-    row_groups: tuple[int, ...]
-    metadata: pq.FileMetaData
-    int96_unit: str = "ns"
+    fields: Struct
+    names: tuple[str, ...]
+    columns: tuple[Column, ...]
+    size_bytes: int
+
+    @property
+    def row_groups(self) -> tuple[int, ...]:
+        """Rows of each row group, in order."""
+        return tuple(group[GROUP_ROWS].int for group in self.fields[ROW_GROUPS].structs)
 
     @property
     def rows(self) -> int:
         """Rows of the partition."""
         return sum(self.row_groups)
 
-    def told(self, name: str) -> str:
-        """An entry of its metadata; empty when it has none of that name."""
-        value: bytes = (self.schema.metadata or {}).get(name.encode(), b"")
-        return value.decode(errors="replace")
+    @property
+    def entries(self) -> list[Entry]:
+        """Its metadata, in order."""
+        if ENTRIES not in self.fields:
+            return []
+        return [
+            (entry[1].bytes, entry[2].bytes if 2 in entry else None)  # noqa: PLR2004 - KeyValue's second field
+            for entry in self.fields[ENTRIES].structs
+        ]
 
-    @classmethod
-    def of(cls, file: pq.ParquetFile, int96_unit: str = "ns") -> "Footer":
-        """The footer of an open file."""
-        metadata = file.metadata
-        sizes = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        return cls(_with_footer_metadata(file), sizes, metadata, int96_unit)
+    def entry(self, key: str) -> str:
+        """The last value of an entry; empty when it has none of that name."""
+        values = [value or b"" for name, value in self.entries if name == key.encode()]
+        return values[-1].decode(errors="replace") if values else ""
+
+    def chunks(self, name: str) -> list[Struct]:
+        """The chunks of a column without nesting, one per row group."""
+        leaf = self.columns[self.names.index(name)].leaves[0]
+        return [thrift.parse(group[CHUNKS].items[leaf]) for group in self.fields[ROW_GROUPS].structs]
+
+    def starts(self, name: str) -> list[int]:
+        """Where the chunks of a column without nesting begin in the file, one per row group."""
+        return [start_of(chunk) for chunk in self.chunks(name)]
+
+    def select(self, names: Sequence[str], *, with_rows: bool = True) -> pq.FileMetaData:
+        """The footer of a file that had only these columns, in the order of the file.
+
+        Args:
+            names: Names of columns, each in the file once.
+            with_rows: Whether it lists the row groups; their schema alone is cheaper.
+
+        Raises:
+            PartitionError: pyarrow cannot read such columns.
+        """
+        columns = [self.columns[place] for place in sorted(map(self.names.index, names))]
+        elements = self.fields[SCHEMA].items
+        schema = [edited(self.fields[SCHEMA].structs[0], thrift.integer(CHILDREN, len(columns), thrift.I32))]
+        schema += [elements[place] for column in columns for place in column.elements]
+        leaves = [leaf for column in columns for leaf in column.leaves]
+        groups = [self._cut(group, leaves) for group in self.fields[ROW_GROUPS].structs if with_rows]
+        kept = {
+            number: field for number, field in self.fields.items() if number not in {ENTRIES, COLUMN_ORDERS}
+        }
+        cut = edited(kept, thrift.array(SCHEMA, schema), thrift.array(ROW_GROUPS, groups))
+        try:
+            file = MAGIC + cut + len(cut).to_bytes(4, "little") + MAGIC
+            return pq.ParquetFile(pa.BufferReader(file)).metadata
+        except BAD_BYTES as error:
+            message = f"column '{names[0]}' is of a kind that pyarrow cannot read ({type(error).__name__})"
+            raise PartitionError(message) from None
+
+    @staticmethod
+    def _cut(group: Struct, leaves: Sequence[int]) -> bytes:
+        chunks = [group[CHUNKS].items[leaf] for leaf in leaves]
+        kept = {number: group[number] for number in (GROUP_BYTES, GROUP_ROWS)}
+        return edited(kept, thrift.array(CHUNKS, chunks))
 
 
-def _with_footer_metadata(file: pq.ParquetFile) -> pa.Schema:
-    """The Arrow schema with all of the footer's metadata; Arrow's own copy may lack what came in later."""
-    told = {key: value for key, value in (file.metadata.metadata or {}).items() if key != ARROW_SCHEMA}
-    return file.schema_arrow.with_metadata({**(file.schema_arrow.metadata or {}), **told} or None)
+def start_of(chunk: Struct) -> int:
+    """Where a chunk's first page is."""
+    metadata = thrift.parse(chunk[CHUNK_METADATA].value)
+    return min(metadata[number].int for number in PAGE_OFFSETS if number in metadata and metadata[number].int)
+
+
+def codec_of(chunk: Struct) -> str:
+    """The codec for new chunks beside a chunk, by pyarrow's name; empty when pyarrow cannot read the chunk's."""
+    return _CODECS.get(thrift.parse(chunk[CHUNK_METADATA].value)[CODEC].int, "")
+
+
+def text_problem(footer: Footer, name: str) -> str | None:
+    """Why a text column's chunks cannot be read, as far as a footer shows; None when they can."""
+    for chunk in footer.chunks(name):
+        if FILE_PATH in chunk and chunk[FILE_PATH].bytes:
+            return f"column '{name}' is in another file: this one only lists the files of a dataset"
+        metadata = thrift.parse(chunk[CHUNK_METADATA].value, Lists({ENCODINGS: None}))
+        if not codec_of(chunk):
+            return f"column '{name}' has a codec that pyarrow cannot read, such as LZO: write the file again"
+        encodings = set(map(thrift.number, metadata[ENCODINGS].items))
+        if not encodings <= _TEXT_ENCODINGS:
+            return f"column '{name}' has an encoding that pyarrow cannot read: write the file again"
+    return None
 
 
 def footer_bytes(tail: bytes) -> int:
@@ -72,45 +171,75 @@ def footer_bytes(tail: bytes) -> int:
     if not tail:
         message = "the file is empty"
         raise PartitionError(message)
-    magic = tail[-len(_MAGIC) :]
+    magic = tail[-len(MAGIC) :]
     if magic == _MAGIC_ENCRYPTED:
         message = "the file is encrypted"
         raise PartitionError(message)
-    if magic != _MAGIC or len(tail) < _TRAILER_BYTES:
+    if magic != MAGIC or len(tail) < TRAILER_BYTES:
         message = "the file is truncated or is not Parquet (its last bytes are not PAR1)"
         raise PartitionError(message)
-    return int.from_bytes(tail[-_TRAILER_BYTES : -len(_MAGIC)], "little") + _TRAILER_BYTES
+    return int.from_bytes(tail[-TRAILER_BYTES : -len(MAGIC)], "little") + TRAILER_BYTES
 
 
 def parse_footer(tail: bytes) -> Footer:
     """Parse the footer from the last bytes of a file.
 
     Raises:
-        PartitionError: The footer is corrupt.
+        PartitionError: The footer is corrupt, or the file is encrypted.
     """
+    size_bytes = footer_bytes(tail)
     try:
-        footer = Footer.of(pq.ParquetFile(pa.BufferReader(tail)))
-        # Names are decoded when they are asked for.
-        str(footer.schema.names)
-    except BAD_BYTES:
-        message = "the footer is corrupt, or of a kind this program cannot read"
+        return parse(tail[max(0, len(tail) - size_bytes) : -TRAILER_BYTES])
+    except (thrift.ThriftError, LookupError):
+        message = "the footer is corrupt: restore the file and run again"
         raise PartitionError(message) from None
-    refuse_encrypted(footer.metadata, footer_bytes(tail))
-    return footer
 
 
-def refuse_encrypted(metadata: pq.FileMetaData, footer_length: int) -> None:
-    """Refuse encrypted columns behind a footer in clear; asking pyarrow about one ends the whole process.
-
-    Such a footer is signed, and its signature is no part of the record.
-
-    Args:
-        metadata: The file's record.
-        footer_length: Bytes of its footer, as ``footer_bytes`` told.
+def read_footer(file: BinaryIO) -> Footer:
+    """The footer of an open file.
 
     Raises:
+        PartitionError: It is corrupt, or the file is encrypted.
+    """
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size_bytes - TRAILER_BYTES))
+    file.seek(max(0, size_bytes - footer_bytes(file.read())))
+    return parse_footer(file.read())
+
+
+def parse(data: bytes) -> Footer:
+    """Parse a footer from its own bytes.
+
+    Raises:
+        ThriftError: It is corrupt; or a LookupError.
         PartitionError: The file is encrypted.
     """
-    if footer_length - _TRAILER_BYTES == metadata.serialized_size + _SIGNATURE_BYTES:
+    fields = thrift.parse(data, _LISTS)
+    if ENCRYPTION in fields:
         message = "the file is encrypted"
         raise PartitionError(message)
+    elements = fields[SCHEMA].structs
+    columns = _columns(elements)
+    leaves = columns[-1].leaves.stop if columns else 0
+    groups = fields[ROW_GROUPS].structs
+    if any(len(group[CHUNKS].items) != leaves or group[GROUP_ROWS].int < 0 for group in groups):
+        raise thrift.ThriftError
+    decode = partial(bytes.decode, errors="surrogateescape")
+    names = tuple(decode(elements[column.elements[0]][NAME].bytes) for column in columns)
+    return Footer(fields, names, columns, len(data) + TRAILER_BYTES)
+
+
+def _columns(elements: Sequence[Struct]) -> tuple[Column, ...]:
+    """The columns below the root, from all schema elements, depth first."""
+    children = [element[CHILDREN].int if CHILDREN in element else 0 for element in elements]
+    found, place, leaf = [], 1, 0
+    for _ in range(children[0]):
+        start, first_leaf, left = place, leaf, 1
+        while left:
+            left += children[place] - 1
+            leaf += TYPE in elements[place]
+            place += 1
+        found.append(Column(range(start, place), range(first_leaf, leaf)))
+    if place != len(children):
+        raise thrift.ThriftError
+    return tuple(found)

@@ -48,3 +48,18 @@ def _longer(schema: bytes, fields: Sequence[pa.Field], how: Callable[[pa.Field],
     except (ValueError, TypeError, LookupError):
         return schema
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def with_columns(entries, fields):
+    out = []
+    for k, v in entries:
+        if k == b"ARROW:schema":
+            import base64
+            sc = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(v)))
+            sc = pa.schema([*sc, *fields], metadata=sc.metadata)
+            out.append((k, base64.b64encode(sc.serialize())))
+        elif k in _SCHEMAS and v is not None:
+            out.append((k, _longer(v, fields, _SCHEMAS[k])))
+        else:
+            out.append((k, v))
+    return [a if a[1] != b[1] else b for a, b in zip(out, entries)]

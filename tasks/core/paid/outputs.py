@@ -1,102 +1,165 @@
-"""What earlier outputs in the destination are worth: their rows with a final answer are paid for.
+"""Earlier outputs in the destination: how each was made, and its rows that are paid for.
 
-So they are a source of reuse, as the ledger is. Whether an output is finished work is ``standing``'s to tell.
+All is found by name, in the entries of the footer. The rows are a source of reuse, as the ledger is. Whether an
+output is finished work is decided in ``standing``.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.errors import PartitionError
-from tasks.core.files import parquet
 from tasks.core.files.columns import SummaryColumns
 from tasks.core.files.footer import Footer
-from tasks.core.job import FINGERPRINT, TEXT_COLUMN, Job, fact_key
+from tasks.core.files.reader import Reader
+from tasks.core.files.texts import TextColumn
+from tasks.core.job import (
+    APPENDED,
+    FAILED_ROWS,
+    FINGERPRINT,
+    FORMAT,
+    SOURCE_SIZE,
+    TEXT_COLUMN,
+    Job,
+    fact_of,
+)
 from tasks.core.model import Status
 from tasks.core.paid import segment
 from tasks.core.store import storage
-from tasks.core.store.failures import failures_of
+from tasks.core.store.storage import Found
 
 logger = logging.getLogger(__name__)
 
 _ANSWERED = pa.array([status.value for status in Status if status.is_answered])
 
 
-def told(footer: Footer, fact: str) -> str:
-    """What an output tells of how it was made, it and not its source; empty when it tells nothing."""
-    columns = SummaryColumns.last_of(footer.schema)
-    return footer.told(fact_key(columns.prefix, fact)) if columns else ""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How an output was made, by its last enrichment.
+
+    Attributes:
+        columns: What was added.
+        facts: The entries of its footer.
+    """
+
+    columns: SummaryColumns
+    facts: Mapping[str, str]
+
+    @classmethod
+    def of(cls, footer: Footer) -> "Made | None":
+        """What a footer says; None when this program did not make the file."""
+        entries = [
+            (*named, value) for key, value in footer.entries if (named := fact_of(key)) and value is not None
+        ]
+        # Entries that the source had from another enrichment come first.
+        prefix = next((prefix for prefix, fact, _ in reversed(entries) if fact == FAILED_ROWS), None)
+        if prefix is None:
+            return None
+        facts = {fact: value.decode(errors="replace") for one, fact, value in entries if one == prefix}
+        return cls(SummaryColumns(prefix), facts)
+
+    def fact(self, name: str) -> str:
+        """A fact; empty when the output does not have it."""
+        return self.facts.get(name, "")
+
+    @property
+    def source_bytes(self) -> int | None:
+        """How many bytes of the output are its source's; None for one that was written anew."""
+        size = self.fact(SOURCE_SIZE)
+        return int(size) if self.fact(FORMAT) == APPENDED and size.isdecimal() else None
+
+    def is_intact(self, footer: Footer) -> bool:
+        """Whether the new columns stand where they were appended: nobody wrote the file again since."""
+        if not self.fact(FORMAT):
+            return True
+        if self.source_bytes is None or not set(self.columns.names) <= set(footer.names):
+            return False
+        starts = [start for name in self.columns.names for start in footer.starts(name)]
+        return min(starts, default=self.source_bytes) == self.source_bytes
 
 
-def paid_rows(partition_key: str, job: Job) -> pa.Table:
-    """What a partition's earlier output holds for this request: a table of ``segment.SCHEMA``.
+def find(partition_key: str, job: Job) -> Found | None:
+    """A partition's earlier output; None when there is none.
 
     Raises:
         StorageError: The store does not answer.
     """
-    return _read(partition_key, job, _paid_rows)
+    path = job.destination.path(partition_key)
+    return next((file for file in storage.find(job.destination, path) if file.path == path), None)
 
 
-def completion_tokens(partition_key: str, job: Job) -> pa.ChunkedArray:
+def paid_rows(output: Found | None, partition_key: str, job: Job) -> pa.Table:
+    """What an earlier output holds for this request: a table of ``segment.SCHEMA``.
+
+    Raises:
+        StorageError: The store does not answer.
+    """
+    return _read(output, partition_key, job, _paid_rows)
+
+
+def completion_tokens(output: Found | None, partition_key: str, job: Job) -> pa.ChunkedArray:
     """The completion tokens of an earlier output's first rows, null where none were billed.
 
     Raises:
         StorageError: The store does not answer.
     """
-    return _read(partition_key, job, _first_paid_rows)["completion_tokens"]
+    return _read(output, partition_key, job, _first_paid_rows)["completion_tokens"]
 
 
-def _read(partition_key: str, job: Job, read: Callable[[parquet.Reader, Job], pa.Table]) -> pa.Table:
+def _read(
+    output: Found | None, partition_key: str, job: Job, read: Callable[[Reader, Made, Job], pa.Table]
+) -> pa.Table:
     """What is read of an earlier output; nothing when there is none, or none that can be read."""
-    path = job.destination.path(partition_key)
-    if all(file.path != path for file in storage.find(job.destination, path)):
+    if output is None:
         return segment.NOTHING
-    reading = partial(failures_of, job.destination.url, partition_key)
-    with storage.open_to_read(job.destination, path) as file, reading():
+    with storage.open_to_read(job.destination, output) as file:
         try:
-            return read(parquet.Reader(file, partition_key), job)
+            reader = Reader(file, partition_key)
+            made = Made.of(reader.footer)
+            if made is None or made.fact(FINGERPRINT) != job.request.fingerprint:
+                return segment.NOTHING
+            return read(reader, made, job)
         except PartitionError as error:
             logger.warning("The earlier output is of no use: %s", error)
             return segment.NOTHING
 
 
-def _first_paid_rows(reader: parquet.Reader, job: Job) -> pa.Table:
-    footer = reader.footer
-    if told(footer, FINGERPRINT) != job.request.fingerprint or not footer.row_groups:
+def _first_paid_rows(reader: Reader, made: Made, job: Job) -> pa.Table:  # noqa: ARG001 - as _paid_rows
+    column = made.columns.names[-1]
+    if column not in reader.footer.names:
         return segment.NOTHING
-    return reader.row_group(0, [footer.schema.names[-1]]).rename_columns(["completion_tokens"])
+    tables = [segment.NOTHING.select(["completion_tokens"])]
+    tables += [table.rename_columns(["completion_tokens"]) for table in reader.slices([column], [0])]
+    return pa.concat_tables(tables)
 
 
-def _paid_rows(reader: parquet.Reader, job: Job) -> pa.Table:
-    footer = reader.footer
-    columns = SummaryColumns.last_of(footer.schema)
-    if columns is None or told(footer, FINGERPRINT) != job.request.fingerprint:
-        return segment.NOTHING
+def _paid_rows(reader: Reader, made: Made, job: Job) -> pa.Table:
     # The prefix may be another one: the answers are the same.
-    names = [told(footer, TEXT_COLUMN), *columns.names]
-    if names[0] not in footer.schema.names:
+    names = [made.fact(TEXT_COLUMN), *made.columns.names]
+    if not set(names) <= set(reader.footer.names):
         return segment.NOTHING
-    groups = (reader.row_group(index, names) for index in range(len(footer.row_groups)))
-    return pa.concat_tables([segment.NOTHING, *(_answered(group, names, job) for group in groups)])
+    return pa.concat_tables(
+        [segment.NOTHING, *(_answered(rows, names, job) for rows in reader.slices(names))]
+    )
 
 
-def _answered(group: pa.Table, names: Sequence[str], job: Job) -> pa.Table:
-    """The rows of a row group that have a final answer, under their keys."""
+def _answered(rows: pa.Table, names: Sequence[str], job: Job) -> pa.Table:
+    """The rows that have a final answer, under their keys."""
     text_column, *columns = names
-    keys = pa.array(job.request.row_keys(parquet.TextColumn(group[text_column])), segment.KEY)
-    status = group[columns[1]]
+    keys = pa.array(job.request.row_keys(TextColumn(rows[text_column])), segment.KEY)
+    status = rows[columns[1]]
     kept = pc.and_(pc.is_in(status, _ANSWERED), keys.is_valid())
-    values = _in_segment_order(group, columns)
+    values = _in_segment_order(rows, columns)
     return pa.Table.from_arrays([keys, *values], schema=segment.SCHEMA).filter(kept)
 
 
-def _in_segment_order(group: pa.Table, columns: Sequence[str]) -> list[pa.ChunkedArray]:
+def _in_segment_order(rows: pa.Table, columns: Sequence[str]) -> list[pa.ChunkedArray]:
     """Summary columns in the order and with the types of a segment, which has the status first."""
     text, status, *rest = columns
     return [
-        group[name].cast(segment.SCHEMA.field(index).type)
+        rows[name].cast(segment.SCHEMA.field(index).type)
         for index, name in enumerate([status, text, *rest], start=1)
     ]

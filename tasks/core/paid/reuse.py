@@ -95,6 +95,10 @@ class AskOnce:
         asked = _WhileKept(texts, self._account)
         return Asked(known, asked, self._begin(asked, missing) if missing else list)
 
+    def store_now(self) -> None:
+        """Store the last replies without waiting for more; returns at once."""
+        self._account.store_now()
+
     def _begin(self, texts: "_WhileKept", keys: Sequence[bytes | None]) -> Waiting:
         def keep(place: int, outcome: Outcome) -> None:
             key = keys[place]

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from tasks.core.errors import PipelineError
-from tasks.core.files.columns import SummaryColumns
-from tasks.core.files.footer import ARROW_SCHEMA, BAD_BYTES, Footer
+from tasks.core.errors import PartitionError, PipelineError
+from tasks.core.files.footer import BAD_BYTES, TRAILER_BYTES, Footer, footer_bytes
 from tasks.core.files.footers import read_footers
-from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, Job, fact_key
+from tasks.core.job import FAILED_ROWS, FINGERPRINT, FORMAT, ORIGIN, Job, fact_key
 from tasks.core.model import Discovery, Plan
 from tasks.core.options import RunOptions
-from tasks.core.paid.outputs import told
+from tasks.core.paid.outputs import Made
 from tasks.core.printable import printable
 from tasks.core.store import publishing, storage
 from tasks.core.store.discovery import discover, is_partition, matches
@@ -42,7 +41,9 @@ def find(found: Discovery, listed: Mapping[str, Found], job: Job, only: str | No
     there = {partition.key for partition in found.partitions}
     keys = sorted(key for key in listed if is_partition(key) and key not in there and matches(key, only))
     footers = read_footers(job.destination, [listed[key] for key in keys])
-    return tuple(key for key, footer in zip(keys, footers, strict=True) if _is_ours(footer, key, job))
+    return tuple(
+        key for key, footer in zip(keys, footers, strict=True) if _is_ours(footer, listed[key], key, job)
+    )
 
 
 def prune(plan: Plan, job: Job, run: RunOptions) -> tuple[str, ...]:
@@ -89,29 +90,41 @@ def _remove(keys: Sequence[str], job: Job, only: str | None) -> tuple[str, ...]:
     return gone
 
 
-def _is_ours(footer: Footer | PipelineError, key: str, job: Job) -> bool:
-    """Whether a file is the output this program made of a key below this source, and nobody rewrote it."""
+def _is_ours(footer: Footer | PipelineError, file: Found, key: str, job: Job) -> bool:
+    """Whether a file is the output this program made of a key below this source, and was not written again."""
+    made = Made.of(footer) if isinstance(footer, Footer) else None
     return (
         isinstance(footer, Footer)
-        and bool(told(footer, FINGERPRINT))
-        and told(footer, FAILED_ROWS).isdecimal()
-        and told(footer, ORIGIN) == job.origin_of(key)
-        and not _is_rewritten(footer)
+        and made is not None
+        and bool(made.fact(FINGERPRINT))
+        and made.fact(FAILED_ROWS).isdecimal()
+        and made.fact(ORIGIN) == job.origin_of(key)
+        and made.is_intact(footer)
+        and (_holds_source(made, file, job) if made.fact(FORMAT) else not _is_rewritten(footer, made))
     )
 
 
-def _is_rewritten(footer: Footer) -> bool:
-    """Whether a writer after us carried our entries along.
+def _holds_source(made: Made, file: Found, job: Job) -> bool:
+    """Whether the source's footer still ends where the source ended."""
+    size_bytes = made.source_bytes or 0
+    (tail,) = storage.read_tails(job.destination, [(file.path, size_bytes)], TRAILER_BYTES)
+    try:
+        return isinstance(tail, bytes) and footer_bytes(tail) <= size_bytes < file.size_bytes
+    except PartitionError:
+        return False
 
-    What we tell last is not in Arrow's own copy of the schema, which is made first; whoever reads a file and
-    writes it again puts it there. A copy that cannot be read counts as another's.
+
+def _is_rewritten(footer: Footer, made: Made) -> bool:
+    """Whether another writer carried the entries of an output of 0.1.0 along.
+
+    Its last entries are not in Arrow's own copy of the schema, which was made first; a program that reads a file
+    and writes it again puts them there. A copy that cannot be read counts as another program's.
     """
-    copy = (footer.metadata.metadata or {}).get(ARROW_SCHEMA)
+    copy = next((value for name, value in footer.entries if name == b"ARROW:schema"), None)
     if copy is None:
         return False
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(copy)))
     except (*BAD_BYTES, ValueError):
         return True
-    columns = SummaryColumns.last_of(schema)
-    return columns is None or fact_key(columns.prefix, ORIGIN).encode() in (schema.metadata or {})
+    return fact_key(made.columns.prefix, ORIGIN).encode() in (schema.metadata or {})

@@ -1,17 +1,17 @@
 """What reading one partition tells: which rows are empty, which are paid for, which are left and how large.
 
-Streams row group by row group; kept of a row that is left are its key and its size. Writes nothing.
+Streams slice by slice; kept of a row that is left are its key and its size. Writes nothing.
 """
 
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.files import parquet
+from tasks.core.files.reader import Reader
+from tasks.core.files.texts import TextColumn
 from tasks.core.job import Job
 from tasks.core.paid import outputs, segment
 from tasks.core.paid.shelf import Shelf
@@ -19,7 +19,6 @@ from tasks.core.plans.sampling import Sample
 from tasks.core.plans.standing import Stand
 from tasks.core.plans.tokens import Tokenizer
 from tasks.core.store import storage
-from tasks.core.store.failures import failures_of
 
 KEY_BYTES = segment.KEY.byte_width
 
@@ -70,13 +69,11 @@ def read_rows(stand: Stand, job: Job, tokenizer: Tokenizer, sample: Sample, on_r
     read.replies = pc.count(known["completion_tokens"]).as_py()
     read.completion_tokens = pc.sum(known["completion_tokens"], min_count=0).as_py()
     paid = pc.unique(known["key"])
-    reading = partial(failures_of, job.source.url, partition.key)
-    with storage.open_to_read(job.source, partition.path) as file, reading():
-        reader = parquet.Reader(file, partition.key)
-        for index in range(len(reader.footer.row_groups)):
-            group = reader.row_group(index, [job.text_column])
-            _take(parquet.TextColumn(group[job.text_column]), paid, job, read, sample)
-            on_rows(len(group))
+    found = storage.look_at(job.source, partition.path)
+    with storage.open_to_read(job.source, found) as file:
+        for rows in Reader(file, partition.key).slices([job.text_column]):
+            _take(TextColumn(rows[job.text_column]), paid, job, read, sample)
+            on_rows(len(rows))
     prompt = job.request.prompt
     read.sampled = {key: tokenizer.count(prompt.messages_of(text)) for key, text in sample.texts().items()}
     return read
@@ -86,14 +83,14 @@ def _known(stand: Stand, job: Job) -> pa.Table:
     """Keys and tokens of what is paid for in one partition."""
     tables = [segment.NOTHING]
     if stand.has_output:
-        tables.append(outputs.paid_rows(stand.partition.key, job))
+        tables.append(outputs.paid_rows(outputs.find(stand.partition.key, job), stand.partition.key, job))
     if stand.has_ledger:
         tables += Shelf(job.destination, stand.partition.key, job.request.fingerprint).read()
     return pa.concat_tables([table.select(["key", "completion_tokens"]) for table in tables])
 
 
-def _take(texts: parquet.TextColumn, paid: pa.Array, job: Job, read: Inventory, sample: Sample) -> None:
-    """Sort one row group's rows into empty, paid and the rest."""
+def _take(texts: TextColumn, paid: pa.Array, job: Job, read: Inventory, sample: Sample) -> None:
+    """Sort some rows into empty, paid and the rest."""
     keys = job.request.row_keys(texts)
     known = pc.is_in(pa.array(keys, segment.KEY), value_set=paid, skip_nulls=True).to_pylist()
     read.rows += len(keys)

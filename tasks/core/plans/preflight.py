@@ -4,16 +4,15 @@ Reads nothing but footers, many at once. Every problem of every partition is in 
 column, beside how many partitions are in order.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from tasks.core.errors import PartitionError, PipelineError, PreflightError, StorageError, TransientError
-from tasks.core.files import layout, parquet
 from tasks.core.files.columns import SummaryColumns
-from tasks.core.files.footer import Footer
+from tasks.core.files.footer import Footer, text_problem
+from tasks.core.files.writer import LONGEST_ROW_GROUP
 from tasks.core.files.footers import read_footers
 from tasks.core.job import Job
 from tasks.core.model import Discovery, Partition, Plan
@@ -22,7 +21,6 @@ from tasks.core.store import publishing
 from tasks.core.store.storage import Found
 
 _PROBLEMS_TOLD = 200
-_TEXT_TYPES = "string, large_string, string_view or dictionary of one of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +62,24 @@ def check(discovery: Discovery, job: Job) -> Plan:
     return Plan(discovery.partitions, sum(finding.rows for finding in findings), discovery.left_out)
 
 
-def schema_problems(schema: pa.Schema, key: str, text_column: str, columns: SummaryColumns) -> Iterator[str]:
-    """What keeps a schema from being enriched, a sentence each.
+def footer_problems(footer: Footer, key: str, text_column: str, columns: SummaryColumns) -> Iterator[str]:
+    """What keeps a partition from being enriched, a sentence each.
 
     Args:
-        schema: The partition's Arrow schema.
+        footer: The partition's footer.
         key: Its key; hive folders are columns to whoever reads the dataset.
         text_column: The column to summarize.
         columns: The columns to add.
     """
-    names: list[str] = schema.names
-    twice = {name: count for name, count in sorted(Counter(names).items()) if count > 1}
-    for name, count in twice.items():
-        yield f"column '{name}' exists {count} times"
+    names = footer.names
     if text_column not in names:
         yield f"column '{text_column}' is missing (it has {', '.join(names[:20]) or 'no columns'})"
-    elif text_column not in twice and not _is_text(schema.field(text_column).type):
-        yield f"column '{text_column}' is {schema.field(text_column).type}, not {_TEXT_TYPES}"
+    elif names.count(text_column) > 1:
+        yield f"column '{text_column}' exists {names.count(text_column)} times"
+    elif problem := _type_problem(footer, text_column) or text_problem(footer, text_column):
+        yield problem
+    if max(footer.row_groups, default=0) > LONGEST_ROW_GROUP:
+        yield f"a row group has more than {LONGEST_ROW_GROUP} rows, which is more than pyarrow writes"
     # Many readers do not tell upper from lower case.
     folders = [part.partition("=")[0] for part in key.split("/")[:-1] if "=" in part]
     taken = {name.casefold(): name for name in [*folders, *names]}
@@ -89,16 +88,15 @@ def schema_problems(schema: pa.Schema, key: str, text_column: str, columns: Summ
             yield f"column '{taken[name.casefold()]}' exists already: choose another column prefix"
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
+def _type_problem(footer: Footer, name: str) -> str | None:
+    try:
+        (field,) = footer.select([name], with_rows=False).schema.to_arrow_schema()
+    except PartitionError as error:
+        return str(error)
     # Writers give a column without a single value the type null.
-    return bool(
-        pa.types.is_null(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-    )
+    if pa.types.is_string(field.type) or pa.types.is_null(field.type):
+        return None
+    return f"column '{name}' is {field.type}, not text"
 
 
 def _findings(partitions: tuple[Partition, ...], job: Job) -> Iterator[_Finding]:
@@ -112,18 +110,8 @@ def _finding(partition: Partition, footer: Footer | PipelineError, job: Job) -> 
         return _Finding(
             0, (f"{printable(partition.key)}: {footer}",), may_pass=isinstance(footer, TransientError)
         )
-    problems = tuple(_problems(footer, partition.key, job))
+    problems = tuple(footer_problems(footer, partition.key, job.text_column, job.columns))
     return _Finding(footer.rows, tuple(printable(f"{partition.key}: {problem}") for problem in problems))
-
-
-def _problems(footer: Footer, key: str, job: Job) -> Iterator[str]:
-    problems = list(schema_problems(footer.schema, key, job.text_column, job.columns))
-    yield from problems
-    if not problems:
-        try:
-            layout.writer_options(footer, parquet.enriched_schema(footer.schema, job.columns, {}))
-        except PartitionError as error:
-            yield str(error)
 
 
 def _message(findings: list[_Finding]) -> str:

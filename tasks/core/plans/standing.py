@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.core.errors import InputError, PipelineError
-from tasks.core.files.columns import SummaryColumns
 from tasks.core.files.footer import Footer
 from tasks.core.files.footers import read_footers
-from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, Job, fact_key
+from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, Job
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions
-from tasks.core.paid.outputs import told
+from tasks.core.paid.outputs import Made
 from tasks.core.paid.shelf import FOLDER, folder_of
 from tasks.core.plans import gone
 from tasks.core.plans.plan import Why
@@ -166,19 +165,21 @@ def _stand(
 def _why(partition: Partition, footer: Footer | PipelineError, job: Job) -> Why:
     """What an earlier output tells."""
     # An output that cannot be read is no finished work, whatever the reason.
-    if isinstance(footer, PipelineError) or not told(footer, FAILED_ROWS):
+    if isinstance(footer, PipelineError):
         return Why.NOT_OURS
-    if told(footer, FINGERPRINT) != job.request.fingerprint:
+    made = Made.of(footer)
+    if made is None or not made.is_intact(footer):
+        return Why.NOT_OURS
+    if made.fact(FINGERPRINT) != job.request.fingerprint:
         return Why.REQUEST_CHANGED
     # What was enriched under another prefix since is another output.
-    if SummaryColumns.last_of(footer.schema) != job.columns or told(footer, TEXT_COLUMN) != job.text_column:
+    if made.columns != job.columns or made.fact(TEXT_COLUMN) != job.text_column:
         return Why.COLUMNS_CHANGED
-    # Without a version nobody can tell whether a source changed.
-    version = job.facts_of(partition)[fact_key(job.columns.prefix, SOURCE_VERSION)]
-    if not partition.version or told(footer, SOURCE_VERSION) != version:
-        is_same = told(footer, ORIGIN) == job.origin_of(partition.key)
+    # Without a version it is not known whether a source changed.
+    if not partition.version or made.fact(SOURCE_VERSION) != job.version_of(partition):
+        is_same = made.fact(ORIGIN) == job.origin_of(partition.key)
         return Why.SOURCE_CHANGED if is_same else Why.OTHER_SOURCE
-    return Why.FINISHED if told(footer, FAILED_ROWS) == "0" else Why.FAILED_ROWS
+    return Why.FINISHED if made.fact(FAILED_ROWS) == "0" else Why.FAILED_ROWS
 
 
 def _taken(stands: Sequence[Stand], run: RunOptions) -> tuple[Stand, ...]:

@@ -169,7 +169,8 @@ def _earlier_replies(standing: Standing, job: Job) -> tuple[int, int]:
     replies = completion_tokens = 0
     if standing.todo.partitions:
         for partition in standing.partitions(Why.FINISHED)[-_OUTPUTS_LOOKED_INTO:]:
-            tokens = outputs.completion_tokens(partition.key, job)
+            output = outputs.find(partition.key, job)
+            tokens = outputs.completion_tokens(output, partition.key, job)
             replies += pc.count(tokens).as_py()
             completion_tokens += pc.sum(tokens, min_count=0).as_py()
     return replies, completion_tokens

@@ -47,6 +47,9 @@ class PartitionReport:
         seconds: Wall time from opening to publishing.
         error: Why it failed; None when it was published.
         failures: Its first failed rows and why, counted from 0.
+        bytes_read: Bytes of the source that came to this machine.
+        bytes_copied: Bytes of the source that the store or the disk copied by itself.
+        bytes_uploaded: Bytes that were sent to the destination.
     """
 
     key: str
@@ -55,6 +58,9 @@ class PartitionReport:
     seconds: float = 0.0
     error: str | None = None
     failures: tuple[FailedRow, ...] = ()
+    bytes_read: int = 0
+    bytes_copied: int = 0
+    bytes_uploaded: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

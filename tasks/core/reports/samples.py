@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.core.errors import PipelineError
-from tasks.core.files import parquet
+from tasks.core.files.reader import Reader
+from tasks.core.files.texts import TextColumn
 from tasks.core.job import Job
 from tasks.core.printable import printable
 from tasks.core.reports.report import PartitionState, RunReport
 from tasks.core.store import storage
-from tasks.core.store.failures import failures_of
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +49,12 @@ def take(report: RunReport, job: Job, most: int) -> list[Sample]:
 
 def _of(key: str, job: Job) -> Iterator[Sample]:
     """The summarized rows of a partition's first row group."""
-    path, columns = job.destination.path(key), job.columns.names
-    with storage.open_to_read(job.destination, path) as file, failures_of(job.destination.url, key):
-        reader = parquet.Reader(file, key)
-        if not reader.footer.row_groups:
-            return
-        table = reader.row_group(0)
-        texts = parquet.TextColumn(table[job.text_column])
-        summaries = table[columns[0]].to_pylist()
+    found = storage.look_at(job.destination, job.destination.path(key))
+    with storage.open_to_read(job.destination, found) as file:
+        table = next(Reader(file, key).slices([job.text_column, job.columns.prefix]), None)
+    if table is None:
+        return
+    texts, summaries = TextColumn(table[job.text_column]), table[job.columns.prefix].to_pylist()
     for row, (text, summary) in enumerate(zip(texts, summaries, strict=True)):
         if isinstance(text, str) and summary:
             yield Sample(key, row, text[:_TEXT_CHARACTERS], summary)

@@ -1,96 +1,80 @@
-"""Row groups on their way through a partition: the next are read and begun while one is summarized.
+"""Slices of a partition on their way: the next are read and requested while one is summarized.
 
-So the window stays full at the end of a row group, while the one before is written, and when row groups are
-small. How far ahead is bounded by rows and by bytes: of large row groups there are two in memory, of very
-large ones there is one.
+So the window stays full at the end of a slice, while the one before is written, and when row groups are small. How
+far ahead is bounded by rows and by bytes.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks.core.files.footer import Footer
-from tasks.core.files.parquet import TextColumn
+from tasks.core.files.texts import TextColumn
 from tasks.core.model import Outcome
 from tasks.core.paid.reuse import Asked, AskOnce
 
 _ROWS_AHEAD = 4096
-"""Rows that wait behind the first row group; some times the widest window in use."""
+"""Rows that wait behind the first slice; some times the widest window in use."""
 
-_BYTES_AHEAD = 256 * 2**20
+_BYTES_AHEAD = 64 * 2**20
 
 
-Summarized = Generator[tuple[pa.Table, list[Outcome]]]
-"""Row groups with their outcomes, in order."""
+Summarized = Generator[list[Outcome]]
+"""The outcomes of slices, in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    table: pa.Table
+class _Begun:
+    rows: int
     size_bytes: int
     asked: Asked
 
 
 def summarized(
-    footer: Footer,
-    read: Callable[[int], pa.Table],
-    text_column: str,
-    rows: AskOnce,
-    *,
-    bytes_ahead: int = _BYTES_AHEAD,
+    slices: Iterable[pa.Table], rows: AskOnce, *, bytes_ahead: int = _BYTES_AHEAD
 ) -> closing[Summarized]:
-    """Row groups with their outcomes, in order; to be entered, and left when the last is written.
+    """The outcomes of slices, in order; to be entered, and left when the last is written.
 
     Leaving it early begins no further row, and waits for those in flight: they are paid for.
 
     Args:
-        footer: The partition's footer.
-        read: Reads a row group.
-        text_column: The column to summarize.
+        slices: Tables of the text column alone.
         rows: Where rows are handed in.
-        bytes_ahead: The row groups in memory together, as the footer tells their size; one always is.
+        bytes_ahead: The texts in memory together; of one slice they always are.
 
     Raises:
         StopRunError: No row would be served.
         StorageError: Replies cannot be kept.
     """
-    return closing(_summarized(footer, read, text_column, rows, bytes_ahead))
+    return closing(_summarized(slices, rows, bytes_ahead))
 
 
-def _summarized(
-    footer: Footer, read: Callable[[int], pa.Table], text_column: str, rows: AskOnce, bytes_ahead: int
-) -> Summarized:
-    begun: deque[_Group] = deque()
+def _summarized(slices: Iterable[pa.Table], rows: AskOnce, bytes_ahead: int) -> Summarized:
+    begun: deque[_Begun] = deque()
     try:
-        for index in range(len(footer.row_groups)):
-            size_bytes = footer.metadata.row_group(index).total_byte_size
-            while begun and not _has_room(begun, bytes_ahead - size_bytes):
-                yield _end(begun)
-            table = read(index)
-            begun.append(_Group(table, size_bytes, rows.ask(TextColumn(table[text_column]))))
+        for table in slices:
+            begun.append(_Begun(len(table), table.nbytes, rows.ask(TextColumn(table.column(0)))))
             del table  # or it would stay in memory while the next one is read
+            while not _has_room(begun, bytes_ahead):
+                yield begun.popleft().asked.outcomes()
         while begun:
-            yield _end(begun)
+            yield begun.popleft().asked.outcomes()
     finally:
         _give_up(begun)
 
 
-def _has_room(begun: deque[_Group], bytes_free: int) -> bool:
-    if sum(group.size_bytes for group in begun) > bytes_free:
-        return False
-    return len(begun) == 1 or sum(len(group.table) for group in begun) - len(begun[0].table) < _ROWS_AHEAD
+def _has_room(begun: deque[_Begun], bytes_ahead: int) -> bool:
+    """Whether another slice is begun before the first has ended."""
+    if len(begun) < 2:  # noqa: PLR2004 - one that is summarized, one that waits
+        return not begun or begun[0].size_bytes < bytes_ahead
+    few = sum(one.rows for one in begun) - begun[0].rows < _ROWS_AHEAD
+    return few and sum(one.size_bytes for one in begun) < bytes_ahead
 
 
-def _end(begun: deque[_Group]) -> tuple[pa.Table, list[Outcome]]:
-    first = begun.popleft()
-    return first.table, first.asked.outcomes()
-
-
-def _give_up(begun: Iterable[_Group]) -> None:
-    for group in begun:
-        group.asked.give_up()
-    for group in begun:
-        group.asked.wait()
+def _give_up(begun: Iterable[_Begun]) -> None:
+    for one in begun:
+        one.asked.give_up()
+    for one in begun:
+        one.asked.wait()

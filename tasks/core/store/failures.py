@@ -58,11 +58,11 @@ def failures_of(where: str, what: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def failures_building(path: Path, name: str) -> Iterator[None]:
+def failures_building(folder: Path, name: str) -> Iterator[None]:
     """Tell what goes wrong while a file is built on this machine's disk.
 
     Args:
-        path: The file being built.
+        folder: Where the file is built.
         name: The partition it is built for.
 
     Raises:
@@ -73,13 +73,13 @@ def failures_building(path: Path, name: str) -> Iterator[None]:
         yield
     except pa.ArrowException as error:
         message = (
-            f"{printable(name)} cannot be written as Parquet again ({type(error).__name__}); "
+            f"The new columns of {printable(name)} cannot be written ({type(error).__name__}); "
             "leave this partition out."
         )
         raise PartitionError(message) from None
     except OSError as error:
         message = (
-            f"{printable(name)} cannot be built in {path.parent}: {_reason(error)}; "
+            f"{printable(name)} cannot be built in {folder}: {_reason(error)}; "
             "make room there, or set TMPDIR to a folder with room, and run again."
         )
         raise StorageError(message) from None

@@ -71,6 +71,20 @@ def _create_aside(folder: Path, *, shared: bool) -> Path:
     return built
 
 
+def building_folder(location: Location) -> Path:
+    """The folder for temporary files of an output: on the disk of a local destination, else this machine's.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    if not location.is_local:
+        return temporary.folder()
+    folder = Path(location.root)
+    with failures_of(location.url):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def check_writable(location: Location) -> None:
     """Write and remove a small file, so that a missing bucket or right is known before money is spent.
 

@@ -1,0 +1,162 @@
+"""Writes what stands behind the source in an enriched file: the chunks of the new columns and a new footer.
+
+pyarrow writes the new columns as a file of their own, with the row groups of the source; its pages are moved behind
+the source, and its footer becomes part of the source's. A row group that comes in several slices is collected in a
+temporary file, so memory is one slice.
+"""
+
+import mmap
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.files import page_index
+from tasks.core.files.columns import SummaryColumns
+from tasks.core.files.footer import COLUMN_ORDERS, MAGIC, Footer, codec_of
+from tasks.core.files.tail import complete
+from tasks.core.printable import printable
+from tasks.core.store.appending import Tail
+from tasks.core.store.failures import failures_building
+
+
+LONGEST_ROW_GROUP = 64 * 2**20
+"""Rows; pyarrow's writer splits what is longer."""
+
+
+class Writer:
+    """The tail of one enriched file; leaving it removes its temporary files.
+
+    Args:
+        source: The footer of the source.
+        columns: What is added.
+        like: The column of the source whose codec the new ones take.
+        folder: Where temporary files go; they have no names.
+        name: What to call the partition in messages.
+
+    Raises:
+        StorageError: The disk does not take the files; so for every method.
+    """
+
+    def __init__(self, source: Footer, columns: SummaryColumns, like: str, folder: Path, name: str) -> None:
+        self._source = source
+        self._schema = pa.schema(columns.fields)
+        self._bounded = columns.bounded if COLUMN_ORDERS in source.fields else ()
+        self._like = source.chunks(like)
+        self._folder = folder
+        self._name = printable(name)
+        self._building = partial(failures_building, folder, name)
+        self._nulls: list[list[int]] = []
+        self._spill: _Spill | None = None
+
+    def __enter__(self) -> Self:
+        """Start writing."""
+        with self._building():
+            self._file = nameless(self._folder)
+            self._writer = pq.ParquetWriter(
+                self._file,
+                self._schema,
+                # Old and new readers know these pages; a flipped bit is noticed by their checksums.
+                version="1.0",
+                data_page_version="1.0",
+                write_page_checksum=True,
+                store_schema=False,
+                compression=codec_of(self._like[0]) if self._like else "none",
+                write_statistics=list(self._bounded) or False,
+                write_page_index=page_index.has_any(self._source),
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the temporary files."""
+        # Otherwise pyarrow's finalizer would write to a closed file.
+        self._writer.is_open = False
+        for file in (self._file, self._spill):
+            if file is not None:
+                file.close()
+
+    def write(self, slices: pa.Table) -> None:
+        """Take the next rows; they are of one row group.
+
+        Args:
+            slices: The new columns of these rows, in the order of their fields.
+        """
+        with self._building():
+            self._write_empty_groups()
+            rows = self._source.row_groups[len(self._nulls)]
+            if self._spill is None and len(slices) == rows:
+                self._write_group(slices)
+                return
+            self._spill = self._spill or _Spill(self._folder, self._schema)
+            self._spill.add(slices)
+            if self._spill.rows == rows:
+                self._write_group(self._spill.table())
+                self._spill.close()
+                self._spill = None
+
+    def finish(self, source: BinaryIO, facts: Mapping[str, str]) -> Tail:
+        """Complete the tail: page index and footer.
+
+        Args:
+            source: The open source.
+            facts: Entries to add to the footer's metadata.
+
+        Returns:
+            What is to be appended to the source; it is readable until the writer is left.
+
+        Raises:
+            PartitionError: The footer is not right.
+        """
+        with self._building():
+            self._write_empty_groups()
+            if len(self._nulls) != len(self._source.row_groups):
+                message = f"{self._name}: rows are missing"
+                raise ValueError(message)
+            self._writer.close()
+            complete(self._file, self._nulls, source, self._source, list(self._schema), facts)
+            return Tail(self._file, len(MAGIC), self._file.tell() - len(MAGIC))
+
+    def _write_empty_groups(self) -> None:
+        groups = self._source.row_groups
+        while len(self._nulls) < len(groups) and not groups[len(self._nulls)]:
+            self._write_group(self._schema.empty_table())
+
+    def _write_group(self, table: pa.Table) -> None:
+        self._writer.write_table(table, row_group_size=max(1, len(table)))
+        self._nulls.append([column.null_count for column in table.columns])
+
+
+class _Spill:
+    """The slices of one row group, in a temporary file."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._file = nameless(folder)
+        self._stream = pa.ipc.new_stream(self._file, schema)
+
+    def add(self, slices: pa.Table) -> None:
+        """Take some rows more."""
+        self._stream.write_table(slices)
+        self.rows += len(slices)
+
+    def table(self) -> pa.Table:
+        """All rows, mapped into memory."""
+        self._stream.close()
+        self._file.flush()
+        return pa.ipc.open_stream(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)).read_all()
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+
+def nameless(folder: Path) -> BinaryIO:
+    """A temporary file that is gone when it is closed or the process ends, however that ends."""
+    return cast("BinaryIO", tempfile.TemporaryFile(dir=folder, prefix=".summarize-parquet-"))
