@@ -92,42 +92,38 @@ def enrich(source: Path, target: Path, column: str = "text") -> list[Text]:
 
 
 def assert_faithful(source: Path, target: Path, **how: str) -> None:
-    """Everything of the source is in the target, and six columns more."""
+    """The target begins with the source, shows all that the source shows, and six columns more."""
+    assert target.read_bytes().startswith(source.read_bytes())
     with pq.ParquetFile(source, **how) as old, pq.ParquetFile(target, **how) as new:
         _assert_same_layout(old.metadata, new.metadata)
         before, after = old.schema_arrow, new.schema_arrow
-        kept = pa.schema(list(after)[: len(before)], metadata=before.metadata)
-        assert kept.equals(before, check_metadata=True), f"{kept}\n{before}"
+        assert list(after)[: len(before)] == list(before)
         assert [field.type for field in list(after)[len(before) :]] == TYPES
-        told = {key.encode(): value.encode() for key, value in FACTS.items()}
-        assert _metadata(new) == _metadata(old) | told
+        assert after.names[len(before) :] == list(COLUMNS.names)
+        facts = {key.encode(): value.encode() for key, value in FACTS.items()}
+        assert _metadata(new) == _metadata(old) | facts
         for index in range(old.metadata.num_row_groups):
             was = old.read_row_group(index)
             now = new.read_row_group(index).select(range(len(before)))
             assert same_values(was, now.replace_schema_metadata(was.schema.metadata))
-        last = after.names[len(before) :]
-        assert last == list(COLUMNS.names)
 
 
 def _metadata(file: pq.ParquetFile) -> dict[bytes, bytes]:
-    """The footer's entries without Arrow's schema, which tells of the new columns too."""
-    return {key: value for key, value in (file.metadata.metadata or {}).items() if key != b"ARROW:schema"}
+    """The footer's entries without the schemas, in which the new columns are, too."""
+    schemas = {b"ARROW:schema", b"pandas"}
+    return {key: value for key, value in (file.metadata.metadata or {}).items() if key not in schemas}
 
 
 def _assert_same_layout(old: pq.FileMetaData, new: pq.FileMetaData) -> None:
-    for column in range(old.num_columns):
-        was_leaf, now_leaf = old.schema.column(column), new.schema.column(column)
-        assert str(was_leaf.logical_type) == str(now_leaf.logical_type)
-    assert old.num_row_groups == new.num_row_groups
+    assert (old.num_row_groups, old.created_by, old.format_version) == (
+        new.num_row_groups, new.created_by, new.format_version,
+    )  # fmt: skip
     assert (b"ARROW:schema" in (old.metadata or {})) == (b"ARROW:schema" in (new.metadata or {}))
     for index in range(old.num_row_groups):
         was, now = old.row_group(index), new.row_group(index)
-        assert was.num_rows == now.num_rows
-        assert was.sorting_columns == now.sorting_columns
+        assert (was.num_rows, was.sorting_columns) == (now.num_rows, now.sorting_columns)
         for column in range(old.num_columns):
-            one, other = was.column(column), now.column(column)
-            facts = ("path_in_schema", "physical_type", "compression", "num_values")
-            assert [getattr(one, fact) for fact in facts] == [getattr(other, fact) for fact in facts]
+            assert was.column(column).to_dict() == now.column(column).to_dict()
 
 
 def same_values(one: pa.Table, other: pa.Table) -> bool:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import StorageError
-from tasks.core.files import parquet
+from tasks.core.files.reader import Reader
 from tasks.core.model import Outcome, Text
 from tasks.core.paid.ledger import Ledger
 from tasks.core.paid.reuse import AskOnce, Waiting
@@ -50,15 +50,15 @@ class Counted:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Iterator[Callable[[int, int], parquet.Reader]]:
+def write(tmp_path: Path) -> Iterator[Callable[[int, int], Reader]]:
     """A reader of a partition: ``write(row_groups, rows_in_each)``."""
     with ExitStack() as stack:
 
-        def written(groups: int, rows: int) -> parquet.Reader:
+        def written(groups: int, rows: int) -> Reader:
             table = pa.table({"text": [f"text {n}" for n in range(groups * rows)]})
             pq.write_table(table, tmp_path / "part.parquet", row_group_size=rows)
             file = stack.enter_context((tmp_path / "part.parquet").open("rb"))
-            return parquet.Reader(file, "part.parquet")
+            return Reader(file, "part.parquet")
 
         yield written
 
@@ -69,54 +69,51 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def test_outcomes_stay_with_their_rows(write: Callable[[int, int], parquet.Reader], ledger: Ledger) -> None:
+def test_outcomes_stay_with_their_rows(write: Callable[[int, int], Reader], ledger: Ledger) -> None:
     reader = write(7, 1000)
     rows = AskOnce(Counted(), REQUEST, ledger.open("k"))
-    with readahead.summarized(reader.footer, reader.row_group, "text", rows) as row_groups:
-        pairs = [
-            (text, outcome.text)
-            for table, outcomes in row_groups
-            for text, outcome in zip(table["text"].to_pylist(), outcomes, strict=True)
-        ]
-    assert pairs == [(f"text {n}", f"of text {n}") for n in range(7000)]
+    with readahead.summarized(reader.slices(["text"]), rows) as row_groups:
+        texts = [outcome.text for outcomes in row_groups for outcome in outcomes]
+    assert texts == [f"of text {n}" for n in range(7000)]
 
 
 @pytest.mark.parametrize(("rows_a_group", "ahead"), [(20_000, 2), (2_000, 4)])
 def test_as_many_row_groups_are_begun_as_fill_the_window_and_no_more(
-    write: Callable[[int, int], parquet.Reader], ledger: Ledger, rows_a_group: int, ahead: int
+    write: Callable[[int, int], Reader], ledger: Ledger, rows_a_group: int, ahead: int
 ) -> None:
     service, reader = Counted(), write(8, rows_a_group)
     rows = AskOnce(service, REQUEST, ledger.open("k"))
-    with readahead.summarized(reader.footer, reader.row_group, "text", rows) as row_groups:
+    with readahead.summarized(reader.slices(["text"]), rows) as row_groups:
         for number, _ in enumerate(row_groups):
             assert service.begun == min(number + ahead, 8)
 
 
 def test_of_row_groups_too_large_for_memory_one_is_held(
-    write: Callable[[int, int], parquet.Reader], ledger: Ledger
+    write: Callable[[int, int], Reader], ledger: Ledger
 ) -> None:
     service, reader = Counted(), write(4, 500)
     rows = AskOnce(service, REQUEST, ledger.open("k"))
-    with readahead.summarized(reader.footer, reader.row_group, "text", rows, bytes_ahead=1000) as row_groups:
+    with readahead.summarized(reader.slices(["text"]), rows, bytes_ahead=1000) as row_groups:
         assert [service.begun for _ in row_groups] == [1, 2, 3, 4]
 
 
 def test_a_failure_begins_no_further_row_and_waits_for_those_in_flight(
-    write: Callable[[int, int], parquet.Reader], ledger: Ledger
+    write: Callable[[int, int], Reader], ledger: Ledger
 ) -> None:
     hold = threading.Event()
     service, reader = Counted(hold), write(3, 100)
     rows = AskOnce(service, REQUEST, ledger.open("k"))
 
-    def read(index: int) -> pa.Table:
-        if index == 2:
-            threading.Timer(0.05, hold.set).start()
-            message = "gone"
-            raise StorageError(message)
-        return reader.row_group(index)
+    def slices() -> Iterator[pa.Table]:
+        for number, table in enumerate(reader.slices(["text"])):
+            if number == 2:
+                threading.Timer(0.05, hold.set).start()
+                message = "gone"
+                raise StorageError(message)
+            yield table
 
     def work() -> None:
-        with readahead.summarized(reader.footer, read, "text", rows) as row_groups:
+        with readahead.summarized(slices(), rows) as row_groups:
             list(row_groups)
 
     with pytest.raises(StorageError, match="gone"):

@@ -1,10 +1,10 @@
-"""Thrift's compact protocol, as far as editing needs it: find the fields of a struct, copy or replace their bytes.
+"""Thrift's compact protocol, as far as editing needs it: find a struct's fields, copy or replace their bytes.
 
 Values are skipped, not decoded, so that what this program does not know survives byte for byte.
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT, UUID = 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
@@ -172,48 +172,41 @@ def _list_header(data: bytes, at: int) -> tuple[int, int, int]:
 
 
 def _skip(data: bytes, at: int, kind: int) -> int:
-    """The place behind a value. One loop for all types: a wide footer has millions of values."""
-    if kind == STRUCT:
-        while head := data[at]:
-            at += 1
-            if head <= _LONG_LIST:
-                at = _varint(data, at)[1]
-            kind = head & 15
-            if I16 <= kind <= I64:
-                while data[at] > 127:  # noqa: PLR2004 - seven bits
-                    at += 1
-                at += 1
-            elif kind == BINARY:
-                length = data[at]
-                at += 1
-                if length > 127:  # noqa: PLR2004 - seven bits
-                    length, at = _varint(data, at - 1)
-                at += length
-            elif kind > _FALSE:
-                at = _skip(data, at, kind)
-        return at + 1
-    if I16 <= kind <= I64:
-        return _varint(data, at)[1]
-    if kind == BINARY:
-        length, at = _varint(data, at)
-        return at + length
-    if kind in {LIST, SET}:
-        count, kind, at = _list_header(data, at)
-        if count > len(data):
-            raise ThriftError
-        # A list keeps a boolean in a byte, a struct in the field's header.
-        kind = BYTE if kind in {_TRUE, _FALSE} else kind
-        for _ in range(count):
-            at = _skip(data, at, kind)
-        return at
-    if kind == MAP:
-        return _skip_map(data, at)
-    if kind not in _WIDTHS:
+    """The place behind a value."""
+    if kind not in _SKIPS:
         raise ThriftError
-    return at + _WIDTHS[kind]
+    return _SKIPS[kind](data, at)
 
 
-_WIDTHS = {_TRUE: 1, _FALSE: 1, BYTE: 1, DOUBLE: 8, UUID: 16}
+def _skip_struct(data: bytes, at: int) -> int:
+    """The place behind a struct; the most frequent types are skipped here, since a footer may have millions."""
+    while head := data[at]:
+        at += 1
+        if head <= _LONG_LIST:
+            at = _varint(data, at)[1]
+        kind = head & 15
+        if I16 <= kind <= I64:
+            while data[at] > 127:  # noqa: PLR2004 - seven bits
+                at += 1
+            at += 1
+        elif kind == BINARY:
+            length, at = _varint(data, at)
+            at += length
+        elif kind > _FALSE:
+            at = _skip(data, at, kind)
+    return at + 1
+
+
+def _skip_binary(data: bytes, at: int) -> int:
+    length, at = _varint(data, at)
+    return at + length
+
+
+def _skip_list(data: bytes, at: int) -> int:
+    count, kind, at = _list_header(data, at)
+    for _ in range(count):
+        at = _skip(data, at, kind)
+    return at
 
 
 def _skip_map(data: bytes, at: int) -> int:
@@ -222,6 +215,28 @@ def _skip_map(data: bytes, at: int) -> int:
         return at
     kinds, at = data[at], at + 1
     for _ in range(count):
-        at = _skip(data, at, kinds >> 4)
-        at = _skip(data, at, kinds & 15)
+        at = _skip(data, _skip(data, at, kinds >> 4), kinds & 15)
     return at
+
+
+def _skip_varint(data: bytes, at: int) -> int:
+    return _varint(data, at)[1]
+
+
+def _fixed(width: int) -> "Skip":
+    return lambda _, at: at + width
+
+
+Skip = Callable[[bytes, int], int]
+_SKIPS: dict[int, Skip] = {
+    # A list keeps a boolean in a byte; a struct keeps it in the field's header.
+    **dict.fromkeys((_TRUE, _FALSE, BYTE), _fixed(1)),
+    **dict.fromkeys((I16, I32, I64), _skip_varint),
+    DOUBLE: _fixed(8),
+    UUID: _fixed(16),
+    BINARY: _skip_binary,
+    LIST: _skip_list,
+    SET: _skip_list,
+    MAP: _skip_map,
+    STRUCT: _skip_struct,
+}

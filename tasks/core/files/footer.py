@@ -8,13 +8,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core import thrift
 from tasks.core.errors import PartitionError
+from tasks.core.store.storage import SeekableFile
 from tasks.core.thrift import Lists, Struct, edited
 
 BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, thrift.ThriftError)
@@ -37,9 +37,11 @@ TRAILER_BYTES = 8
 _MAGIC_ENCRYPTED = b"PARE"
 _LISTS = Lists({SCHEMA: Lists(), ROW_GROUPS: Lists({CHUNKS: None}), ENTRIES: Lists(), COLUMN_ORDERS: None})
 _CODECS = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "snappy", 6: "zstd", 7: "lz4"}
-"""What pyarrow reads, and writes beside it: it cannot write Hadoop's LZ4 (5), whose readers all read snappy."""
+"""What pyarrow reads, and what it writes beside it: it cannot write Hadoop's LZ4, number 5."""
 _TEXT_ENCODINGS = {0, 2, 3, 4, 6, 7, 8}
 """All but those of numbers: PLAIN, dictionaries, RLE and BIT_PACKED of levels, DELTA of byte arrays."""
+
+_CORRUPT = "the footer is corrupt: restore the file and run again"
 
 Entry = tuple[bytes, bytes | None]
 """Key and value of an entry of a footer's metadata; some have no value."""
@@ -94,14 +96,24 @@ class Footer:
         values = [value or b"" for name, value in self.entries if name == key.encode()]
         return values[-1].decode(errors="replace") if values else ""
 
-    def chunks(self, name: str) -> list[Struct]:
-        """The chunks of a column without nesting, one per row group."""
-        leaf = self.columns[self.names.index(name)].leaves[0]
-        return [thrift.parse(group[CHUNKS].items[leaf]) for group in self.fields[ROW_GROUPS].structs]
+    def chunks(self, name: str) -> "list[Chunk]":
+        """The chunks of a column without nesting, one per row group.
 
-    def starts(self, name: str) -> list[int]:
-        """Where the chunks of a column without nesting begin in the file, one per row group."""
-        return [start_of(chunk) for chunk in self.chunks(name)]
+        Raises:
+            PartitionError: There is no such column, or the footer is corrupt.
+        """
+        leaf = self._column(name).leaves.start
+        try:
+            items = [group[CHUNKS].items[leaf] for group in self.fields[ROW_GROUPS].structs]
+            return [Chunk.of(thrift.parse(item)) for item in items]
+        except (thrift.ThriftError, LookupError, ValueError):
+            raise PartitionError(_CORRUPT) from None
+
+    def _column(self, name: str) -> Column:
+        if name not in self.names:
+            message = f"column '{name}' is missing"
+            raise PartitionError(message)
+        return self.columns[self.names.index(name)]
 
     def select(self, names: Sequence[str], *, with_rows: bool = True) -> pq.FileMetaData:
         """The footer of a file that had only these columns, in the order of the file.
@@ -113,7 +125,7 @@ class Footer:
         Raises:
             PartitionError: pyarrow cannot read such columns.
         """
-        columns = [self.columns[place] for place in sorted(map(self.names.index, names))]
+        columns = sorted(map(self._column, names), key=lambda column: column.elements.start)
         elements = self.fields[SCHEMA].items
         schema = [edited(self.fields[SCHEMA].structs[0], thrift.integer(CHILDREN, len(columns), thrift.I32))]
         schema += [elements[place] for column in columns for place in column.elements]
@@ -137,27 +149,48 @@ class Footer:
         return edited(kept, thrift.array(CHUNKS, chunks))
 
 
-def start_of(chunk: Struct) -> int:
-    """Where a chunk's first page is."""
-    metadata = thrift.parse(chunk[CHUNK_METADATA].value)
-    return min(metadata[number].int for number in PAGE_OFFSETS if number in metadata and metadata[number].int)
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A column chunk: where it is and how it was written.
 
+    Attributes:
+        start: Where its first page is.
+        end: The place behind its last page.
+        codec: The codec for new chunks beside it, by pyarrow's name; empty when pyarrow cannot read its own.
+        encodings: The numbers of its encodings.
+        is_elsewhere: It is in another file.
+    """
 
-def codec_of(chunk: Struct) -> str:
-    """The codec for new chunks beside a chunk, by pyarrow's name; empty when pyarrow cannot read the chunk's."""
-    return _CODECS.get(thrift.parse(chunk[CHUNK_METADATA].value)[CODEC].int, "")
+    start: int
+    end: int
+    codec: str
+    encodings: frozenset[int]
+    is_elsewhere: bool
+
+    @classmethod
+    def of(cls, chunk: Struct) -> "Chunk":
+        """A chunk of a footer."""
+        metadata = thrift.parse(chunk[CHUNK_METADATA].value, Lists({ENCODINGS: None}))
+        offsets = [metadata[number].int for number in PAGE_OFFSETS if number in metadata]
+        # A chunk without a page may say 0.
+        start = min(filter(None, offsets), default=0)
+        return cls(
+            start=start,
+            end=start + metadata[COMPRESSED_BYTES].int,
+            codec=_CODECS.get(metadata[CODEC].int, ""),
+            encodings=frozenset(map(thrift.number, metadata[ENCODINGS].items)),
+            is_elsewhere=FILE_PATH in chunk and bool(chunk[FILE_PATH].bytes),
+        )
 
 
 def text_problem(footer: Footer, name: str) -> str | None:
     """Why a text column's chunks cannot be read, as far as a footer shows; None when they can."""
     for chunk in footer.chunks(name):
-        if FILE_PATH in chunk and chunk[FILE_PATH].bytes:
+        if chunk.is_elsewhere:
             return f"column '{name}' is in another file: this one only lists the files of a dataset"
-        metadata = thrift.parse(chunk[CHUNK_METADATA].value, Lists({ENCODINGS: None}))
-        if not codec_of(chunk):
+        if not chunk.codec:
             return f"column '{name}' has a codec that pyarrow cannot read, such as LZO: write the file again"
-        encodings = set(map(thrift.number, metadata[ENCODINGS].items))
-        if not encodings <= _TEXT_ENCODINGS:
+        if not chunk.encodings <= _TEXT_ENCODINGS:
             return f"column '{name}' has an encoding that pyarrow cannot read: write the file again"
     return None
 
@@ -191,11 +224,10 @@ def parse_footer(tail: bytes) -> Footer:
     try:
         return parse(tail[max(0, len(tail) - size_bytes) : -TRAILER_BYTES])
     except (thrift.ThriftError, LookupError):
-        message = "the footer is corrupt: restore the file and run again"
-        raise PartitionError(message) from None
+        raise PartitionError(_CORRUPT) from None
 
 
-def read_footer(file: BinaryIO) -> Footer:
+def read_footer(file: SeekableFile) -> Footer:
     """The footer of an open file.
 
     Raises:

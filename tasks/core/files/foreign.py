@@ -55,6 +55,7 @@ def with_columns(entries, fields):
     for k, v in entries:
         if k == b"ARROW:schema":
             import base64
+
             sc = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(v)))
             sc = pa.schema([*sc, *fields], metadata=sc.metadata)
             out.append((k, base64.b64encode(sc.serialize())))

@@ -1,7 +1,7 @@
 """The page index of an enriched file: all of its bodies side by side in front of the new footer.
 
-A reader may fetch everything between the first body and the last, so bodies at both ends of a file would make it
-read the whole file. Page locations in the bodies of old columns stay valid, since their pages do not move.
+A reader may fetch everything between the first body and the last, so bodies at both ends of a file would make
+it read the whole file. Page locations in the bodies of old columns stay valid, since their pages do not move.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -93,7 +93,7 @@ def _spans(chunk: Struct, size_bytes: int) -> Iterator[tuple[int, tuple[int, int
     for kind in (_OFFSET_INDEX, _COLUMN_INDEX):
         if kind in chunk and kind + 1 in chunk:
             start, length = chunk[kind].int, chunk[kind + 1].int
-            if 0 < start and 0 < length <= size_bytes - start:
+            if start > 0 and 0 < length <= size_bytes - start:
                 yield kind, (start, start + length)
 
 

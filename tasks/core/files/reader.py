@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 from tasks.core.errors import PartitionError
 from tasks.core.files.footer import BAD_BYTES, read_footer
 from tasks.core.printable import printable
+from tasks.core.store.storage import SeekableFile
 
 _BUFFER_BYTES = 8 * 2**20
 """One request to an object store; a chunk is never held whole."""
@@ -31,7 +31,7 @@ class Reader:
         PartitionError: Its footer is corrupt, or it is encrypted.
     """
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: SeekableFile, name: str) -> None:
         self._file = file
         self._name = printable(name)
         try:
@@ -83,7 +83,7 @@ class Reader:
 
 
 def _rows_a_batch(group: pq.RowGroupMetaData, rows: int) -> int:
-    size_bytes = sum(group.column(i).total_uncompressed_size for i in range(group.num_columns))
+    size_bytes: int = sum(group.column(i).total_uncompressed_size for i in range(group.num_columns))
     return max(1, min(_BATCH_ROWS, _SLICE_BYTES * rows // max(1, size_bytes)))
 
 

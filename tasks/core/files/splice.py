@@ -1,4 +1,4 @@
-"""The footer of an enriched file: the source's, byte for byte where nothing changes, with the new columns in it.
+"""The footer of an enriched file: the source's, byte for byte where nothing changes, and the new columns.
 
 Only lists, counts, sums, column orders and the schemas of other programs are edited.
 """
@@ -17,7 +17,6 @@ from tasks.core.files.footer import (
     CHUNK_METADATA,
     CHUNKS,
     COLUMN_ORDERS,
-    COMPRESSED_BYTES,
     ENTRIES,
     FIELD_ID,
     GROUP_BYTES,
@@ -25,10 +24,10 @@ from tasks.core.files.footer import (
     PAGE_OFFSETS,
     ROW_GROUPS,
     SCHEMA,
+    Chunk,
     Entry,
     Footer,
     parse,
-    start_of,
 )
 from tasks.core.thrift import Field, Struct, edited, integer
 
@@ -47,8 +46,12 @@ def moved(chunk: bytes, shift_bytes: int, nulls: int) -> Struct:
     """
     fields = thrift.parse(chunk)
     metadata = thrift.parse(fields[CHUNK_METADATA].value)
+    # pyarrow says 0 where a dictionary is followed by no page; no reader shall look there.
+    end = Chunk.of(fields).end
     changed = [
-        integer(number, metadata[number].int + shift_bytes) for number in PAGE_OFFSETS if number in metadata
+        integer(number, (metadata[number].int or end) + shift_bytes)
+        for number in PAGE_OFFSETS
+        if number in metadata
     ]
     if _STATISTICS not in metadata:
         count_alone = thrift.struct({_NULL_COUNT: integer(_NULL_COUNT, nulls)})
@@ -57,11 +60,6 @@ def moved(chunk: bytes, shift_bytes: int, nulls: int) -> Struct:
     if fields[_FILE_OFFSET].int:
         fields[_FILE_OFFSET] = integer(_FILE_OFFSET, fields[_FILE_OFFSET].int + shift_bytes)
     return fields
-
-
-def end_of(chunk: Struct) -> int:
-    """The place behind a chunk's last page."""
-    return start_of(chunk) + thrift.parse(chunk[CHUNK_METADATA].value)[COMPRESSED_BYTES].int
 
 
 def spliced(
@@ -155,8 +153,8 @@ def verify(data: bytes, source: Footer, fields: Sequence[pa.Field], pages: range
 
 
 _WRONG = (
-    "the footer that was made for the output is not right, so it was not published: please report this, and leave "
-    "the partition out"
+    "the footer that was made for the output is not right, so it was not published: please report this, and "
+    "leave the partition out"
 )
 
 

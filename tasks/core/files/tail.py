@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from tasks.core import thrift
 from tasks.core.files import page_index, splice
-from tasks.core.files.footer import CHUNKS, MAGIC, ROW_GROUPS, Footer, read_footer
+from tasks.core.files.footer import CHUNKS, MAGIC, ROW_GROUPS, Chunk, Footer, read_footer
+from tasks.core.store.storage import SeekableFile
 from tasks.core.thrift import Struct
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ _LARGE_FOOTER_BYTES = 16 * 2**20
 def complete(
     file: BinaryIO,
     nulls: Sequence[Sequence[int]],
-    source_file: BinaryIO,
+    source_file: SeekableFile,
     source: Footer,
     fields: Sequence[pa.Field],
     facts: Mapping[str, str],
@@ -28,7 +29,7 @@ def complete(
     """Replace the end of the new columns' own file by the end of the enriched file.
 
     Args:
-        file: The new columns' own file, complete; afterwards all behind its first magic belongs behind the source.
+        file: The new columns' own file, complete; afterwards, all behind its first magic is the tail.
         nulls: Null values of each new column in each row group.
         source_file: The open source.
         source: Its footer.
@@ -48,7 +49,7 @@ def complete(
         ]
         for group, counts in zip(new.fields[ROW_GROUPS].structs, nulls, strict=True)
     ]
-    end = max((splice.end_of(chunk) for group in groups for chunk in group), default=size_bytes)
+    end = max((Chunk.of(chunk).end for group in groups for chunk in group), default=size_bytes)
     bodies = [page_index.shifted(one, shift_bytes) for one in _bodies(new, file)]
     file.seek(end - shift_bytes)
     file.truncate()
@@ -64,12 +65,12 @@ def complete(
 def _with_index(
     groups: Sequence[Sequence[Struct]],
     new_bodies: Sequence[page_index.Bodies],
-    source_file: BinaryIO,
+    source_file: SeekableFile,
     source: Footer,
     file: BinaryIO,
     at: int,
 ) -> list[list[bytes]]:
-    """All chunks of each row group; where the source has a page index, its bodies are written beside the new ones."""
+    """All chunks of each row group; bodies of the source's page index are written beside the new ones."""
     old_items = [group[CHUNKS].items for group in source.fields[ROW_GROUPS].structs]
     if not page_index.has_any(source):
         return [[*old, *map(thrift.struct, new)] for old, new in zip(old_items, groups, strict=True)]
@@ -82,7 +83,7 @@ def _with_index(
     return found
 
 
-def _bodies(footer: Footer, file: BinaryIO) -> list[page_index.Bodies]:
+def _bodies(footer: Footer, file: SeekableFile) -> list[page_index.Bodies]:
     def read(start: int, length: int) -> bytes:
         file.seek(start)
         return file.read(length)

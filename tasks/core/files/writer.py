@@ -1,13 +1,14 @@
 """Writes what stands behind the source in an enriched file: the chunks of the new columns and a new footer.
 
-pyarrow writes the new columns as a file of their own, with the row groups of the source; its pages are moved behind
-the source, and its footer becomes part of the source's. A row group that comes in several slices is collected in a
-temporary file, so memory is one slice.
+pyarrow writes the new columns as a file of their own, with the row groups of the source; its pages are moved
+behind the source, and its footer becomes part of the source's. A row group that comes in several slices is
+collected in a temporary file, so memory is one slice.
 """
 
 import mmap
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,17 +17,22 @@ from typing import BinaryIO, Self, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core import ticker
 from tasks.core.files import page_index
 from tasks.core.files.columns import SummaryColumns
-from tasks.core.files.footer import COLUMN_ORDERS, MAGIC, Footer, codec_of
+from tasks.core.files.footer import COLUMN_ORDERS, MAGIC, Footer
 from tasks.core.files.tail import complete
 from tasks.core.printable import printable
 from tasks.core.store.appending import Tail
 from tasks.core.store.failures import failures_building
-
+from tasks.core.store.storage import SeekableFile
 
 LONGEST_ROW_GROUP = 64 * 2**20
 """Rows; pyarrow's writer splits what is longer."""
+
+
+_RELEASE_EVERY_S = 0.02
+"""In which pyarrow reads some ten MB; less often holds more memory, more often costs page faults."""
 
 
 class Writer:
@@ -51,6 +57,7 @@ class Writer:
         self._folder = folder
         self._name = printable(name)
         self._building = partial(failures_building, folder, name)
+        self._rows = source.row_groups
         self._nulls: list[list[int]] = []
         self._spill: _Spill | None = None
 
@@ -66,7 +73,7 @@ class Writer:
                 data_page_version="1.0",
                 write_page_checksum=True,
                 store_schema=False,
-                compression=codec_of(self._like[0]) if self._like else "none",
+                compression=self._like[0].codec if self._like else "none",
                 write_statistics=list(self._bounded) or False,
                 write_page_index=page_index.has_any(self._source),
             )
@@ -79,8 +86,10 @@ class Writer:
         # Otherwise pyarrow's finalizer would write to a closed file.
         self._writer.is_open = False
         for file in (self._file, self._spill):
-            if file is not None:
-                file.close()
+            # What a full disk did not take is written once more, for nothing.
+            with suppress(OSError):
+                if file is not None:
+                    file.close()
 
     def write(self, slices: pa.Table) -> None:
         """Take the next rows; they are of one row group.
@@ -90,18 +99,18 @@ class Writer:
         """
         with self._building():
             self._write_empty_groups()
-            rows = self._source.row_groups[len(self._nulls)]
+            rows = self._rows[len(self._nulls)]
             if self._spill is None and len(slices) == rows:
                 self._write_group(slices)
                 return
             self._spill = self._spill or _Spill(self._folder, self._schema)
             self._spill.add(slices)
             if self._spill.rows == rows:
-                self._write_group(self._spill.table())
+                self._spill.hand_over(self._write_group)
                 self._spill.close()
                 self._spill = None
 
-    def finish(self, source: BinaryIO, facts: Mapping[str, str]) -> Tail:
+    def finish(self, source: SeekableFile, facts: Mapping[str, str]) -> Tail:
         """Complete the tail: page index and footer.
 
         Args:
@@ -116,16 +125,15 @@ class Writer:
         """
         with self._building():
             self._write_empty_groups()
-            if len(self._nulls) != len(self._source.row_groups):
-                message = f"{self._name}: rows are missing"
+            if len(self._nulls) != len(self._rows):
+                message = f"{self._name}: a row group lacks rows, or has too many"
                 raise ValueError(message)
             self._writer.close()
             complete(self._file, self._nulls, source, self._source, list(self._schema), facts)
             return Tail(self._file, len(MAGIC), self._file.tell() - len(MAGIC))
 
     def _write_empty_groups(self) -> None:
-        groups = self._source.row_groups
-        while len(self._nulls) < len(groups) and not groups[len(self._nulls)]:
+        while self._rows[len(self._nulls) :][:1] == (0,):
             self._write_group(self._schema.empty_table())
 
     def _write_group(self, table: pa.Table) -> None:
@@ -146,11 +154,14 @@ class _Spill:
         self._stream.write_table(slices)
         self.rows += len(slices)
 
-    def table(self) -> pa.Table:
-        """All rows, mapped into memory."""
+    def hand_over(self, take: Callable[[pa.Table], object]) -> None:
+        """Give all rows to a function, as one table that is mapped into memory."""
         self._stream.close()
         self._file.flush()
-        return pa.ipc.open_stream(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)).read_all()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        # Pages that were read count as memory of this process until they are released.
+        with ticker.every(_RELEASE_EVERY_S, lambda: mapped.madvise(mmap.MADV_DONTNEED)):
+            take(pa.ipc.open_stream(mapped).read_all())
 
     def close(self) -> None:
         """Remove the file."""

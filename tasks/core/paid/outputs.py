@@ -1,7 +1,7 @@
 """Earlier outputs in the destination: how each was made, and its rows that are paid for.
 
-All is found by name, in the entries of the footer. The rows are a source of reuse, as the ledger is. Whether an
-output is finished work is decided in ``standing``.
+All is found by name, in the entries of the footer. The rows are a source of reuse, as the ledger is. Whether
+an output is finished work is decided in ``standing``.
 """
 
 import logging
@@ -77,7 +77,7 @@ class Made:
             return True
         if self.source_bytes is None or not set(self.columns.names) <= set(footer.names):
             return False
-        starts = [start for name in self.columns.names for start in footer.starts(name)]
+        starts = [chunk.start for name in self.columns.names for chunk in footer.chunks(name)]
         return min(starts, default=self.source_bytes) == self.source_bytes
 
 

@@ -91,7 +91,7 @@ def _remove(keys: Sequence[str], job: Job, only: str | None) -> tuple[str, ...]:
 
 
 def _is_ours(footer: Footer | PipelineError, file: Found, key: str, job: Job) -> bool:
-    """Whether a file is the output this program made of a key below this source, and was not written again."""
+    """Whether a file is the output that was made of a key below this source, and was not written again."""
     made = Made.of(footer) if isinstance(footer, Footer) else None
     return (
         isinstance(footer, Footer)
@@ -117,8 +117,8 @@ def _holds_source(made: Made, file: Found, job: Job) -> bool:
 def _is_rewritten(footer: Footer, made: Made) -> bool:
     """Whether another writer carried the entries of an output of 0.1.0 along.
 
-    Its last entries are not in Arrow's own copy of the schema, which was made first; a program that reads a file
-    and writes it again puts them there. A copy that cannot be read counts as another program's.
+    Its last entries are not in Arrow's own copy of the schema, which was made first; a program that reads a
+    file and writes it again puts them there. A copy that cannot be read counts as another program's.
     """
     copy = next((value for name, value in footer.entries if name == b"ARROW:schema"), None)
     if copy is None:

@@ -12,8 +12,8 @@ import pyarrow as pa
 from tasks.core.errors import PartitionError, PipelineError, PreflightError, StorageError, TransientError
 from tasks.core.files.columns import SummaryColumns
 from tasks.core.files.footer import Footer, text_problem
-from tasks.core.files.writer import LONGEST_ROW_GROUP
 from tasks.core.files.footers import read_footers
+from tasks.core.files.writer import LONGEST_ROW_GROUP
 from tasks.core.job import Job
 from tasks.core.model import Discovery, Partition, Plan
 from tasks.core.printable import printable
@@ -21,6 +21,7 @@ from tasks.core.store import publishing
 from tasks.core.store.storage import Found
 
 _PROBLEMS_TOLD = 200
+_TEXT_TYPES = "string, large_string, string_view or dictionary of one of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _type_problem(footer: Footer, name: str) -> str | None:
     # Writers give a column without a single value the type null.
     if pa.types.is_string(field.type) or pa.types.is_null(field.type):
         return None
-    return f"column '{name}' is {field.type}, not text"
+    return f"column '{name}' is {field.type}, not {_TEXT_TYPES}"
 
 
 def _findings(partitions: tuple[Partition, ...], job: Job) -> Iterator[_Finding]:

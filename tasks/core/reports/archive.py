@@ -69,5 +69,6 @@ def read(destination: str, run_id: str) -> RunReport:
     if not written:
         message = f"No report of the run {run_id} is in {place.url_of(FOLDER)}: its page tells how it ended."
         raise SourceError(message)
-    with storage.open_to_read(place, place.path(f"{FOLDER}/{max(written)}")) as file:
+    found = storage.look_at(place, place.path(f"{FOLDER}/{max(written)}"))
+    with storage.open_to_read(place, found) as file:
         return TypeAdapter(RunReport).validate_json(file.read())

@@ -1,7 +1,7 @@
 """Slices of a partition on their way: the next are read and requested while one is summarized.
 
-So the window stays full at the end of a slice, while the one before is written, and when row groups are small. How
-far ahead is bounded by rows and by bytes.
+So the window stays full at the end of a slice, while the one before is written, and when row groups are
+small. How far ahead is bounded by rows and by bytes.
 """
 
 from collections import deque

@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 from typing import BinaryIO
-from pathlib import Path
+
 from tasks.core.store import publishing
 
 

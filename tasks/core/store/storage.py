@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from tasks.core.errors import InputError, PartitionError, StorageError
 from tasks.core.printable import printable
@@ -152,6 +152,18 @@ def look_at(location: Location, path: str) -> Found:
     """
     with failures_of(location.url, path):
         return _found(path, location.fs.info(path))
+
+
+class SeekableFile(Protocol):
+    """What is read of an open file."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+        ...
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move to a place, which is returned."""
+        ...
 
 
 class CountingFile(io.RawIOBase):
