@@ -5,6 +5,7 @@ an output is finished work is decided in ``standing``.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,15 +52,19 @@ class Made:
     @classmethod
     def of(cls, footer: Footer) -> "Made | None":
         """What a footer says; None when this program did not make the file."""
-        entries = [
-            (*named, value) for key, value in footer.entries if (named := fact_of(key)) and value is not None
-        ]
-        # Entries that the source had from another enrichment come first.
-        prefix = next((prefix for prefix, fact, _ in reversed(entries) if fact == FAILED_ROWS), None)
-        if prefix is None:
-            return None
-        facts = {fact: value.decode(errors="replace") for one, fact, value in entries if one == prefix}
-        return cls(SummaryColumns(prefix), facts)
+        facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for key, value in footer.entries:
+            if (named := fact_of(key)) and value is not None:
+                prefix, fact = named
+                facts[prefix][fact] = value.decode(errors="replace")
+        made = [cls(SummaryColumns(prefix), some) for prefix, some in facts.items() if FAILED_ROWS in some]
+        # A source may be an output itself, of an enrichment under another prefix.
+        return max(made, key=lambda one: (one.source_bytes or 0, one.last_place(footer)), default=None)
+
+    def last_place(self, footer: Footer) -> int:
+        """How far behind the other columns its own are; -1 when they are not all there."""
+        names = self.columns.names
+        return footer.names.index(names[-1]) if set(names) <= set(footer.names) else -1
 
     def fact(self, name: str) -> str:
         """A fact; empty when the output does not have it."""
