@@ -36,6 +36,7 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
         ("tokens", _tokens(report.bill)),
         ("cost", _cost(report)),
         ("latency", _latency(report.observed.requests.latency_s)),
+        ("data", _data(report.partitions)),
         *([("gone", _gone(report))] if report.gone else []),
         ("time", f"{report.seconds:.1f} s, {report.rows_per_s:.1f} rows/s"),
         ("output", report.destination),
@@ -58,6 +59,14 @@ def _latency(seconds: Histogram) -> str:
     if median is None or most is None:
         return "nothing was answered"
     return f"median about {median:.2g} s, 95% within about {most:.2g} s"
+
+
+def _data(partitions: Sequence[PartitionReport]) -> str:
+    read, copied, uploaded = (
+        sum(getattr(one, name) for one in partitions) / 10**6
+        for name in ("bytes_read", "bytes_copied", "bytes_uploaded")
+    )
+    return f"{read:,.1f} MB read, {copied:,.1f} MB copied by the store or disk, {uploaded:,.1f} MB uploaded"
 
 
 def _cost(report: RunReport) -> str:
