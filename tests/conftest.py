@@ -25,11 +25,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from s3fs import S3FileSystem
 
 from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import serve
 from tasks.local.handle import Endpoint
 from tasks.local.sample import write_sample
+from tests.faultyproxy import FaultyProxy, faulty_proxy
 from tests.s3server import S3Server, running_s3_server
 from tests.team import Team, installed
 
@@ -73,6 +75,24 @@ def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server.new_bucket()
+
+
+@pytest.fixture
+def proxy(
+    bucket: str,  # noqa: ARG001 - points the environment at the server first
+    s3_server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[FaultyProxy]:
+    """All of the product's storage goes through it."""
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    # Clients are kept by their arguments, and the address is none of them.
+    S3FileSystem.clear_instance_cache()
+    with faulty_proxy(s3_server.url) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
+        yield running
+    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

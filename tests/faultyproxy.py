@@ -15,9 +15,19 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-Kind = Literal["503", "403", "hang", "drop", "lose reply"]
+Kind = Literal[
+    *("503", "403", "500", "501", "409", "hang", "drop", "lose reply"),
+    *("hang reply", "hold", "empty", "error in 200"),
+]
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
-_CODES = {"503": "SlowDown", "403": "AccessDenied"}
+_CODES = {
+    "503": "SlowDown",
+    "403": "AccessDenied",
+    "500": "InternalError",
+    "501": "NotImplemented",
+    "409": "ConditionalRequestConflict",
+    "error in 200": "InternalError",
+}
 _LARGEST_BYTES = 2**30
 
 
@@ -26,10 +36,13 @@ class Fault:
     """What happens to which requests.
 
     Attributes:
-        kind: A status, no reply ever (hang), a closed connection (drop), or a request that is done and whose
-            reply is lost.
+        kind: A status, no reply ever (hang), a closed connection (drop), a request that is done and whose reply
+            is lost or hangs, one that is held until healed and done then, an answer without content that did
+            nothing (empty), or with an error in it although its status is 200.
         methods: Whom it concerns, by method ...
-        path: ... and by a pattern found in the path.
+        path: ... by a pattern found in the path ...
+        operation: ... and by what S3 calls it, where that matters.
+        skips: How many requests are let through first.
         times: How often; None until healed.
         met: How many requests met it.
         reached: Set when ``times`` is used up, or else with the first.
@@ -38,6 +51,8 @@ class Fault:
     kind: Kind
     methods: frozenset[str]
     path: re.Pattern[str]
+    operation: str = ""
+    skips: int = 0
     times: int | None = None
     met: int = 0
     reached: threading.Event = field(default_factory=threading.Event)
@@ -47,10 +62,27 @@ class Fault:
         used_up = self.times is not None and self.met >= self.times
         if used_up or request.method not in self.methods or not self.path.search(request.path):
             return False
+        if self.operation not in {"", operation_of(request)}:
+            return False
+        if self.skips:
+            self.skips -= 1
+            return False
         self.met += 1
         if self.times in {None, self.met}:
             self.reached.set()
         return True
+
+
+def operation_of(request: web.Request) -> str:
+    """What S3 calls a request about an object or its upload."""
+    if "uploads" in request.query:
+        return "CreateMultipartUpload" if request.method == "POST" else "ListMultipartUploads"
+    if "uploadId" not in request.query:
+        return f"{request.method.capitalize()}Object"
+    if "X-Amz-Copy-Source" in request.headers:
+        return "UploadPartCopy"
+    names = {"PUT": "UploadPart", "POST": "CompleteMultipartUpload", "DELETE": "AbortMultipartUpload"}
+    return names.get(request.method, "ListParts")
 
 
 class FaultyProxy:
@@ -58,21 +90,32 @@ class FaultyProxy:
 
     Attributes:
         url: Its address, to be given as the store's.
+        bytes_moved: Bytes of all bodies that went through it, in both directions.
+        operations: What it was asked for, in order.
     """
 
     url = ""
+    bytes_moved = 0
 
     def __init__(self, upstream: str, loop: asyncio.AbstractEventLoop) -> None:
         self._upstream = upstream
         self._loop = loop
         self._fault: Fault | None = None
         self._healed = asyncio.Event()
+        self.operations: list[str] = []
 
     def inject(
-        self, kind: Kind, methods: str = "GET HEAD PUT POST DELETE", path: str = "", times: int | None = None
+        self,
+        kind: Kind,
+        methods: str = "GET HEAD PUT POST DELETE",
+        path: str = "",
+        times: int | None = None,
+        *,
+        operation: str = "",
+        skips: int = 0,
     ) -> Fault:
         """Let requests fail from now on; one fault at a time."""
-        fault = Fault(kind, frozenset(methods.split()), re.compile(path), times)
+        fault = Fault(kind, frozenset(methods.split()), re.compile(path), operation, skips, times)
 
         async def set_fault() -> None:
             self._fault, self._healed = fault, asyncio.Event()
@@ -106,16 +149,23 @@ class FaultyProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        self.bytes_moved += len(body)
+        self.operations.append(operation_of(request))
         fault, healed = self._fault, self._healed
         if fault is None or not fault.takes(request):
             return await self._forward(request, body)
         if fault.kind in _CODES:
             text = f"<Error><Code>{_CODES[fault.kind]}</Code><Message>on purpose</Message></Error>"
-            return web.Response(status=int(fault.kind), text=text, content_type="application/xml")
-        if fault.kind == "hang":
-            await healed.wait()
-        if fault.kind == "lose reply":
+            status = int(fault.kind) if fault.kind.isdigit() else 200
+            return web.Response(status=status, text=text, content_type="application/xml")
+        if fault.kind == "empty":
+            return web.Response()
+        if fault.kind in {"lose reply", "hang reply"}:
             await self._forward(request, body)
+        if fault.kind in {"hang", "hang reply", "hold"}:
+            await healed.wait()
+        if fault.kind == "hold":
+            return await self._forward(request, body)
         if request.transport:
             request.transport.abort()
         return web.Response()
@@ -131,7 +181,9 @@ class FaultyProxy:
             kept = {k: v for k, v in reply.headers.items() if k.lower() not in _HOP_BY_HOP}
             if request.method == "HEAD" and "Content-Length" in reply.headers:
                 kept["Content-Length"] = reply.headers["Content-Length"]
-            return web.Response(status=reply.status, headers=kept, body=await reply.read())
+            content = await reply.read()
+            self.bytes_moved += len(content)
+            return web.Response(status=reply.status, headers=kept, body=content)
 
 
 @contextmanager

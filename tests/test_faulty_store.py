@@ -3,12 +3,9 @@
 The real S3 server behind a proxy that fails on purpose. ``tests.bench.outages`` has the long forms.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from s3fs import S3FileSystem
 
 from flows.summarize import summarize_parquet
 from tasks.core.errors import PipelineError
@@ -16,33 +13,14 @@ from tasks.core.options import LimitOptions
 from tasks.core.reports.report import RunReport
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
-from tests.faultyproxy import FaultyProxy, Kind, faulty_proxy
+from tests.faultyproxy import FaultyProxy, Kind
 from tests.paying import names, read, write
 from tests.prefectserver import wait_until
-from tests.s3server import S3Server
 
 ROWS, WINDOW = 300, 20
 TEXTS = [f"This is row {n}. And more." for n in range(ROWS)]
 SUMMARIES = [f"This is row {n}." for n in range(ROWS)]
 LEDGER = "/_ledger/[0-9a-f]{32}/"
-
-
-@pytest.fixture
-def proxy(
-    bucket: str,  # noqa: ARG001 - points the environment at the server first
-    s3_server: S3Server,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[FaultyProxy]:
-    """All of the product's storage goes through it."""
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
-    # Clients are kept by their arguments, and the address is none of them.
-    S3FileSystem.clear_instance_cache()
-    with faulty_proxy(s3_server.url) as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
-        yield running
-    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

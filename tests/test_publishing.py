@@ -6,11 +6,13 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
 from tasks.core.errors import InputError, StorageError
 from tasks.core.store import publishing, storage
+from tasks.core.store.appending import Tail, publish_appended
 from tasks.core.store.location import Location, locate
 
 MEGABYTE = 2**20
@@ -25,9 +27,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 
 
 def publish(place: Location, key: str, data: bytes) -> None:
-    with publishing.aside(place) as built:
-        built.write_bytes(data)
-        publishing.publish(built, place, key)
+    """Publish the first half as a source on this machine, and the rest as its tail."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as tail:
+        source = Path(folder, "source")
+        source.write_bytes(data[: len(data) // 2])
+        tail.write(data)
+        tail.flush()
+        place_of_source = locate(folder)
+        found = storage.look_at(place_of_source, str(source))
+        rest = Tail(cast("BinaryIO", tail), found.size_bytes, len(data) - found.size_bytes)
+        replaces = storage.found_at(place, place.path(key))
+        publish_appended(place_of_source, found, rest, place, key, replaces)
 
 
 def keys(place: Location) -> list[str]:
@@ -71,26 +81,6 @@ def test_readers_see_the_old_or_the_new_file_complete_while_it_is_published_50_t
         assert reader.result() > 10
 
 
-def test_an_exception_before_publishing_leaves_the_old_file_and_nothing_aside(place: Location) -> None:
-    publish(place, "a.parquet", b"old")
-    with pytest.raises(ZeroDivisionError), publishing.aside(place) as built:  # noqa: PT012 - what is raised passes through
-        built.write_bytes(b"half")
-        raise ZeroDivisionError
-    assert not built.exists()
-    assert keys(place) == ["a.parquet"]
-    assert place.fs.cat_file(place.path("a.parquet")) == b"old"
-
-
-def test_a_failed_publish_is_a_storage_error_that_names_the_key(place: Location) -> None:
-    with (  # noqa: PT012 - the file goes missing first
-        pytest.raises(StorageError, match=r"part\.parquet"),
-        publishing.aside(place) as built,
-    ):
-        built.unlink()
-        publishing.publish(built, place, "part.parquet")
-    assert keys(place) == []
-
-
 def test_a_published_local_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     place = locate(str(tmp_path))
     before = os.umask(0o027)
@@ -101,11 +91,6 @@ def test_a_published_local_file_has_the_permissions_of_any_new_file(tmp_path: Pa
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("*.parquet")} == {0o640}
-
-
-def test_a_file_built_for_a_store_elsewhere_is_private(bucket: str) -> None:
-    with publishing.aside(locate(f"{bucket}/out")) as built:
-        assert stat.S_IMODE(built.stat().st_mode) == 0o600
 
 
 def test_many_partitions_at_once_do_not_take_the_folder_aside_from_each_other(tmp_path: Path) -> None:
@@ -132,19 +117,15 @@ def test_a_missing_tmpdir_is_a_storage_error_that_names_it(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
-    with (
-        pytest.raises(StorageError, match=f"{tmp_path}/missing: No such file.*TMPDIR"),
-        publishing.aside(locate(f"{bucket}/out")),
-    ):
-        pass
+    with pytest.raises(StorageError, match=f"{tmp_path}/missing: No such file.*TMPDIR"):
+        publishing.check_writable(locate(f"{bucket}/out"))
 
 
 def test_without_tmpdir_files_are_built_where_the_system_keeps_temporary_files(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
-    with publishing.aside(locate(f"{bucket}/out")) as built:
-        assert built.parent == Path(tempfile.gettempdir())
+    assert publishing.building_folder(locate(f"{bucket}/out")) == Path(tempfile.gettempdir())
 
 
 def test_a_memory_filesystem_is_published_to_like_any_other() -> None:

@@ -9,7 +9,6 @@ from tasks.core.errors import StorageError
 from tasks.core.paid.commits import CommitPace
 from tasks.core.paid.ledger import Ledger
 from tasks.core.paid.spill import Spill, folder_of
-from tasks.core.store import temporary
 from tasks.core.store.location import Location
 from tests.test_ledger import KEY, NEVER, append, place, segments
 from tests.test_segment import key
@@ -85,15 +84,3 @@ def test_a_machine_that_cannot_keep_them_either_says_that_they_are_lost(
     place.fs.failures_left = 1000
     with pytest.raises(StorageError, match="will be requested again"), Ledger(place, pace=NEVER) as ledger:
         append(ledger.open(KEY), 1)
-
-
-@pytest.mark.usefixtures("place")
-def test_a_file_of_a_process_that_is_gone_is_removed_and_others_stay(scratch: Path) -> None:
-    mine = temporary.new_name()
-    pid = mine.split("-")[3]
-    gone = mine.replace(f"-{pid}-", f"-{2**22 + 1}-", 1)
-    elsewhere = f"{temporary.PREFIX}-{'0' * 12}-" + gone.split("-", 3)[3]
-    for name in (mine, gone, elsewhere, "notes.parquet"):
-        (scratch / name).touch()
-    assert temporary.remove_leftovers() == 1
-    assert sorted(path.name for path in scratch.iterdir()) == sorted([mine, elsewhere, "notes.parquet"])

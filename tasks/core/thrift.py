@@ -179,7 +179,7 @@ def _skip(data: bytes, at: int, kind: int) -> int:
 
 
 def _skip_struct(data: bytes, at: int) -> int:
-    """The place behind a struct; the most frequent types are skipped here, since a footer may have millions."""
+    """The place behind a struct; frequent types are skipped here, since a footer may have millions."""
     while head := data[at]:
         at += 1
         if head <= _LONG_LIST:

@@ -6,13 +6,12 @@ collected in a temporary file, so memory is one slice.
 """
 
 import mmap
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +22,8 @@ from tasks.core.files.columns import SummaryColumns
 from tasks.core.files.footer import COLUMN_ORDERS, MAGIC, Footer
 from tasks.core.files.tail import complete
 from tasks.core.printable import printable
-from tasks.core.store.appending import Tail
+from tasks.core.store import temporary
+from tasks.core.store.appended import Tail
 from tasks.core.store.failures import failures_building
 from tasks.core.store.storage import SeekableFile
 
@@ -64,7 +64,7 @@ class Writer:
     def __enter__(self) -> Self:
         """Start writing."""
         with self._building():
-            self._file = nameless(self._folder)
+            self._file = temporary.nameless_file(self._folder)
             self._writer = pq.ParquetWriter(
                 self._file,
                 self._schema,
@@ -146,7 +146,7 @@ class _Spill:
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.rows = 0
-        self._file = nameless(folder)
+        self._file = temporary.nameless_file(folder)
         self._stream = pa.ipc.new_stream(self._file, schema)
 
     def add(self, slices: pa.Table) -> None:
@@ -166,8 +166,3 @@ class _Spill:
     def close(self) -> None:
         """Remove the file."""
         self._file.close()
-
-
-def nameless(folder: Path) -> BinaryIO:
-    """A temporary file that is gone when it is closed or the process ends, however that ends."""
-    return cast("BinaryIO", tempfile.TemporaryFile(dir=folder, prefix=".summarize-parquet-"))

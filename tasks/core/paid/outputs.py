@@ -92,8 +92,7 @@ def find(partition_key: str, job: Job) -> Found | None:
     Raises:
         StorageError: The store does not answer.
     """
-    path = job.destination.path(partition_key)
-    return next((file for file in storage.find(job.destination, path) if file.path == path), None)
+    return storage.found_at(job.destination, job.destination.path(partition_key))
 
 
 def paid_rows(output: Found | None, partition_key: str, job: Job) -> pa.Table:

@@ -1,27 +1,40 @@
-from dataclasses import dataclass
-from typing import BinaryIO
+"""Publishes an output that is a whole source file and a tail, in the way that suits the destination."""
 
-from tasks.core.store import publishing
+from tasks.core.store import append_local, append_s3, append_stream
+from tasks.core.store.appended import Appended, Moved, Tail
+from tasks.core.store.location import Location
+from tasks.core.store.storage import Found
 
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    file: BinaryIO
-    start: int
-    size_bytes: int
+__all__ = ["Moved", "Tail", "publish_appended"]
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
-    bytes_read: int = 0
-    bytes_copied: int = 0
-    bytes_uploaded: int = 0
+def publish_appended(
+    source: Location, file: Found, tail: Tail, destination: Location, key: str, replaces: Found | None
+) -> Moved:
+    """Publish a source with a tail under a key, in one step.
 
+    The source's bytes do not travel where source and destination are in one S3 store or on one disk; else
+    they are streamed once. A reader sees the old complete file or the new complete one.
 
-def publish_appended(source, file, tail, destination, key, replaces):
-    with publishing.aside(destination) as built:
-        tail.file.seek(tail.start)
-        data = source.fs.cat_file(file.path)
-        built.write_bytes(data + tail.file.read())
-        publishing.publish(built, destination, key)
-    return Moved(len(data))
+    Args:
+        source: Where the source is.
+        file: The source file as ``storage`` found it; it must still be that.
+        tail: What is appended.
+        destination: Where the output goes.
+        key: Its key there.
+        replaces: What is under the key by now, as ``storage`` found it; None when nothing is.
+
+    Returns:
+        What it took.
+
+    Raises:
+        InputError: The source or the destination may not be read or written.
+        StorageError: The store or the disk failed, or source or destination were replaced meanwhile; trying
+            again is safe.
+    """
+    output = Appended(source, file, tail)
+    if destination.is_local:
+        return append_local.publish(output, destination, key, replaces)
+    if destination.is_s3:
+        return append_s3.publish(output, destination, key, replaces)
+    return append_stream.publish(output, destination, key, replaces)

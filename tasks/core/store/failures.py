@@ -7,6 +7,7 @@ a store's own message is passed on, only codes, since nobody can vouch for what 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +20,9 @@ from tasks.core.printable import printable
 
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
+
+STORE_FAILURES = (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
+"""What a store's client or a disk raises when it fails."""
 
 
 @contextmanager
@@ -52,7 +56,10 @@ def failures_of(where: str, what: str = "") -> Iterator[None]:
     except FileNotFoundError:
         message = f"{place} is not there, or was removed meanwhile; run again if it is."
         raise StorageError(message) from None
-    except (OSError, BotoCoreError, ClientError, aiohttp.ClientError) as error:
+    except STORE_FAILURES as error:
+        if status_of(error) == HTTPStatus.PRECONDITION_FAILED:
+            message = f"{place} was replaced meanwhile; run again."
+            raise StorageError(message) from None
         message = f"{place}: {_reason(error)} from storage; if it lasts, check the address and the network."
         raise StorageError(message) from None
 
@@ -87,16 +94,31 @@ def failures_building(folder: Path, name: str) -> Iterator[None]:
 
 def is_taken(error: OSError) -> bool:
     """Whether a conditional create failed because somebody else's was first, or was at work on the name."""
-    told = error.__cause__
-    code = told.response.get("Error", {}).get("Code") if isinstance(told, ClientError) else None
-    return isinstance(error, FileExistsError) or code in _TAKEN
+    return isinstance(error, FileExistsError) or code_of(error) in _TAKEN
+
+
+def code_of(error: Exception) -> str:
+    """The error code an S3 store answered with; empty when it did not answer."""
+    answer = _answer(error)
+    return str(answer.response.get("Error", {}).get("Code", "no code")) if answer else ""
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status an S3 store answered with; 0 when it did not answer."""
+    answer = _answer(error)
+    return int(answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) if answer else 0
+
+
+def _answer(error: Exception) -> ClientError | None:
+    # s3fs raises an OSError from botocore's error.
+    answer = error.__cause__ if isinstance(error.__cause__, ClientError) else error
+    return answer if isinstance(answer, ClientError) else None
 
 
 def _reason(error: Exception) -> str:
     """The error's class, with the store's code or the system's words for it."""
-    told = error.__cause__ if isinstance(error.__cause__, ClientError) else error
-    if isinstance(told, ClientError):
-        return f"{type(error).__name__} ({told.response.get('Error', {}).get('Code', 'no code')})"
+    if code := code_of(error):
+        return f"{type(error).__name__} ({code})"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{type(error).__name__} ({os.strerror(error.errno)})"
     return type(error).__name__

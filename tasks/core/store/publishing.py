@@ -6,69 +6,19 @@ readers skip, or among this machine's temporary files.
 """
 
 import errno
-import os
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from glob import has_magic
 from pathlib import Path
 
-from tasks.core.errors import InputError, StorageError
-from tasks.core.store import temporary
+from tasks.core.errors import InputError
+from tasks.core.store import disk, temporary
 from tasks.core.store.failures import failures_of, is_taken
 from tasks.core.store.location import Location
 
-ASIDE_FOLDER = "_aside"
-_UPLOAD = {"chunksize": 16 * 2**20, "max_concurrency": 4}
-"""s3fs's own defaults may hold 500 MB of one upload in memory."""
+ASIDE_FOLDER = disk.ASIDE_FOLDER
 _CANNOT_BE_WRITTEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
-_CREATE_TRIES = 100
-
-
-@contextmanager
-def aside(location: Location) -> Iterator[Path]:
-    """A path of this machine's disk to build a file under, removed at the end.
-
-    On a local destination it is inside the destination, in a folder readers skip, so that publishing is a
-    rename; elsewhere it is in the system's folder for temporary files (``TMPDIR``).
-    """
-    folder = _aside_folder(location)
-    try:
-        built = _create_aside(folder, shared=location.is_local)
-    except OSError as error:
-        message = (
-            f"Cannot build a file in {folder}: {error.strerror}. Free or create the folder, or set TMPDIR."
-        )
-        raise StorageError(message) from None
-    try:
-        yield built
-    finally:
-        built.unlink(missing_ok=True)
-        if location.is_local:
-            _remove_if_empty(folder)
-
-
-def _aside_folder(location: Location) -> Path:
-    if location.is_local:
-        return Path(location.path(ASIDE_FOLDER))
-    return temporary.folder()
-
-
-def _create_aside(folder: Path, *, shared: bool) -> Path:
-    """An empty file with the permissions of any new file if it will be published, else a private one."""
-    built = folder / (f"building-{uuid.uuid4().hex}.parquet" if shared else temporary.new_name())
-    for tries_left in reversed(range(_CREATE_TRIES)):
-        try:
-            if shared:
-                folder.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(built, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if shared else 0o600))
-        except (FileNotFoundError, FileExistsError):
-            # Another partition, finished at this moment, may have removed the empty folder.
-            if not tries_left or not shared:
-                raise
-        else:
-            break
-    return built
 
 
 def building_folder(location: Location) -> Path:
@@ -95,11 +45,9 @@ def check_writable(location: Location) -> None:
     with failures_of(location.url):
         try:
             if location.is_local:
-                folder = _aside_folder(location)
-                _create_aside(folder, shared=True).unlink()
-                _remove_if_empty(folder)
-                return
-            with aside(location):
+                with disk.building(location.root):
+                    return
+            with temporary.nameless_file(temporary.folder()):
                 pass
             probe = location.path(f"{ASIDE_FOLDER}/probe-{uuid.uuid4().hex}")
             location.fs.pipe_file(probe, b"probe")
@@ -111,26 +59,6 @@ def check_writable(location: Location) -> None:
             )
             raise InputError(message) from None
         location.fs.rm_file(probe)
-
-
-def publish(built: Path, location: Location, key: str) -> None:
-    """Make a finished file visible under its key in one step.
-
-    A rename on a local disk; elsewhere one upload, which an object store makes visible when it is complete.
-
-    Raises:
-        StorageError: It was not published; what was under the key before is still there.
-    """
-    target = location.path(key)
-    with failures_of(location.url, key):
-        if location.is_local:
-            _publish_by_rename(built, Path(target))
-            return
-        upload = _UPLOAD if location.is_s3 else {}
-        location.fs.put_file(str(built), target, **upload)
-        if location.fs.info(target)["size"] != built.stat().st_size:
-            message = f"{location.url_of(key)} does not have the size that was uploaded; run again."
-            raise StorageError(message)
 
 
 def create(location: Location, key: str, data: bytes) -> None:
@@ -152,7 +80,7 @@ def create(location: Location, key: str, data: bytes) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             building = path.with_name(f".{uuid.uuid4().hex}")
             building.write_bytes(data)
-            _publish_by_rename(building, path)
+            disk.publish_by_rename(building, path)
             return
         location.fs.pipe_file(target, data)
 
@@ -175,7 +103,7 @@ def create_new(location: Location, key: str, data: bytes) -> bool:
     with failures_of(location.url, key):
         try:
             if location.is_local:
-                _create_by_link(data, Path(target))
+                disk.create_by_link(data, Path(target))
             else:
                 location.fs.pipe_file(target, data, mode="create")
         except OSError as error:
@@ -208,45 +136,4 @@ def remove(location: Location, keys: Sequence[str]) -> None:
 def remove_empty_folder(location: Location, key: str) -> None:
     """Remove a folder of a local disk if it is empty; object stores have none."""
     if location.is_local:
-        _remove_if_empty(Path(location.path(key)))
-
-
-def _create_by_link(data: bytes, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = target.with_name(f".{uuid.uuid4().hex}")
-    try:
-        building.write_bytes(data)
-        _sync_to_disk(building)
-        try:
-            # Unlike a rename it fails when the name is taken; unlike an exclusive open it is whole at once.
-            target.hardlink_to(building)
-        except FileExistsError:
-            raise
-        except OSError:
-            # Some mounted file systems have no links.
-            with target.open("xb") as file:
-                file.write(data)
-    finally:
-        building.unlink(missing_ok=True)
-    _sync_to_disk(target.parent)
-
-
-def _publish_by_rename(built: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sync_to_disk(built)
-    built.replace(target)
-    _sync_to_disk(target.parent)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    # Another partition may be building there, or may have removed it already.
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def _sync_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        disk.remove_if_empty(Path(location.path(key)))

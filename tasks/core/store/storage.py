@@ -232,16 +232,52 @@ def open_to_read(location: Location, found: Found) -> Iterator[CountingFile]:
             yield file
         except PartitionError:
             # Half of the old file and half of the new one look corrupt.
-            _check_unchanged(location, found)
+            check_unchanged(location, found)
             raise
-    _check_unchanged(location, found)
+    check_unchanged(location, found)
 
 
-def _check_unchanged(location: Location, before: Found) -> None:
+def found_at(location: Location, path: str) -> Found | None:
+    """The file under a path; None when there is none.
+
+    Raises:
+        InputError: It may not be seen.
+        StorageError: The store does not answer.
+    """
+    with failures_of(location.url, path):
+        try:
+            info = location.fs.info(path)
+        except FileNotFoundError:
+            return None
+    return _found(path, info) if info["type"] == "file" else None
+
+
+def check_unchanged(location: Location, before: Found) -> None:
+    """Check that a file is still the one that was found before.
+
+    Raises:
+        StorageError: It was replaced or removed meanwhile, or the store does not answer.
+    """
     with failures_of(location.url, before.path):
         if look_at(location, before.path) != before:
             message = f"{location.url} ({printable(before.path)}) was replaced while it was read; run again."
             raise StorageError(message)
+
+
+def check_replaces(location: Location, key: str, before: Found | None) -> None:
+    """Check that a key still holds what was found before, or still nothing.
+
+    Raises:
+        StorageError: Others wrote or removed it meanwhile.
+    """
+    now = found_at(location, location.path(key))
+    if (now and (now.size_bytes, now.version)) != (before and (before.size_bytes, before.version)):
+        raise replaced(location, key)
+
+
+def replaced(location: Location, key: str) -> StorageError:
+    """The error for a key that others wrote meanwhile."""
+    return StorageError(f"{location.url_of(key)} was replaced by others while it was made; run again.")
 
 
 def _found(path: str, info: dict[str, Any]) -> Found:

@@ -1,22 +1,16 @@
-"""This machine's folder for temporary files (``TMPDIR``): where it is, and whose the files in it are.
+"""This machine's temporary files: where they go (``TMPDIR``), and files without a name.
 
-A file's name tells which process made it, so that the next run here can remove what a killed one left, and
-leaves alone what another run is working on.
+A file without a name is gone when it is closed or its process ends, however that ends.
 """
 
-import hashlib
 import os
-import re
 import tempfile
-import uuid
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from tasks.core.store.owner import Owner
+from tasks.core.errors import StorageError
 
 PREFIX = "summarize-parquet"
-_NAME = re.compile(rf"{PREFIX}-([0-9a-f]{{12}})-(\d+)-(\d*)-[0-9a-f]{{32}}\.parquet")
 
 
 def folder() -> Path:
@@ -25,30 +19,14 @@ def folder() -> Path:
     return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
 
 
-def new_name() -> str:
-    """A name nobody has, for a file of this process."""
-    me = Owner.this_process()
-    return f"{PREFIX}-{_machine(me)}-{me.pid}-{me.started}-{uuid.uuid4().hex}.parquet"
+def nameless_file(where: Path) -> BinaryIO:
+    """A new file without a name, open for reading and writing.
 
-
-def remove_leftovers() -> int:
-    """Remove files whose process has ended; returns how many. Files that cannot be removed are left."""
-    removed = 0
-    with suppress(OSError):
-        for path in [path for path in folder().iterdir() if _is_left(path.name)]:
-            with suppress(OSError):
-                path.unlink()
-                removed += 1
-    return removed
-
-
-def _is_left(name: str) -> bool:
-    told, me = _NAME.fullmatch(name), Owner.this_process()
-    if not told or told[1] != _machine(me):
-        return False
-    return replace(me, pid=int(told[2]), started=told[3]).has_ended
-
-
-def _machine(owner: Owner) -> str:
-    """Stands for the boot and process namespace in which a number means a process."""
-    return hashlib.blake2b(f"{owner.host} {owner.space}".encode(), digest_size=6).hexdigest()
+    Raises:
+        StorageError: The folder does not take it.
+    """
+    try:
+        return cast("BinaryIO", tempfile.TemporaryFile(dir=where, prefix=f".{PREFIX}-"))
+    except OSError as error:
+        message = f"Cannot make a temporary file in {where}: {error.strerror}. Free or create the folder, or set TMPDIR."
+        raise StorageError(message) from None
