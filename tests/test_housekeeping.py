@@ -12,10 +12,12 @@ from tasks.core.store.location import Location, locate
 from tests.paying import names
 
 UNFINISHED = [
+    f"_aside/building-{uuid.uuid4().hex}.tmp",
+    # As earlier versions named it.
     f"_aside/building-{uuid.uuid4().hex}.parquet",
     f"_aside/probe-{uuid.uuid4().hex}",
 ]
-SEGMENT = f"{folder_of('part.parquet')}/0-{uuid.uuid4().hex}.parquet"
+SEGMENT = f"{folder_of('part.parquet')}/0-{uuid.uuid4().hex}.segment"
 OTHERS = [
     "_aside/notes.txt",
     "_ledger/lease-000001.json",
@@ -43,7 +45,7 @@ def test_unfinished_files_go_and_all_others_stay(place: Location, caplog: pytest
     with caplog.at_level("INFO"):
         remove_leftovers(place)
     assert sorted(names(place.url)) == sorted(OTHERS)
-    assert "Removed 2 unfinished files" in caplog.text
+    assert "Removed 3 unfinished files" in caplog.text
 
 
 def test_half_a_segment_on_a_disk_goes_and_half_a_lease_stays(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def test_a_file_of_a_process_that_is_gone_is_removed_and_others_stay(scratch: Pa
     pid = mine.split("-")[3]
     gone = mine.replace(f"-{pid}-", f"-{2**22 + 1}-", 1)
     elsewhere = f"{temporary.PREFIX}-{'0' * 12}-" + gone.split("-", 3)[3]
-    for name in (mine, gone, elsewhere, "notes.parquet"):
+    by_an_earlier_version = gone.replace(".tmp", ".parquet")
+    for name in (mine, gone, by_an_earlier_version, elsewhere, "notes.parquet"):
         (scratch / name).touch()
-    assert temporary.remove_leftovers() == 1
+    assert temporary.remove_leftovers() == 2
     assert sorted(path.name for path in scratch.iterdir()) == sorted([mine, elsewhere, "notes.parquet"])

@@ -16,7 +16,7 @@ from tasks.core.store.location import Location
 logger = logging.getLogger(__name__)
 
 _LEFTOVER = re.compile(
-    rf"{publishing.ASIDE_FOLDER}/(building-[0-9a-f]{{32}}\.parquet|probe-[0-9a-f]{{32}})"
+    rf"{publishing.ASIDE_FOLDER}/(building-[0-9a-f]{{32}}\.(?:tmp|parquet)|probe-[0-9a-f]{{32}})"
     # Half a segment. Directly in the ledger's folder the lease is written, perhaps at this moment.
     rf"|{FOLDER}/[0-9a-f]{{32}}/\.[0-9a-f]{{32}}"
 )

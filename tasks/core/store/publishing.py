@@ -56,7 +56,7 @@ def _aside_folder(location: Location) -> Path:
 
 def _create_aside(folder: Path, *, shared: bool) -> Path:
     """An empty file with the permissions of any new file if it will be published, else a private one."""
-    built = folder / (f"building-{uuid.uuid4().hex}.parquet" if shared else temporary.new_name())
+    built = folder / (f"building-{uuid.uuid4().hex}.tmp" if shared else temporary.new_name())
     for tries_left in reversed(range(_CREATE_TRIES)):
         try:
             if shared:

@@ -1,7 +1,7 @@
 """This machine's folder for temporary files (``TMPDIR``): where it is, and whose the files in it are.
 
 A file's name tells which process made it, so that the next run here can remove what a killed one left, and
-leaves alone what another run is working on.
+leaves alone what another run is working on. Earlier versions named such files ``.parquet``.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from tasks.core.store.owner import Owner
 
 PREFIX = "summarize-parquet"
-_NAME = re.compile(rf"{PREFIX}-([0-9a-f]{{12}})-(\d+)-(\d*)-[0-9a-f]{{32}}\.parquet")
+_NAME = re.compile(rf"{PREFIX}-([0-9a-f]{{12}})-(\d+)-(\d*)-[0-9a-f]{{32}}\.(?:tmp|parquet)")
 
 
 def folder() -> Path:
@@ -28,7 +28,7 @@ def folder() -> Path:
 def new_name() -> str:
     """A name nobody has, for a file of this process."""
     me = Owner.this_process()
-    return f"{PREFIX}-{_machine(me)}-{me.pid}-{me.started}-{uuid.uuid4().hex}.parquet"
+    return f"{PREFIX}-{_machine(me)}-{me.pid}-{me.started}-{uuid.uuid4().hex}.tmp"
 
 
 def remove_leftovers() -> int:
