@@ -34,6 +34,7 @@ from tasks.core.reports.report import RunReport
 from tasks.core.reports.results import Results
 from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.opening import open_gateway
+from tasks.core.store.discovery import may_hold
 from tasks.discover import find_partitions
 from tasks.dryrun import dry_run
 from tasks.events import tell_end, tell_plan
@@ -120,7 +121,7 @@ def _run(
         ledger = Ledger(job.destination, progress.advance, fingerprint=job.request.fingerprint)
         with progress, Lease(job.destination) as lease, ledger:
             lease.when_lost(gateway.stop)
-            remove_leftovers(job.destination)
+            remove_leftovers(job.destination, may_hold(job.pattern, run))
             plan = find_partitions(job, run)
             ledger.sweep([partition.key for partition in plan.finished])
             progress.start(plan.rows)

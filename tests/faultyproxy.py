@@ -29,7 +29,8 @@ class Fault:
         kind: A status, no reply ever (hang), a closed connection (drop), or a request that is done and whose
             reply is lost.
         methods: Whom it concerns, by method ...
-        path: ... and by a pattern found in the path.
+        path: ... by a pattern found in the path ...
+        query: ... and by one found in the query as it was sent.
         times: How often; None until healed.
         met: How many requests met it.
         reached: Set when ``times`` is used up, or else with the first.
@@ -38,6 +39,7 @@ class Fault:
     kind: Kind
     methods: frozenset[str]
     path: re.Pattern[str]
+    query: re.Pattern[str]
     times: int | None = None
     met: int = 0
     reached: threading.Event = field(default_factory=threading.Event)
@@ -46,6 +48,8 @@ class Fault:
         """Whether this request meets it; counts."""
         used_up = self.times is not None and self.met >= self.times
         if used_up or request.method not in self.methods or not self.path.search(request.path):
+            return False
+        if not self.query.search(request.rel_url.raw_query_string):
             return False
         self.met += 1
         if self.times in {None, self.met}:
@@ -69,10 +73,15 @@ class FaultyProxy:
         self._healed = asyncio.Event()
 
     def inject(
-        self, kind: Kind, methods: str = "GET HEAD PUT POST DELETE", path: str = "", times: int | None = None
+        self,
+        kind: Kind,
+        methods: str = "GET HEAD PUT POST DELETE",
+        path: str = "",
+        times: int | None = None,
+        query: str = "",
     ) -> Fault:
         """Let requests fail from now on; one fault at a time."""
-        fault = Fault(kind, frozenset(methods.split()), re.compile(path), times)
+        fault = Fault(kind, frozenset(methods.split()), re.compile(path), re.compile(query), times)
 
         async def set_fault() -> None:
             self._fault, self._healed = fault, asyncio.Event()

@@ -104,7 +104,9 @@ def test_a_kill_between_merging_and_removing_leaves_doubles_that_do_no_harm(plac
 def as_earlier_versions_named_them(place: Location) -> None:
     for name in names(place):
         # Not `mv`, which takes brackets in a name for a pattern.
-        place.fs.pipe_file(place.path(name.replace(".segment", ".parquet")), place.fs.cat_file(place.path(name)))
+        place.fs.pipe_file(
+            place.path(name.replace(".segment", ".parquet")), place.fs.cat_file(place.path(name))
+        )
         place.fs.rm_file(place.path(name))
 
 

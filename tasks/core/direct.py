@@ -24,6 +24,7 @@ from tasks.core.reports import archive
 from tasks.core.reports.report import RunReport
 from tasks.core.reports.results import Results
 from tasks.core.rows.gateway import Gateway
+from tasks.core.store.discovery import may_hold
 
 
 def run_directly(
@@ -58,7 +59,7 @@ def run_directly(
         ledger = Ledger(job.destination, progress.advance, fingerprint=job.request.fingerprint)
         with progress, Lease(job.destination) as lease, ledger:
             lease.when_lost(gateway.stop)
-            remove_leftovers(job.destination)
+            remove_leftovers(job.destination, may_hold(job.pattern, run))
             plan = find_work(job, run)
             ledger.sweep([partition.key for partition in plan.finished])
             progress.start(plan.rows)

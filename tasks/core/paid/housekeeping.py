@@ -6,6 +6,7 @@ never visible to readers and holds nothing that was paid for. Nothing here keeps
 
 import logging
 import re
+from collections.abc import Callable
 
 from tasks.core.errors import PipelineError
 from tasks.core.paid.shelf import FOLDER
@@ -20,11 +21,16 @@ _LEFTOVER = re.compile(
     # Half a segment. Directly in the ledger's folder the lease is written, perhaps at this moment.
     rf"|{FOLDER}/[0-9a-f]{{32}}/\.[0-9a-f]{{32}}"
 )
-_OURS = ".parquet"
+_OURS = (".parquet", ".segment")
 
 
-def remove_leftovers(place: Location) -> None:
-    """Remove unfinished files and uploads of dead runs; what fails is logged."""
+def remove_leftovers(place: Location, is_output: Callable[[str], bool] = lambda _: False) -> None:
+    """Remove unfinished files and uploads of dead runs; what fails is logged.
+
+    Args:
+        place: The destination.
+        is_output: Tells which keys this source's outputs may have, beside those that end in ``.parquet``.
+    """
     if built := temporary.remove_leftovers():
         logger.info("Removed %d unfinished files of ended runs from %s", built, temporary.folder())
     try:
@@ -32,7 +38,7 @@ def remove_leftovers(place: Location) -> None:
             publishing.remove(place, files)
             logger.info("Removed %d unfinished files of ended runs from %s", len(files), place.url)
         publishing.remove_empty_folder(place, publishing.ASIDE_FOLDER)
-        if place.is_s3 and (uploads := _abort_uploads(place)):
+        if place.is_s3 and (uploads := _abort_uploads(place, is_output)):
             logger.info("Aborted %d unfinished uploads of ended runs below %s", uploads, place.url)
     except PipelineError as error:
         logger.warning("What ended runs left in %s could not be removed: %s", place.url, error)
@@ -46,7 +52,7 @@ def _leftover_files(place: Location) -> list[str]:
     return [key for key in keys if _LEFTOVER.fullmatch(key)]
 
 
-def _abort_uploads(place: Location) -> int:
+def _abort_uploads(place: Location, is_output: Callable[[str], bool]) -> int:
     """Abort what the store keeps, and bills, of uploads that were never completed; returns how many."""
     bucket, folder, _ = place.fs.split_path(place.path(""))
     aborted, page = 0, {"KeyMarker": "", "UploadIdMarker": ""}
@@ -54,7 +60,8 @@ def _abort_uploads(place: Location) -> int:
         while True:
             listed = place.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=folder, **page)
             for upload in listed.get("Uploads", []):
-                if upload["Key"].startswith(folder) and upload["Key"].endswith(_OURS):
+                key = upload["Key"].removeprefix(folder)
+                if upload["Key"].startswith(folder) and (key.endswith(_OURS) or is_output(key)):
                     which = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
                     place.fs.call_s3("abort_multipart_upload", Bucket=bucket, **which)
                     aborted += 1

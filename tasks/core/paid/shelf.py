@@ -3,8 +3,9 @@
 What was asked with another prompt or model is on a shelf of its own, so that finishing one keeps the other.
 Segments are created once, never changed, and removed when a merged one holds the same. Whatever is
 interrupted, every outcome is in at least one segment; in two it is no harm. Names tell nothing of a
-partition's key or its rows. They do not end in ``.parquet``, so that readers which search the destination for
-such files find published partitions only; segments that earlier versions named so are read, merged and removed.
+partition's key or its rows. They do not end in ``.parquet``, so that readers which search the destination
+for such files find only what is published; segments that earlier versions named so are still read, merged
+and removed.
 """
 
 import hashlib
