@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from tasks.core.options import RunOptions
 from tasks.core.paid.housekeeping import remove_leftovers
 from tasks.core.paid.shelf import folder_of
+from tasks.core.store.discovery import may_hold
 from tasks.core.store.location import Location, locate
 from tests.paying import names
 
@@ -96,6 +98,15 @@ def test_unfinished_uploads_of_partitions_below_the_destination_are_aborted(
         remove_leftovers(place)
     assert sorted(unfinished_uploads(place, name)) == sorted(foreign)
     assert "Aborted 3 unfinished uploads" in caplog.text
+
+
+def test_unfinished_uploads_of_outputs_with_other_suffixes_are_aborted_too(bucket: str) -> None:
+    place, name = locate(f"{bucket}/out"), bucket.removeprefix("s3://")
+    ours = ["out/day=1/000000_0", "out/_ledger/f/2-d.segment"]
+    for key in (*ours, "out/notes.txt"):
+        begin_upload(place, name, key)
+    remove_leftovers(place, may_hold(f"{bucket}/in", RunOptions(suffix=("none",))))
+    assert unfinished_uploads(place, name) == ["out/notes.txt"]
 
 
 def test_a_store_that_fails_at_it_keeps_nobody_from_working(

@@ -90,6 +90,11 @@ def test_one_file_that_is_named_is_taken_whatever_its_suffix(source: str, name: 
     assert found(f"{source}/{name}") == [name.rpartition("/")[2]]
 
 
+def test_a_glob_below_a_file_finds_nothing(source: str) -> None:
+    with pytest.raises(SourceError, match="files like it"):
+        discover(f"{source}/notes.txt/x*")
+
+
 @pytest.mark.parametrize("wrong", [("*.parq",), ("data/x",), ()])
 def test_a_suffix_that_cannot_end_a_name_is_refused(wrong: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):

@@ -192,8 +192,8 @@ class RunOptions(Options):
     allow_table_folder: bool = Field(
         False,
         title="Take all files of a table",
-        description="A folder of a Delta, Iceberg or Hudi table is refused, because most of its files may be "
-        "dead. With this, every file is taken, live or not.",
+        description="A folder of a Delta, Iceberg or Hudi table is refused, because files in it may be "
+        "dead. With this, every file is taken, live or dead.",
     )
 
     dry_run: bool = Field(

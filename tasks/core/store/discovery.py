@@ -49,17 +49,18 @@ def discover(source: str, run: RunOptions = RunOptions()) -> Discovery:
         SourceError: No partition is there; the message says where was looked and for what.
         StorageError: The store does not answer.
     """
-    root = source_location(source)
+    root, wild = source_location(source), _split(source)[1]
     # Two files may have one key; which of them comes first is the same in every run.
     found = sorted(((_key(root, file), file) for file in storage.find(root, root.root)), key=_order)
     keys = [key for key, _ in found]
-    is_one_file = len(found) == 1 and found[0][1].path == root.root
+    is_one_file = not wild and len(found) == 1 and found[0][1].path == root.root
     inside = tables.find(root, keys) if found else ()
     if inside and not (is_one_file or run.allow_table_folder):
         raise tables.refusal(inside)
-    names = Names(keys[0] if is_one_file else _split(source)[1], run.suffix)
-    partitions = [_partition(key, file) for key, file in found if names.why_not(key) is None]
-    left_out = leftout.left_out(keys, names)
+    names = Names(keys[0] if is_one_file else wild, run.suffix)
+    reasons = [names.why_not(key) for key in keys]
+    partitions = [_partition(*one) for one, reason in zip(found, reasons, strict=True) if reason is None]
+    left_out = leftout.count(keys, reasons)
     if not partitions:
         storage.check_bucket(root)
         raise SourceError(_nothing_found(source, run, left_out))
@@ -106,8 +107,8 @@ def check_distinct(partitions: Sequence[Partition], destination: Location) -> No
 def _same_output(one: Partition, other: Partition, destination: Location) -> str:
     return (
         f"{printable(one.path)} and {printable(other.path)} cannot both have an output in {destination.url}: "
-        f"both would be {printable(one.key)} there. Rename one, or summarize them from two sources to two "
-        "destinations; nothing was spent."
+        f"both need the place of {printable(one.key)} there. Rename one, or summarize them from two sources to "
+        "two destinations; nothing was spent."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.core.model import LeftOut
 from tasks.core.printable import printable
-from tasks.core.store.naming import Names, suffix_like_parquet
+from tasks.core.store.naming import suffix_like_parquet
 
 _EXAMPLES = 3
 _WORDS = {
@@ -18,11 +18,11 @@ _WORDS = {
 }
 
 
-def left_out(keys: Iterable[str], names: Names) -> LeftOut:
-    """Count the keys that are no partitions, by reason."""
+def count(keys: Iterable[str], reasons: Iterable[str | None]) -> LeftOut:
+    """Count the keys that are left out, those with a reason, which is as ``Names.why_not`` gives it."""
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
-    for key in keys:
-        if reason := names.why_not(key):
+    for key, reason in zip(keys, reasons, strict=True):
+        if reason is not None:
             by_reason[reason].append(key)
     examples = {reason: _examples(found) for reason, found in by_reason.items()}
     counts: dict[str, Any] = {reason: len(found) for reason, found in by_reason.items()}
