@@ -107,8 +107,8 @@ def check_distinct(partitions: Sequence[Partition], destination: Location) -> No
 def _same_output(one: Partition, other: Partition, destination: Location) -> str:
     return (
         f"{printable(one.path)} and {printable(other.path)} cannot both have an output in {destination.url}: "
-        f"both need the place of {printable(one.key)} there. Rename one, or summarize them from two sources to "
-        "two destinations; nothing was spent."
+        f"both need the place of {printable(one.key)} there. Rename one, or summarize them from two "
+        "sources to two destinations; nothing was spent."
     )
 
 
