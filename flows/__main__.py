@@ -204,6 +204,14 @@ def _add_work(
 
 def _add_flags(arguments: argparse._ArgumentGroup, group: type[BaseModel]) -> None:
     for name, field in group.model_fields.items():
+        if isinstance(field.default, tuple):
+            arguments.add_argument(
+                f"--{_flag(name)}",
+                action="append",
+                help=f"{field.description} May be repeated. (default: {','.join(field.default)})",
+                metavar="LIST",
+            )
+            continue
         if isinstance(field.default, bool):
             arguments.add_argument(
                 f"--{_flag(name)}",
@@ -230,7 +238,8 @@ def _choices(annotation: object) -> tuple[str, ...] | None:
 
 
 def _values(parsed: argparse.Namespace, group: type[BaseModel]) -> dict[str, Any]:
-    return {field: getattr(parsed, field) for field in group.model_fields}
+    given = {field: getattr(parsed, field) for field in group.model_fields}
+    return {field: value for field, value in given.items() if value is not None}
 
 
 def _flag(name: str) -> str:

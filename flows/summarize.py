@@ -66,7 +66,7 @@ def summarize_parquet(
         model: What is asked of the model.
         limits: How hard the deployment may be worked, and how patiently.
         output: What the enriched partitions look like, and which are good enough to publish.
-        run: How much of it this run does.
+        run: Which files this run takes, and how much of the work it does.
         prices: What tokens cost, when it is not the list price.
 
     Returns:

@@ -36,13 +36,14 @@ class Fault:
     """What happens to which requests.
 
     Attributes:
-        kind: A status, no reply ever (hang), a closed connection (drop), a request that is done and whose reply
-            is lost or hangs, one that is held until healed and done then, an answer without content that did
-            nothing (empty), or with an error in it although its status is 200.
+        kind: A status, no reply ever (hang), a closed connection (drop), a request that is done and whose
+            reply is lost or hangs, one that is held until healed and done then, an answer without content that
+            did nothing (empty), or with an error in it although its status is 200.
         methods: Whom it concerns, by method ...
         path: ... by a pattern found in the path ...
         operation: ... and by what S3 calls it, where that matters.
         skips: How many requests are let through first.
+        query: ... and by one found in the query as it was sent.
         times: How often; None until healed.
         met: How many requests met it.
         reached: Set when ``times`` is used up, or else with the first.
@@ -53,6 +54,7 @@ class Fault:
     path: re.Pattern[str]
     operation: str = ""
     skips: int = 0
+    query: re.Pattern[str] = re.compile("")
     times: int | None = None
     met: int = 0
     reached: threading.Event = field(default_factory=threading.Event)
@@ -63,6 +65,8 @@ class Fault:
         if used_up or request.method not in self.methods or not self.path.search(request.path):
             return False
         if self.operation not in {"", operation_of(request)}:
+            return False
+        if not self.query.search(request.rel_url.raw_query_string):
             return False
         if self.skips:
             self.skips -= 1
@@ -113,9 +117,12 @@ class FaultyProxy:
         *,
         operation: str = "",
         skips: int = 0,
+        query: str = "",
     ) -> Fault:
         """Let requests fail from now on; one fault at a time."""
-        fault = Fault(kind, frozenset(methods.split()), re.compile(path), operation, skips, times)
+        fault = Fault(
+            kind, frozenset(methods.split()), re.compile(path), operation, skips, re.compile(query), times
+        )
 
         async def set_fault() -> None:
             self._fault, self._healed = fault, asyncio.Event()

@@ -64,7 +64,7 @@ def segments_in(destination: str) -> list[pa.Table]:
     """Every whole segment in a destination's ledger, whoever's."""
     place, tables = locate(destination), []
     for file in storage.find(place, place.path("_ledger")):
-        digest = file.path.rpartition("-")[2].removesuffix(".parquet")
+        digest = file.path.rpartition("-")[2].partition(".")[0]
         with suppress(PartitionError):
             tables.append(segment.decode(place.fs.cat_file(file.path), digest))
     return tables

@@ -48,7 +48,7 @@ def write_source(team: Team, name: str, rows: int) -> dict[str, str]:
 def is_data(team: Team, path: Path) -> bool:
     """A source, an output, or a partition that was being built."""
     hidden = any(part.startswith("_") for part in path.relative_to(team.folder).parts)
-    return path.suffix == ".parquet" and not hidden
+    return path.suffix in {".parquet", ".tmp"} and not hidden
 
 
 def readable(path: Path) -> Iterator[bytes]:

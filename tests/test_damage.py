@@ -44,7 +44,7 @@ def run(folder: str, *flags: str) -> int:
 
 
 def segments(folder: str) -> list[str]:
-    return [name for name in names(f"{folder}/out") if name.endswith(".parquet") and "_ledger" in name]
+    return [name for name in names(f"{folder}/out") if name.endswith(".segment")]
 
 
 def sizes(folder: str) -> int:

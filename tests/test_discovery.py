@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import InputError, SourceError
-from tasks.core.model import LeftOut
+from tasks.core.options import RunOptions
 from tasks.core.store.discovery import check_apart, discover, source_location
 from tasks.core.store.location import locate
 
 KEYS = [
+    "_year=2024/_month=/a.parquet",
     "a.parquet",
     "a-1.parquet",
     "a/1.parquet",
@@ -21,12 +22,18 @@ KEYS = [
 HIDDEN = [
     "_x.parquet",
     ".x.parquet",
-    "_delta_log/1.parquet",
+    "_old/_delta_log2/1.parquet",
     "a/_SUCCESS",
     "a/.part.parquet.crc",
     "_a/b/c.parquet",
+    ".hidden=1/c.parquet",
+    "_year=2024/_part.parquet",
+    "_a/_year=2024/c.parquet",
 ]
-OTHER = ["part.parquet.crc", "a.parquet.tmp", "a/readme.txt", "A.PARQUET2", "noname"]
+# A table in a hidden folder, of which no file is taken.
+TABLE = ["_old/_delta_log/0.json"]
+OTHER = ["part.parquet.crc", "a.parquet.tmp", "a/readme.txt", "A.PARQUET2", "only/x.txt"]
+MAYBE_PARQUET = ["b.parq", "c.PARQUET", "a/000000_0", "noname"]
 
 
 @pytest.fixture(params=["local", "s3", "memory"])
@@ -35,7 +42,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     roots = {"local": str(tmp_path / "in"), "memory": f"memory://{tmp_path.name}-{id(tmp_path)}/in"}
     url = roots.get(request.param) or f"{request.getfixturevalue('bucket')}/in"
     place = locate(url)
-    for key in [*KEYS, *HIDDEN, *OTHER]:
+    for key in [*KEYS, *HIDDEN, *TABLE, *OTHER, *MAYBE_PARQUET]:
         if place.is_local:
             Path(place.path(key)).parent.mkdir(parents=True, exist_ok=True)
         place.fs.pipe_file(place.path(key), b"" if key == "a.parquet" else b"x")
@@ -52,7 +59,10 @@ def test_a_prefix_holds_its_partitions_in_the_order_of_their_keys_and_counts_the
 ) -> None:
     discovery = discover(source + end)
     assert [partition.key for partition in discovery.partitions] == sorted(KEYS)
-    assert discovery.left_out == LeftOut(hidden=len(HIDDEN), other_files=len(OTHER))
+    left_out = discovery.left_out
+    assert (left_out.hidden, left_out.table_metadata) == (len(HIDDEN), len(TABLE))
+    assert (left_out.other_files, left_out.maybe_parquet) == (len(OTHER), len(MAYBE_PARQUET))
+    assert left_out.unmatched == 0
     place = source_location(source + end)
     assert [partition.path for partition in discovery.partitions] == [place.path(key) for key in sorted(KEYS)]
     assert all(partition.version for partition in discovery.partitions)
@@ -103,11 +113,15 @@ def test_a_folder_named_like_a_partition_is_a_folder(source: str) -> None:
 
 def test_nothing_found_says_where_was_looked_and_for_what(source: str) -> None:
     for nothing in (f"{source}/missing", f"{source}/*.csv"):
-        with pytest.raises(SourceError, match=r"looked under .* for files named \*\.parquet") as error:
+        with pytest.raises(
+            SourceError, match=r"looked under .* for files (named \*\.parquet|like it)"
+        ) as error:
             discover(nothing)
         assert nothing in str(error.value)
-    with pytest.raises(SourceError, match="1 other files left out"):
-        discover(f"{source}/a.parquet.*")
+    with pytest.raises(
+        SourceError, match=r"files named \*\.csv or without a dot .* 1 other files \(x\.txt\)"
+    ):
+        discover(f"{source}/only", RunOptions(suffix=(".csv", "none")))
 
 
 def test_an_empty_bucket_holds_no_partition_and_a_missing_one_is_named(bucket: str) -> None:

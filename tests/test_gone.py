@@ -58,9 +58,10 @@ def found(folders: tuple[str, str], only: str | None = None) -> tuple[str, ...] 
 def removed(folders: tuple[str, str], only: str | None = None) -> tuple[str, ...]:
     """What a run with prune removes."""
     job = job_of(*folders)
-    keys = look(job, RunOptions(only=only, prune=True)).gone
+    options = RunOptions(only=only, prune=True)
+    keys = look(job, options).gone
     assert keys is not None
-    return gone.remove(keys, job, only)
+    return gone.remove(keys, job, options)
 
 
 def test_outputs_of_deleted_partitions_are_found_and_only_they_are_removed(folders: tuple[str, str]) -> None:
@@ -174,7 +175,7 @@ def test_a_source_that_came_back_meanwhile_keeps_its_output(here: tuple[str, str
     keys = look(job_of(*here)).gone
     write(here[0], ["Back again. And more."], "b.parquet")
     assert keys == ("b.parquet",)
-    assert gone.remove(keys, job_of(*here), None) == ()
+    assert gone.remove(keys, job_of(*here), RunOptions()) == ()
     assert names(here[1]) == ["a.parquet", "b.parquet", "c.parquet"]
 
 
@@ -189,7 +190,7 @@ def test_a_source_that_is_mostly_or_wholly_gone_is_not_believed(
     assert "more than the 1 partitions" in caplog.text
     keys = look(job_of(*here)).gone or ()
     delete(here[0], "a.parquet")
-    assert gone.remove(keys, job_of(*here), None) == ()
+    assert gone.remove(keys, job_of(*here), RunOptions()) == ()
     assert "could not be removed: No partition found" in caplog.text
     assert names(here[1]) == ["a.parquet", "b.parquet", "c.parquet"]
 

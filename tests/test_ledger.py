@@ -205,5 +205,5 @@ def test_an_account_holds_a_million_rows_in_dozens_of_objects(tmp_path: Path) ->
         account = ledger.open(KEY)
         for number in range(20_000):
             append(account, number)
-    assert len(list(tmp_path.rglob("*.parquet"))) < 70
+    assert len(list(tmp_path.rglob("*.segment"))) < 70
     assert sum(segments(place)) == 20_000

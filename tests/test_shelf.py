@@ -55,7 +55,7 @@ def test_a_thousand_commits_leave_dozens_of_objects_and_every_key(tmp_path: Path
         shelf.add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))
         if shelf.merge_due:
             shelf.merge()
-        most = max(most, len(list(tmp_path.rglob("*.parquet"))))
+        most = max(most, len(list(tmp_path.rglob("*.segment"))))
     assert most <= 40
     assert keys_in(place) == {key(number) for number in range(1000)}
 
@@ -99,6 +99,32 @@ def test_a_kill_between_merging_and_removing_leaves_doubles_that_do_no_harm(plac
     shelf.add(segment.table_of(entries(3)))
     shelf.add(segment.table_of(entries(5)))
     assert keys_in(place) == {key(n) for n in range(5)}
+
+
+def as_earlier_versions_named_them(place: Location) -> None:
+    for name in names(place):
+        # Not `mv`, which takes brackets in a name for a pattern.
+        place.fs.pipe_file(
+            place.path(name.replace(".segment", ".parquet")), place.fs.cat_file(place.path(name))
+        )
+        place.fs.rm_file(place.path(name))
+
+
+def test_segments_that_earlier_versions_named_parquet_are_read_merged_and_removed(place: Location) -> None:
+    for number in range(10):
+        Shelf(place, KEY).add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+    as_earlier_versions_named_them(place)
+    assert keys_in(place) == {key(number) for number in range(10)}
+    shelf = Shelf(place, KEY)
+    shelf.read()
+    for number in range(10, 20):
+        shelf.add(segment.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+    shelf.merge()
+    assert [name.rpartition("/")[2][:2] for name in names(place)] == ["1-"]
+    assert keys_in(place) == {key(number) for number in range(20)}
+    as_earlier_versions_named_them(place)
+    sweep(place, [KEY])
+    assert names(place) == []
 
 
 @pytest.mark.parametrize("cut", [0, 10, None])

@@ -11,6 +11,7 @@
         |-- InputError            exit code 2: what was asked for cannot be done
         |   |-- SettingsError     an environment variable is missing or wrong
         |   |-- SourceError       no partition where was looked
+        |   |-- TableFolderError  the source is a table, of which some files are dead
         |   |-- PreflightError    partitions that cannot be enriched
         |   `-- LeaseError        another run works on the destination
         |-- PartitionError        this partition's data cannot be read or written
@@ -92,6 +93,10 @@ class SettingsError(InputError):
 
 class SourceError(InputError):
     """The source holds no partition, or cannot be listed."""
+
+
+class TableFolderError(InputError):
+    """The source is part of a table, or holds one; the message says how to export a snapshot of it."""
 
 
 class PreflightError(InputError):

@@ -5,7 +5,8 @@ small, and pickles, so it may cross threads, processes and Prefect's states. Wha
 what a run tells at its end in ``report``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 Text = str | bytes | None
@@ -77,23 +78,53 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Names under the source that are not partitions.
+    """Files under the source that are not partitions: how many for each reason; a file has one reason.
 
     Attributes:
-        hidden: Names with a part that starts with ``_`` or ``.``.
-        other_files: Visible files that are not ``*.parquet``.
+        hidden: A part of the key starts with ``.`` or, unless it is a folder ``_name=value``, with ``_``.
+        other_files: The suffix is not one that was asked for.
+        maybe_parquet: The same, with a suffix that Parquet files often have, or without any.
+        table_metadata: Metadata of a Delta, Iceberg or Hudi table.
+        unmatched: The key is not like the glob.
+        examples: The first keys of each reason, at most three, by the name of its count.
     """
 
     hidden: int = 0
     other_files: int = 0
+    maybe_parquet: int = 0
+    table_metadata: int = 0
+    unmatched: int = 0
+    examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TableFolder:
+    """A folder that holds a table, of whose files some may be dead.
+
+    Attributes:
+        kind: Its format: Delta, Iceberg or Hudi.
+        address: Its URL, or its path on this machine.
+        metadata: The name of its newest metadata file, for Iceberg.
+    """
+
+    kind: str
+    address: str
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was found under a source, partitions in the order of their keys."""
+    """What was found under a source.
+
+    Attributes:
+        partitions: In the order of their keys.
+        left_out: What was seen and left alone.
+        tables: The tables that the source is part of or holds.
+    """
 
     partitions: tuple[Partition, ...]
     left_out: LeftOut
+    tables: tuple[TableFolder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ and endpoints are not options, they are settings of the environment.
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 DEFAULT_PROMPT = (
     "Summarize the text the user sends in at most three plain sentences, in the language of the text. "
@@ -14,6 +14,9 @@ DEFAULT_PROMPT = (
 )
 """The instruction sent with every row. ``{text}`` in a prompt marks where the row's text goes; without it
 the prompt is the system message and the text is the user's."""
+
+NO_SUFFIX = "none"
+"""Stands for names without a dot, such as Hive's ``000000_0``; in a list an empty suffix means the same."""
 
 
 def titled(title: str, min_length: int | None = None) -> Any:
@@ -176,7 +179,22 @@ class OutputOptions(Options):
 
 
 class RunOptions(Options):
-    """How much of it this run does."""
+    """Which files this run takes, and how much of the work it does."""
+
+    suffix: tuple[str, ...] = Field(
+        (".parquet",),
+        min_length=1,
+        title="Suffixes of partitions",
+        description="How the names of partitions end, as .parquet,.parq,none (none: names without a dot); "
+        "upper and lower case differ. Files that the source names itself, alone or by a glob such as "
+        "data/part-*, are taken whatever their suffix.",
+    )
+    allow_table_folder: bool = Field(
+        False,
+        title="Take all files of a table",
+        description="A folder of a Delta, Iceberg or Hudi table is refused, because files in it may be "
+        "dead. With this, every file is taken, live or dead.",
+    )
 
     dry_run: bool = Field(
         False,
@@ -202,3 +220,12 @@ class RunOptions(Options):
         description="Outputs of this flow whose source partition was deleted are removed at the end. The "
         "source must be a whole folder.",
     )
+
+    @field_validator("suffix")
+    @classmethod
+    def _split_at_commas(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        suffixes = [one.strip() or NO_SUFFIX for text in given for one in text.split(",")]
+        if wrong := [one for one in suffixes if set(one) & set("*?/")]:
+            message = f"{wrong[0]} is not the end of a name: write .parq, and for wildcards use the source"
+            raise ValueError(message)
+        return tuple(dict.fromkeys(suffixes))

@@ -1,9 +1,11 @@
-"""A partition's shelf: the folder of its segments in the ledger, ``_ledger/HASH/LEVEL-DIGEST.parquet``.
+"""A partition's shelf: the folder of its segments in the ledger, ``_ledger/HASH/LEVEL-DIGEST.segment``.
 
 What was asked with another prompt or model is on a shelf of its own, so that finishing one keeps the other.
 Segments are created once, never changed, and removed when a merged one holds the same. Whatever is
 interrupted, every outcome is in at least one segment; in two it is no harm. Names tell nothing of a
-partition's key or its rows.
+partition's key or its rows. They do not end in ``.parquet``, so that readers which search the destination
+for such files find only what is published; segments that earlier versions named so are still read, merged
+and removed.
 """
 
 import hashlib
@@ -29,7 +31,7 @@ _SEGMENTS_A_LEVEL = 16
 _LAST_LEVEL = 2
 """Its segments, of some 70,000 rows, are not merged: that would take memory by the rows of the partition."""
 
-_NAME = re.compile(r"(\d+)-([0-9a-f]{32})\.parquet")
+_NAME = re.compile(r"(\d+)-([0-9a-f]{32})\.(?:segment|parquet)")
 _READ_TRIES = 5
 
 
@@ -80,7 +82,7 @@ class Shelf:
         self._store(segment.encode([table]), 0)
 
     def _store(self, data: bytes, level: int) -> None:
-        name = f"{level}-{segment.digest(data)}.parquet"
+        name = f"{level}-{segment.digest(data)}.segment"
         publishing.create(self._place, f"{self._folder}/{name}", data)
         with self._lock:
             self._levels[level].add(name)
@@ -141,7 +143,7 @@ class Shelf:
                 if isinstance(content, Exception):
                     raise content
             try:
-                yield segment.decode(content, name.rpartition("-")[2].removesuffix(".parquet"))
+                yield segment.decode(content, _digest(name))
             except PartitionError as error:
                 logger.warning("%s/%s is left out, its rows are asked again: %s", self._folder, name, error)
 
@@ -166,6 +168,10 @@ def sweep(place: Location, finished: Sequence[str], fingerprint: str = "") -> No
 
 def _name(file: Found) -> str:
     return file.path.rpartition("/")[2]
+
+
+def _digest(name: str) -> str:
+    return name.partition("-")[2].partition(".")[0]
 
 
 def _level(name: str) -> int:

@@ -20,26 +20,28 @@ from tasks.core.options import RunOptions
 from tasks.core.paid.outputs import Made
 from tasks.core.printable import printable
 from tasks.core.store import publishing, storage
-from tasks.core.store.discovery import discover, is_partition, matches
+from tasks.core.store.discovery import discover, matches
+from tasks.core.store.naming import is_partition
 from tasks.core.store.storage import Found
 
 logger = logging.getLogger(__name__)
 
 
-def find(found: Discovery, listed: Mapping[str, Found], job: Job, only: str | None) -> tuple[str, ...]:
+def find(found: Discovery, listed: Mapping[str, Found], job: Job, run: RunOptions) -> tuple[str, ...]:
     """Keys of our outputs that no partition of the source stands for.
 
     Args:
         found: All that is in the source: its listing was limited by nothing.
         listed: All that is in the destination, by key.
         job: What the source and the destination are.
-        only: A glob; what is not like it is nobody's concern.
+        run: The suffixes of partitions, and the glob ``only``; outputs of other names are left alone.
 
     Raises:
         StorageError: The destination does not answer.
     """
     there = {partition.key for partition in found.partitions}
-    keys = sorted(key for key in listed if is_partition(key) and key not in there and matches(key, only))
+    named = (key for key in listed if is_partition(key, run.suffix) and matches(key, run.only))
+    keys = sorted(key for key in named if key not in there)
     footers = read_footers(job.destination, [listed[key] for key in keys])
     return tuple(
         key for key, footer in zip(keys, footers, strict=True) if _is_ours(footer, listed[key], key, job)
@@ -48,29 +50,29 @@ def find(found: Discovery, listed: Mapping[str, Found], job: Job, only: str | No
 
 def prune(plan: Plan, job: Job, run: RunOptions) -> tuple[str, ...]:
     """Remove what is gone, if that was asked for; returns the keys of what was removed."""
-    return remove(plan.gone, job, run.only) if run.prune and plan.gone else ()
+    return remove(plan.gone, job, run) if run.prune and plan.gone else ()
 
 
-def remove(keys: Sequence[str], job: Job, only: str | None) -> tuple[str, ...]:
+def remove(keys: Sequence[str], job: Job, run: RunOptions) -> tuple[str, ...]:
     """Remove outputs whose source partition is still gone; what fails is logged.
 
     Args:
         keys: What was found to be gone when the run began.
         job: What the source and the destination are.
-        only: The glob they were found with.
+        run: The options they were found with.
 
     Returns:
         The keys of those that were removed.
     """
     try:
-        return _remove(keys, job, only)
+        return _remove(keys, job, run)
     except PipelineError as error:
         logger.warning("Outputs whose source is gone could not be removed: %s", error)
         return ()
 
 
-def _remove(keys: Sequence[str], job: Job, only: str | None) -> tuple[str, ...]:
-    place, found = job.destination, discover(job.pattern)
+def _remove(keys: Sequence[str], job: Job, run: RunOptions) -> tuple[str, ...]:
+    place, found = job.destination, discover(job.pattern, run)
     if len(keys) > len(found.partitions):
         # More likely a source that is not all there, such as a folder that is not mounted.
         logger.warning(
@@ -81,7 +83,7 @@ def _remove(keys: Sequence[str], job: Job, only: str | None) -> tuple[str, ...]:
         return ()
     files = [(key, file) for key in keys for file in storage.find(place, place.path(key))]
     listed = {key: file for key, file in files if file.path == place.path(key)}
-    gone = find(found, listed, job, only)
+    gone = find(found, listed, job, run)
     publishing.remove(place, gone)
     for key in gone:
         logger.info("Partition %s: its output is removed, its source is gone", printable(key))

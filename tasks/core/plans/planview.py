@@ -17,6 +17,7 @@ from rich.text import Text
 from tasks.core.plans.plan import PartitionPlan, RunPlan, Why
 from tasks.core.plans.sampling import Range
 from tasks.core.printable import printable
+from tasks.core.store.leftout import in_words
 
 _PARTITIONS_TOLD = 30
 _KEYS_TOLD = 10
@@ -40,7 +41,10 @@ def facts(plan: RunPlan) -> list[tuple[str, str]]:
     """What the plan adds up to, as label and value, in the order they are read."""
     running = plan.running
     reasons = Counter(partition.why for partition in plan.partitions)
-    told = [("partitions", ", ".join(f"{reasons[why]:,} {why}" for why in Why if reasons[why]))]
+    told = [
+        ("partitions", ", ".join(f"{reasons[why]:,} {why}" for why in Why if reasons[why])),
+        ("left out", in_words(plan.left_out)),
+    ]
     if running:
         told += [
             ("rows", _rows(running)),

@@ -18,8 +18,8 @@ from tasks.core.paid.shelf import FOLDER, folder_of
 from tasks.core.plans import gone
 from tasks.core.plans.plan import Why
 from tasks.core.plans.preflight import preflight
-from tasks.core.store import storage
-from tasks.core.store.discovery import discover, is_whole_folder, matches
+from tasks.core.store import storage, tables
+from tasks.core.store.discovery import check_distinct, discover, is_whole_folder, matches
 from tasks.core.store.storage import Found
 
 logger = logging.getLogger(__name__)
@@ -72,20 +72,23 @@ def look(job: Job, run: RunOptions = RunOptions()) -> Standing:
     """See how every partition stands, and which of them this run takes.
 
     Raises:
-        InputError: The source holds no partition, none is wanted, or what is gone cannot be known and is to
-            be removed; or source or destination may not be read.
+        InputError: The source holds no partition, or a table; none is wanted, or two would have one output;
+            what is gone cannot be known and is to be removed; or source or destination may not be read.
         StorageError: A store does not answer.
     """
-    found = discover(job.pattern)
+    found = discover(job.pattern, run)
     _check(found, job, run)
-    listed = _listed(job)
     wanted = [partition for partition in found.partitions if matches(partition.key, run.only)]
+    check_distinct(wanted, job.destination)
+    if found.tables:
+        logger.warning(tables.warning(found.tables))
+    listed = _listed(job)
     stands = {stand.partition: stand for stand in _stands(wanted, listed, job)}
     whole = is_whole_folder(job.pattern, found)
     return Standing(
         stands=_taken([stands.get(one, Stand(one, Why.LEFT)) for one in found.partitions], run),
         left_out=found.left_out,
-        gone=gone.find(found, listed, job, run.only) if whole else None,
+        gone=gone.find(found, listed, job, run) if whole else None,
     )
 
 

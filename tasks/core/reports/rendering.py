@@ -17,6 +17,7 @@ from tasks.core.reports.histogram import Histogram
 from tasks.core.reports.report import PartitionReport, PartitionState, RunReport
 from tasks.core.reports.series import Pulse
 from tasks.core.reports.tally import Bill
+from tasks.core.store.leftout import in_words
 
 AGAIN = "Run again when the cause is gone: only what is missing is asked for."
 _PARTITIONS_TOLD = 50
@@ -25,11 +26,11 @@ _ROWS_TOLD = 3
 
 def facts(report: RunReport) -> list[tuple[str, str]]:
     """The run's figures as label and value, in the order they are read."""
-    tally, left_out = report.tally, report.left_out
+    tally = report.tally
     statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
     return [
         ("partitions", _partitions(report)),
-        ("left out", f"{left_out.hidden} hidden names, {left_out.other_files} other files"),
+        ("left out", in_words(report.left_out)),
         ("rows", f"{tally.rows} ({statuses})"),
         ("requests", _requests(report.bill)),
         ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),

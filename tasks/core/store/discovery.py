@@ -2,19 +2,23 @@
 
 A source is a prefix, a glob (``*``, ``**`` and ``?``; brackets are ordinary characters, since keys contain
 them) or one file. Discovery reads listings only; whether a partition can be enriched is the preflight's
-question. The order is that of the keys, whatever order the store lists in.
+question. The order is that of the keys, whatever order the store lists in. Which names are partitions is in
+``naming``.
 """
 
 import os
 import re
+from collections.abc import Sequence
 
 from tasks.core.errors import InputError, SourceError
 from tasks.core.model import Discovery, LeftOut, Partition
-from tasks.core.store import storage
+from tasks.core.options import NO_SUFFIX, RunOptions
+from tasks.core.printable import printable
+from tasks.core.store import leftout, storage, tables
 from tasks.core.store.location import Location, locate
+from tasks.core.store.naming import Names, glob_pattern, names_files
 from tasks.core.store.storage import Found
 
-_SUFFIX = ".parquet"
 _WILDCARD = re.compile(r"[*?]")
 
 
@@ -33,26 +37,34 @@ def source_location(source: str) -> Location:
     return locate(folder)
 
 
-def discover(source: str) -> Discovery:
+def discover(source: str, run: RunOptions = RunOptions()) -> Discovery:
     """List the partitions of a source.
 
+    Args:
+        source: As the user wrote it.
+        run: The suffixes of partitions, and whether a table's folder is taken.
+
     Raises:
+        TableFolderError: The source is a table, is part of one, or holds one.
         SourceError: No partition is there; the message says where was looked and for what.
         StorageError: The store does not answer.
     """
-    root = source_location(source)
-    pattern = _pattern(_split(source)[1])
-    found = storage.find(root, root.root)
-    keyed = {_key(root, file): file for file in found}
-    wanted = {key: file for key, file in keyed.items() if pattern.fullmatch(key)}
-    hidden = [key for key in wanted if _is_hidden(key)]
-    visible = {key: file for key, file in wanted.items() if not _is_hidden(key)}
-    partitions = [_partition(key, visible[key]) for key in sorted(visible) if key.endswith(_SUFFIX)]
-    left_out = LeftOut(hidden=len(hidden), other_files=len(visible) - len(partitions))
+    root, wild = source_location(source), _split(source)[1]
+    # Two files may have one key; which of them comes first is the same in every run.
+    found = sorted(((_key(root, file), file) for file in storage.find(root, root.root)), key=_order)
+    keys = [key for key, _ in found]
+    is_one_file = not wild and len(found) == 1 and found[0][1].path == root.root
+    inside = tables.find(root, keys) if found else ()
+    if inside and not (is_one_file or run.allow_table_folder):
+        raise tables.refusal(inside)
+    names = Names(keys[0] if is_one_file else wild, run.suffix)
+    reasons = [names.why_not(key) for key in keys]
+    partitions = [_partition(*one) for one, reason in zip(found, reasons, strict=True) if reason is None]
+    left_out = leftout.count(keys, reasons)
     if not partitions:
         storage.check_bucket(root)
-        raise SourceError(_nothing_found(source, left_out))
-    return Discovery(tuple(partitions), left_out)
+        raise SourceError(_nothing_found(source, run, left_out))
+    return Discovery(tuple(partitions), left_out, inside)
 
 
 def is_whole_folder(source: str, found: Discovery) -> bool:
@@ -61,14 +73,36 @@ def is_whole_folder(source: str, found: Discovery) -> bool:
     return not _split(source)[1] and all(partition.path != root for partition in found.partitions)
 
 
-def is_partition(key: str) -> bool:
-    """Whether a name is that of a partition: a visible ``*.parquet``."""
-    return key.endswith(_SUFFIX) and not _is_hidden(key)
-
-
 def matches(key: str, glob: str | None) -> bool:
     """Whether a partition's key is like a glob, which knows what a source's knows; any is like None."""
-    return glob is None or _pattern(glob).fullmatch(key) is not None
+    return glob is None or glob_pattern(glob).fullmatch(key) is not None
+
+
+def check_distinct(partitions: Sequence[Partition], destination: Location) -> None:
+    """Refuse partitions of which one output would replace another.
+
+    Raises:
+        InputError: Two keys differ only in empty parts, which disks and many object stores drop; or, on a
+            disk, one would be a folder of another.
+    """
+    taken: dict[str, Partition] = {}
+    for partition in partitions:
+        key = "/".join(part for part in partition.key.split("/") if part)
+        if (other := taken.setdefault(key, partition)) is not partition:
+            raise InputError(_same_output(other, partition, destination))
+    if destination.is_local:
+        for key, partition in taken.items():
+            folders = (key[:end] for end, character in enumerate(key) if character == "/")
+            for folder in taken.keys() & set(folders):
+                raise InputError(_same_output(taken[folder], partition, destination))
+
+
+def _same_output(one: Partition, other: Partition, destination: Location) -> str:
+    return (
+        f"{printable(one.path)} and {printable(other.path)} cannot both have an output in {destination.url}: "
+        f"both need the place of {printable(one.key)} there. Rename one, or summarize them from two "
+        "sources to two destinations; nothing was spent."
+    )
 
 
 def check_apart(source: Location, destination: Location) -> None:
@@ -113,15 +147,6 @@ def _split(source: str) -> tuple[str, str]:
     return folder or slash or ".", source[len(folder) + len(slash) :]
 
 
-def _pattern(wild: str) -> re.Pattern[str]:
-    """What a key must match; everything for a source without wildcards."""
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?)", wild or "**")
-    return re.compile("".join(_GLOB.get(piece, re.escape(piece)) for piece in pieces), re.DOTALL)
-
-
-_GLOB = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-
 def _key(root: Location, file: Found) -> str:
     """The path below the root; a source that is one file is its own name."""
     if file.path == root.root:
@@ -129,17 +154,19 @@ def _key(root: Location, file: Found) -> str:
     return file.path[len(root.root) :].lstrip("/")
 
 
-def _is_hidden(key: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in key.split("/"))
+def _order(found: tuple[str, Found]) -> tuple[str, str]:
+    return found[0], found[1].path
 
 
 def _partition(key: str, file: Found) -> Partition:
     return Partition(key=key, path=file.path, size_bytes=file.size_bytes, version=file.version)
 
 
-def _nothing_found(source: str, left_out: LeftOut) -> str:
+def _nothing_found(source: str, run: RunOptions, left_out: LeftOut) -> str:
     hint = f" To look in a bucket, write s3://{source}." if _is_bare(source) else ""
+    ends = ("without a dot" if suffix == NO_SUFFIX else f"*{suffix}" for suffix in run.suffix)
+    wanted = "like it" if names_files(_split(source)[1]) else f"named {' or '.join(ends)}"
     return (
-        f"No partition found: looked under {source} for files named *{_SUFFIX} and found none "
-        f"({left_out.hidden} hidden names and {left_out.other_files} other files left out).{hint}"
+        f"No partition found: looked under {source} for files {wanted} and found none "
+        f"(left out: {leftout.in_words(left_out)}).{hint}"
     )

@@ -7,7 +7,7 @@ wrong. What a file contains is not its business, and writing is ``publishing``'s
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Protocol, cast
@@ -82,6 +82,38 @@ def names(location: Location, folder: str, prefix: str) -> list[str]:
         except FileNotFoundError:
             return []
     return [name for found in paths if (name := found.rpartition("/")[2]).startswith(prefix)]
+
+
+def entries(location: Location, folder: str) -> Iterator[str]:
+    """Names directly in any folder of a location's filesystem, page by page; none if it may not be listed.
+
+    Args:
+        location: Tells the filesystem.
+        folder: A path as the filesystem knows it; it may lie outside of the location.
+
+    Raises:
+        StorageError: The store does not answer.
+    """
+    # Only of these two it is known which error means a missing right.
+    denied = PermissionError if location.is_s3 or location.is_local else OSError
+    with failures_of(location.url), suppress(FileNotFoundError, NotADirectoryError, denied):
+        paths = _pages(location.fs, folder) if location.is_s3 else location.fs.ls(folder, detail=False)
+        for path in paths:
+            if (name := path.rstrip("/").removeprefix(folder).strip("/")) and "/" not in name:
+                yield name
+
+
+def _pages(fs: Any, folder: str) -> Iterator[str]:
+    """The same of a bucket; s3fs would list the folder above when a folder is empty."""
+    bucket, prefix, _ = fs.split_path(f"{folder}/")
+    page: dict[str, str] = {}
+    while True:
+        listed = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", **page)
+        yield from (f"{bucket}/{found['Key']}" for found in listed.get("Contents", []))
+        yield from (f"{bucket}/{found['Prefix']}" for found in listed.get("CommonPrefixes", []))
+        if not listed.get("IsTruncated"):
+            return
+        page = {"ContinuationToken": listed["NextContinuationToken"]}
 
 
 def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:

@@ -28,5 +28,8 @@ def nameless_file(where: Path) -> BinaryIO:
     try:
         return cast("BinaryIO", tempfile.TemporaryFile(dir=where, prefix=f".{PREFIX}-"))
     except OSError as error:
-        message = f"Cannot make a temporary file in {where}: {error.strerror}. Free or create the folder, or set TMPDIR."
+        message = (
+            f"Cannot make a temporary file in {where}: {error.strerror}. "
+            "Free or create the folder, or set TMPDIR."
+        )
         raise StorageError(message) from None
