@@ -68,13 +68,13 @@ def parse(data: bytes, lists: Lists = Lists()) -> Struct:  # noqa: B008 - never 
 def _parse(data: bytes, at: int, lists: Lists) -> tuple[Struct, int]:
     found: Struct = {}
     last = 0
-    while head := data[at]:
+    while header := data[at]:
         at += 1
-        if head > _LONG_LIST:
-            last += head >> 4
+        if header > _LONG_LIST:
+            last += header >> 4
         else:
-            last, at = number(data[at : at + 10]), _varint(data, at)[1]
-        kind, start = head & 15, at
+            last, at = _zigzag(data, at)
+        kind, start = header & 15, at
         if kind == LIST and last in lists:
             items, structs, at = _parse_list(data, at, lists[last])
             found[last] = Field(last, kind, data[start:at], items, structs)
@@ -98,6 +98,19 @@ def _parse_list(data: bytes, at: int, lists: Lists | None) -> tuple[list[bytes],
             structs.append(one)
         items.append(data[start:at])
     return items, structs, at
+
+
+def head(data: bytes, last: int) -> bytes:
+    """The bytes of a struct up to the field of a number and with it; fields are in the order of their ids."""
+    at = number = 0
+    while data[at] and number < last:
+        step, kind, at = data[at] >> 4, data[at] & 15, at + 1
+        if step:
+            number += step
+        else:
+            number, at = _zigzag(data, at)
+        at = at if kind in {_TRUE, _FALSE} else _skip(data, at, kind)
+    return data[:at]
 
 
 def struct(fields: Mapping[int, Field]) -> bytes:
@@ -137,8 +150,7 @@ def array(number: int, items: Iterable[bytes], kind: int = STRUCT) -> Field:
 
 def number(value: bytes) -> int:
     """The integer that the bytes begin with."""
-    unsigned = _varint(value, 0)[0]
-    return (unsigned >> 1) ^ -(unsigned & 1)
+    return _zigzag(value, 0)[0]
 
 
 def varint(number: int) -> bytes:
@@ -163,6 +175,11 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
         at += 1
     return number | byte << shift, at + 1
+
+
+def _zigzag(data: bytes, at: int) -> tuple[int, int]:
+    unsigned, at = _varint(data, at)
+    return (unsigned >> 1) ^ -(unsigned & 1), at
 
 
 def _list_header(data: bytes, at: int) -> tuple[int, int, int]:

@@ -42,15 +42,13 @@ def complete(
     size_bytes = source_file.seek(0, os.SEEK_END)
     shift_bytes = size_bytes - len(MAGIC)
     new = read_footer(file)
+    own = [list(map(thrift.parse, group[CHUNKS].items)) for group in new.fields[ROW_GROUPS].structs]
     groups = [
-        [
-            splice.moved(chunk, shift_bytes, count)
-            for chunk, count in zip(group[CHUNKS].items, counts, strict=True)
-        ]
-        for group, counts in zip(new.fields[ROW_GROUPS].structs, nulls, strict=True)
+        [splice.moved(chunk, shift_bytes, count) for chunk, count in zip(chunks, counts, strict=True)]
+        for chunks, counts in zip(own, nulls, strict=True)
     ]
     end = max((Chunk.of(chunk).end for group in groups for chunk in group), default=size_bytes)
-    bodies = [page_index.shifted(one, shift_bytes) for one in _bodies(new, file)]
+    bodies = [page_index.shifted(one, shift_bytes) for one in _bodies(own, file)]
     file.seek(end - shift_bytes)
     file.truncate()
     chunks = _with_index(groups, bodies, source_file, source, file, end)
@@ -74,21 +72,20 @@ def _with_index(
     old_items = [group[CHUNKS].items for group in source.fields[ROW_GROUPS].structs]
     if not page_index.has_any(source):
         return [[*old, *map(thrift.struct, new)] for old, new in zip(old_items, groups, strict=True)]
-    old_bodies, new_ones = iter(_bodies(source, source_file)), iter(new_bodies)
+    old = [list(map(thrift.parse, items)) for items in old_items]
+    old_bodies, new_ones = iter(_bodies(old, source_file)), iter(new_bodies)
     found = []
-    for items, added in zip(old_items, groups, strict=True):
-        bodies = [*(next(old_bodies) for _ in items), *(next(new_ones) for _ in added)]
-        placed, at = page_index.place([*map(thrift.parse, items), *added], bodies, at, file.write)
+    for chunks, added in zip(old, groups, strict=True):
+        bodies = [*(next(old_bodies) for _ in chunks), *(next(new_ones) for _ in added)]
+        placed, at = page_index.place([*chunks, *added], bodies, at, file.write)
         found.append(list(map(thrift.struct, placed)))
     return found
 
 
-def _bodies(footer: Footer, file: SeekableFile) -> list[page_index.Bodies]:
+def _bodies(groups: Sequence[Sequence[Struct]], file: SeekableFile) -> list[page_index.Bodies]:
     def read(start: int, length: int) -> bytes:
         file.seek(start)
         return file.read(length)
 
-    chunks = [
-        thrift.parse(chunk) for group in footer.fields[ROW_GROUPS].structs for chunk in group[CHUNKS].items
-    ]
+    chunks = [chunk for group in groups for chunk in group]
     return page_index.read_bodies(chunks, read, file.seek(0, os.SEEK_END))
