@@ -100,8 +100,8 @@ def test_arrow_s_own_copy_of_what_pandas_says_is_changed_too(tmp_path: Path) -> 
 
 TYPES = [
     pa.int8(), pa.uint64(), pa.float16(), pa.decimal32(5, 2), pa.decimal256(50, 3), pa.string_view(),
-    pa.large_binary(), pa.binary(7), pa.date64(), pa.time32("s"), pa.timestamp("ns", "Asia/Tokyo"), pa.duration("us"),
-    pa.month_day_nano_interval(), pa.null(), pa.dictionary(pa.uint8(), pa.string(), ordered=True),
+    pa.large_binary(), pa.binary(7), pa.date64(), pa.time32("s"), pa.timestamp("ns", "Asia/Tokyo"),
+    pa.duration("us"), pa.month_day_nano_interval(), pa.null(), pa.dictionary(pa.uint8(), pa.string(), ordered=True),
     pa.list_view(pa.int32()), pa.list_(pa.field("element", pa.int32(), nullable=False), 3), pa.uuid(),
     pa.map_(pa.string(), pa.int32(), keys_sorted=True), pa.run_end_encoded(pa.int16(), pa.string()),
     pa.dense_union([pa.field("a", pa.int32()), pa.field("b", pa.string())]), pa.json_(), pa.bool8(),
@@ -119,7 +119,12 @@ def test_arrow_s_schema_keeps_every_type_and_all_metadata(
 ) -> None:
     unknown = {"ARROW:extension:name": "their.own", "ARROW:extension:metadata": "x", "PARQUET:field_id": "3"}
     fields = [
-        pa.field(f"c{n}", kind, nullable, None if isinstance(kind, pa.BaseExtensionType) else unknown)
+        pa.field(
+            f"c{n}",
+            kind,
+            nullable or pa.types.is_null(kind),
+            None if isinstance(kind, pa.BaseExtensionType) else unknown,
+        )
         for n, kind in enumerate(kinds)
     ]
     schema = pa.schema(fields, metadata=metadata)
