@@ -101,8 +101,10 @@ def test_arrow_s_own_copy_of_what_pandas_says_is_changed_too(tmp_path: Path) -> 
 TYPES = [
     pa.int8(), pa.uint64(), pa.float16(), pa.decimal32(5, 2), pa.decimal256(50, 3), pa.string_view(),
     pa.large_binary(), pa.binary(7), pa.date64(), pa.time32("s"), pa.timestamp("ns", "Asia/Tokyo"),
-    pa.duration("us"), pa.month_day_nano_interval(), pa.null(), pa.dictionary(pa.uint8(), pa.string(), ordered=True),
-    pa.list_view(pa.int32()), pa.list_(pa.field("element", pa.int32(), nullable=False), 3), pa.uuid(),
+    pa.duration("us"), pa.month_day_nano_interval(), pa.null(),
+    pa.dictionary(pa.uint8(), pa.string(), ordered=True),
+    pa.list_view(pa.int32()), pa.list_(pa.field("element", pa.int32(), nullable=False), 3),
+    pa.uuid(),
     pa.map_(pa.string(), pa.int32(), keys_sorted=True), pa.run_end_encoded(pa.int16(), pa.string()),
     pa.dense_union([pa.field("a", pa.int32()), pa.field("b", pa.string())]), pa.json_(), pa.bool8(),
     pa.fixed_shape_tensor(pa.float32(), [2, 3]), pa.opaque(pa.binary(), "kind", "vendor"),
