@@ -14,8 +14,9 @@ CORE = ROOT / "tasks" / "core"
 
 # From the ground up: each room, a file or a folder, may import those on storeys below it.
 STOREYS = [
-    {"model", "errors", "printable", "options", "prices", "thrift", "ticker"},
+    {"model", "errors", "printable", "options", "prices", "ticker"},
     {"prompt", "progress", "settings", "pace", "store"},
+    {"footer"},
     {"files"},
     {"job"},
     {"paid"},

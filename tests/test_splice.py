@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import thrift
 from tasks.core.errors import PartitionError
-from tasks.core.files.footer import Footer, parse_footer, read_footer
+from tasks.core.footer import thrift
+from tasks.core.footer.footer import Footer, parse_footer, read_footer
+from tasks.core.footer.thrift import Field, Lists, Struct, array, binary, edited, integer
 from tasks.core.plans.preflight import footer_problems
-from tasks.core.thrift import Field, Lists, Struct, array, binary, edited, integer
 from tests.enriching import COLUMNS, enrich
 
 SCHEMA, ROWS, GROUPS, ENTRIES, CREATED_BY, ORDERS, UNKNOWN = 2, 3, 4, 5, 6, 7, 1234

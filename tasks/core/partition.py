@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from tasks.core.errors import PartitionError, TooManyFailedError
-from tasks.core.files.footer import Footer
 from tasks.core.files.reader import Reader
 from tasks.core.files.writer import Writer
+from tasks.core.footer.footer import Footer
 from tasks.core.job import Job
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.paid import outputs

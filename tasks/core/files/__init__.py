@@ -1,4 +1,4 @@
-"""Parquet files: what a footer tells, and how to write the same file again with the summary columns added.
+"""The rows of Parquet files: some columns read in slices, new columns written behind a source.
 
 Nothing in here knows of requests or of what is paid for.
 """

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.errors import PartitionError
-from tasks.core.files.footer import BAD_BYTES, read_footer
+from tasks.core.footer.footer import BAD_BYTES, read_footer
 from tasks.core.printable import printable
 from tasks.core.store.storage import SeekableFile
 

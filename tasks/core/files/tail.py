@@ -7,11 +7,10 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from tasks.core import thrift
-from tasks.core.files import page_index, splice
-from tasks.core.files.footer import CHUNKS, MAGIC, ROW_GROUPS, Chunk, Footer, read_footer
+from tasks.core.footer import page_index, splice, thrift
+from tasks.core.footer.footer import CHUNKS, MAGIC, ROW_GROUPS, Chunk, Footer, read_footer
+from tasks.core.footer.thrift import Struct
 from tasks.core.store.storage import SeekableFile
-from tasks.core.thrift import Struct
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core import ticker
-from tasks.core.files import page_index
 from tasks.core.files.columns import SummaryColumns
-from tasks.core.files.footer import COLUMN_ORDERS, MAGIC, Footer
 from tasks.core.files.tail import complete
+from tasks.core.footer import page_index
+from tasks.core.footer.footer import COLUMN_ORDERS, MAGIC, Footer
 from tasks.core.printable import printable
 from tasks.core.store import temporary
 from tasks.core.store.appended import Tail

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from tasks.core.errors import PartitionError
 from tasks.core.files.columns import SummaryColumns
-from tasks.core.files.footer import Footer
 from tasks.core.files.reader import Reader
 from tasks.core.files.texts import TextColumn
+from tasks.core.footer.footer import Footer
 from tasks.core.job import (
     APPENDED,
     FAILED_ROWS,

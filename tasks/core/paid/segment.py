@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.errors import PartitionError
-from tasks.core.files.footer import BAD_BYTES
+from tasks.core.footer.footer import BAD_BYTES
 from tasks.core.model import Outcome, Status
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from tasks.core.errors import PartitionError, PipelineError
-from tasks.core.files.footer import BAD_BYTES, TRAILER_BYTES, Footer, footer_bytes
-from tasks.core.files.footers import read_footers
+from tasks.core.footer.footer import BAD_BYTES, TRAILER_BYTES, Footer, footer_bytes
+from tasks.core.footer.many import read_footers
 from tasks.core.job import FAILED_ROWS, FINGERPRINT, FORMAT, ORIGIN, Job, fact_key
 from tasks.core.model import Discovery, Plan
 from tasks.core.options import RunOptions

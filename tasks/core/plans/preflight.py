@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from tasks.core.errors import PartitionError, PipelineError, PreflightError, StorageError, TransientError
 from tasks.core.files.columns import SummaryColumns
-from tasks.core.files.footer import Footer, text_problem
-from tasks.core.files.footers import read_footers
 from tasks.core.files.writer import LONGEST_ROW_GROUP
+from tasks.core.footer.footer import Footer, text_problem
+from tasks.core.footer.many import read_footers
 from tasks.core.job import Job
 from tasks.core.model import Discovery, Partition, Plan
 from tasks.core.printable import printable

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.core.errors import InputError, PipelineError
-from tasks.core.files.footer import Footer
-from tasks.core.files.footers import read_footers
+from tasks.core.footer.footer import Footer
+from tasks.core.footer.many import read_footers
 from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, Job
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.core.files.footer import BAD_BYTES, Entry
+from tasks.core.footer.footer import BAD_BYTES, Entry
 
 _SPARK_TYPES = {pa.string(): "string", pa.int32(): "integer"}
 _AVRO_TYPES = {pa.string(): "string", pa.int32(): "int"}

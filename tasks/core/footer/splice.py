@@ -8,10 +8,9 @@ from itertools import count
 
 import pyarrow as pa
 
-from tasks.core import thrift
 from tasks.core.errors import PartitionError
-from tasks.core.files import foreign
-from tasks.core.files.footer import (
+from tasks.core.footer import embedded_schemas, thrift
+from tasks.core.footer.footer import (
     BAD_BYTES,
     CHILDREN,
     CHUNK_METADATA,
@@ -29,7 +28,7 @@ from tasks.core.files.footer import (
     Footer,
     parse,
 )
-from tasks.core.thrift import Field, Struct, edited, integer
+from tasks.core.footer.thrift import Field, Struct, edited, integer
 
 _FILE_OFFSET = 2
 """Of ColumnChunk; zero where it says nothing."""
@@ -114,7 +113,7 @@ def _sums(old: Struct, added: Struct) -> list[Field]:
 
 def _entries(source: Footer, fields: Sequence[pa.Field], facts: Mapping[str, str]) -> list[bytes]:
     before = source.entries
-    after = foreign.with_columns(before, fields)
+    after = embedded_schemas.with_columns(before, fields)
     items = source.fields[ENTRIES].items if ENTRIES in source.fields else []
     own = {key.encode() for key in facts}
     kept = [

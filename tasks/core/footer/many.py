@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from tasks.core.errors import PartitionError, PipelineError
-from tasks.core.files.footer import Footer, footer_bytes, parse_footer
+from tasks.core.footer.footer import Footer, footer_bytes, parse_footer
 from tasks.core.store import storage
 from tasks.core.store.failures import failures_of
 from tasks.core.store.location import Location

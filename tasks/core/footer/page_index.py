@@ -6,9 +6,9 @@ it read the whole file. Page locations in the bodies of old columns stay valid, 
 
 from collections.abc import Callable, Iterator, Sequence
 
-from tasks.core import thrift
-from tasks.core.files.footer import CHUNKS, ROW_GROUPS, Footer
-from tasks.core.thrift import Lists, Struct, edited, integer
+from tasks.core.footer import thrift
+from tasks.core.footer.footer import CHUNKS, ROW_GROUPS, Footer
+from tasks.core.footer.thrift import Lists, Struct, edited, integer
 
 _OFFSET_INDEX, _COLUMN_INDEX = 4, 6
 """Fields of ColumnChunk: where a body is; the next field is its length."""

@@ -12,10 +12,10 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import thrift
 from tasks.core.errors import PartitionError
+from tasks.core.footer import thrift
+from tasks.core.footer.thrift import Lists, Struct, edited
 from tasks.core.store.storage import SeekableFile
-from tasks.core.thrift import Lists, Struct, edited
 
 BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, thrift.ThriftError)
 """What is raised on bytes that are not Parquet; a column's name may be among them."""
