@@ -12,7 +12,7 @@ from tasks.core.footer.chunk import Chunk
 from tasks.core.footer.fields import CHUNKS, ROW_GROUPS
 from tasks.core.footer.footer import MAGIC, Footer, read_footer
 from tasks.core.footer.thrift import Struct
-from tasks.core.store.storage import SeekableFile
+from tasks.core.store.reading import SeekableFile
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from tasks.core.printable import printable
 from tasks.core.store import temporary
 from tasks.core.store.appended import Tail
 from tasks.core.store.failures import failures_building
-from tasks.core.store.storage import SeekableFile
+from tasks.core.store.reading import SeekableFile
 
 LONGEST_ROW_GROUP = 64 * 2**20
 """Rows; pyarrow's writer splits what is longer."""

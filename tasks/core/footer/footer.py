@@ -28,7 +28,7 @@ from tasks.core.footer.fields import (
     TYPE,
 )
 from tasks.core.footer.thrift import Lists, Struct, edited
-from tasks.core.store.storage import SeekableFile
+from tasks.core.store.reading import SeekableFile
 
 BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, thrift.ThriftError)
 """What is raised on bytes that are not Parquet; a column's name may be among them."""
