@@ -111,14 +111,8 @@ def unfinished_uploads(url: str) -> list[str]:
 def publishing_apart(scene: Scene, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Publish in a process of its own, which is killed at the end if it still runs."""
     (folder / "tail").write_bytes(scene.tail)
-    command = [
-        sys.executable,
-        "-m",
-        "tests.appending",
-        scene.source.url,
-        scene.destination.url,
-        folder / "tail",
-    ]
+    places = (scene.source.url, scene.destination.url)
+    command = [sys.executable, "-m", "tests.appending", *places, str(folder / "tail")]
     with subprocess.Popen(command, cwd=ROOT) as child:
         try:
             yield child

@@ -17,7 +17,9 @@ from aiohttp import web
 from yarl import URL
 
 Status = Literal["503", "403", "500", "501", "409"]
-Failure = Literal["hang", "drop", "lose reply", "hang reply", "hold", "empty", "pretend", "error in 200"]
+Failure = Literal[
+    "hang", "drop", "lose reply", "hang reply", "hold", "empty", "pretend", "garble", "error in 200"
+]
 Kind = Status | Failure
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 _CODES = {
@@ -42,7 +44,7 @@ class Fault:
         kind: A status, no reply ever (hang), a closed connection (drop), a request that is done and whose
             reply is lost or hangs, one that is held until healed and done then; a request that is not done
             and gets an answer without content (empty), one as if a part had been copied (pretend), or an
-            error with the status 200.
+            error with the status 200; an answer whose bytes are others (garble).
         methods: Whom it concerns, by method ...
         path: ... by a pattern found in the path ...
         operation: ... and by what S3 calls it, where that matters.
@@ -170,8 +172,11 @@ class FaultyProxy:
             await self._forward(request, body)
         if fault.kind in {"hang", "hang reply", "hold"}:
             await healed.wait()
-        if fault.kind == "hold":
-            return await self._forward(request, body)
+        if fault.kind in {"hold", "garble"}:
+            reply = await self._forward(request, body)
+            if fault.kind == "garble" and isinstance(reply.body, bytes):
+                reply.body = reply.body[::-1]
+            return reply
         if request.transport:
             request.transport.abort()
         return web.Response()

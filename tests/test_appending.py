@@ -1,7 +1,5 @@
 """A source with a tail, published on a disk, on S3 and elsewhere: right bytes, one step, nothing left."""
 
-import os
-import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,23 +91,6 @@ def test_a_source_that_is_gone_is_a_storage_error(url: str) -> None:
     with pytest.raises(StorageError, match="not there"):
         scene.publish(listed)
     assert get(scene.destination) is None
-
-
-def test_a_published_local_file_has_the_permissions_of_any_new_file_and_an_inode_of_its_own(
-    tmp_path: Path,
-) -> None:
-    scene = Scene.at(str(tmp_path), 1000)
-    before = os.umask(0o027)
-    try:
-        scene.publish()
-    finally:
-        os.umask(before)
-    target, source = Path(scene.destination.path(KEY)), Path(scene.source.path(KEY))
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640
-    with source.open("ab") as file:
-        file.write(b"more")
-    assert target.read_bytes() == scene.output
-    assert target.stat().st_nlink == 1
 
 
 def test_the_older_file_of_a_failed_publish_is_untouched_and_nothing_is_left(url: str) -> None:
