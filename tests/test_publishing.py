@@ -96,7 +96,7 @@ def test_a_published_local_file_has_the_permissions_of_any_new_file(tmp_path: Pa
 def test_many_partitions_at_once_do_not_take_the_folder_aside_from_each_other(tmp_path: Path) -> None:
     place = locate(str(tmp_path))
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: publish(place, f"{n % 7}/a.parquet", b"x"), range(800)))
+        list(pool.map(lambda n: publish(place, f"{n % 7}/{n}.parquet", b"x"), range(800)))
     assert sorted(path.name for path in tmp_path.iterdir()) == [str(n) for n in range(7)]
 
 

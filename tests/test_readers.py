@@ -143,17 +143,19 @@ def is_in_the_middle(folder: str) -> bool:
     kinds = [
         sum(name.endswith("/part.parquet") for name in names(f"{folder}/out")) == DAYS - 1,
         any(name.endswith(".segment") for name in names(f"{folder}/out")),
-        any(name.startswith("_aside/") for name in names(f"{folder}/out")),
     ]
     return all(kinds)
 
 
 @pytest.fixture(scope="module")
 def killed(held: tuple[str, "subprocess.Popen[str]"]) -> str:
-    """The same after the run was killed."""
+    """The same after the run was killed, with an output that was not published, as a kill may leave it."""
     out, run = held
     run.kill()
     run.wait()
+    unfinished = Path(out, "_aside", f"building-{'0' * 32}.tmp")
+    unfinished.parent.mkdir()
+    unfinished.write_bytes(Path(out, "day=1", "part.parquet").read_bytes())
     return out
 
 
@@ -174,7 +176,7 @@ def test_nothing_but_outputs_ends_in_parquet_while_a_run_is_on(held: tuple[str, 
     assert [name for name in kept if name.endswith(".parquet")] == [
         f"day={day}/part.parquet" for day in range(1, DAYS)
     ]
-    assert {name.partition("/")[0] for name in kept} >= {"_ledger", "_aside"}
+    assert "_ledger" in {name.partition("/")[0] for name in kept}
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -188,7 +190,6 @@ def test_a_reader_of_the_whole_destination_sees_published_rows_alone_while_a_run
 
 @pytest.mark.parametrize("read", READERS[:4])
 def test_a_reader_sees_the_same_after_the_run_was_killed(killed: str, read: Callable[[str], Rows]) -> None:
-    assert any(name.startswith("_aside/") for name in names(killed))
     assert_reads(read, killed, DAYS - 1)
 
 

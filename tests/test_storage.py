@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.errors import InputError, PartitionError, StorageError
-from tasks.core.store import storage
+from tasks.core.store import reading, storage
 from tasks.core.store.location import Location, locate
 
 KEYS = sorted(
@@ -103,7 +103,7 @@ def test_reading_a_file_replaced_meanwhile_is_a_storage_error(place: Location) -
     put(place, "a", b"1" * 20_000_000)
     with (  # noqa: PT012 - told when the file is closed
         pytest.raises(StorageError, match="replaced while it was read; run again"),
-        storage.open_to_read(place, storage.look_at(place, place.path("a"))) as file,
+        reading.open_to_read(place, storage.look_at(place, place.path("a"))) as file,
     ):
         assert file.read(4) == b"1111"
         put(place, "a", b"2" * 20_000_001)
@@ -113,7 +113,7 @@ def test_half_old_half_new_bytes_are_told_as_replaced_not_as_corrupt(place: Loca
     put(place, "a", b"1")
     with (  # noqa: PT012 - what is raised passes through
         pytest.raises(StorageError, match="replaced"),
-        storage.open_to_read(place, storage.look_at(place, place.path("a"))),
+        reading.open_to_read(place, storage.look_at(place, place.path("a"))),
     ):
         put(place, "a", b"22")
         message = "looks corrupt"
@@ -123,7 +123,7 @@ def test_half_old_half_new_bytes_are_told_as_replaced_not_as_corrupt(place: Loca
 def test_opening_a_missing_file_is_a_storage_error_that_says_so(place: Location) -> None:
     with (
         pytest.raises(StorageError, match="is not there"),
-        storage.open_to_read(place, storage.look_at(place, place.path("missing"))),
+        reading.open_to_read(place, storage.look_at(place, place.path("missing"))),
     ):
         pass
 

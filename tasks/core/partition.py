@@ -23,7 +23,7 @@ from tasks.core.printable import printable
 from tasks.core.reports.report import FailedRow, PartitionReport, PartitionState
 from tasks.core.reports.tally import Tally
 from tasks.core.rows.readahead import summarized
-from tasks.core.store import publishing, storage
+from tasks.core.store import publishing, reading, storage
 from tasks.core.store.appending import publish_appended
 from tasks.core.store.storage import Found
 
@@ -71,7 +71,7 @@ def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None
     found = storage.look_at(job.source, partition.path)
     partition = replace(partition, size_bytes=found.size_bytes, version=found.version)
     with ExitStack() as stack:
-        with storage.open_to_read(job.source, found) as file:
+        with reading.open_to_read(job.source, found) as file:
             reader = Reader(file, partition.key)
             _check_footer(reader.footer, partition, job)
             folder = publishing.building_folder(job.destination)

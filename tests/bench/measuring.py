@@ -47,6 +47,12 @@ def add_point(parser: argparse.ArgumentParser, latency_ms: float, sigma: float, 
     parser.add_argument("--rounds", type=int, default=3)
 
 
+def peak_mb() -> float:
+    """Peak resident memory of this process; not ``ru_maxrss``, which begins with what its parent held."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def text(row: int, size_bytes: int = 2000) -> str:
     """A text of about this size that no other row has."""
     return f"Row {row}. {_SENTENCE * (size_bytes // len(_SENTENCE))}"

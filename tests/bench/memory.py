@@ -9,7 +9,6 @@ Each size runs in a process of its own, through the flow, and tells the peak res
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
-from tests.bench.measuring import environment, flags, tell, told_by
+from tests.bench.measuring import environment, flags, peak_mb, tell, told_by
 
 _SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "
 
@@ -89,9 +88,8 @@ def _measure(options: argparse.Namespace) -> None:
         limits=LimitOptions(max_concurrent=options.max_concurrent),
     )
     seconds = time.monotonic() - began_s
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rows = report.tally.ok
-    print(json.dumps({"rows": rows, "peak_mb": peak_mb, "seconds": seconds, "rows_per_s": rows / seconds}))
+    print(json.dumps({"rows": rows, "peak_mb": peak_mb(), "seconds": seconds, "rows_per_s": rows / seconds}))
 
 
 if __name__ == "__main__":

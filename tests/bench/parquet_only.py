@@ -32,7 +32,7 @@ from tasks.core.options import ModelOptions, OutputOptions
 from tasks.core.paid.reuse import Waiting
 from tasks.core.settings import Settings
 from tasks.core.store.discovery import discover
-from tests.bench.measuring import DEPLOYMENT, flags, median, note, tell, told_by
+from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, tell, told_by
 from tests.enriching import run_partition
 
 _SUMMARY_CHARACTERS = 200
@@ -172,7 +172,7 @@ def _measure(way: str, source: Path) -> None:
         WAYS[way](source, Path(folder, "out"))
         seconds, after = time.monotonic() - began_s, resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"seconds": seconds, "cpu_s": cpu_s, "peak_mb": after.ru_maxrss / 1024}))
+    print(json.dumps({"seconds": seconds, "cpu_s": cpu_s, "peak_mb": peak_mb()}))
 
 
 def _row(figures: Sequence[dict[str, float | str]], way: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from tasks.core.errors import PartitionError
 from tasks.core.footer.footer import BAD_BYTES, read_footer
 from tasks.core.printable import printable
-from tasks.core.store.storage import SeekableFile
+from tasks.core.store.reading import SeekableFile
 
 _BUFFER_BYTES = 8 * 2**20
 """One request to an object store; a chunk is never held whole."""

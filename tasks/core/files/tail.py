@@ -8,9 +8,11 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from tasks.core.footer import page_index, splice, thrift
-from tasks.core.footer.footer import CHUNKS, MAGIC, ROW_GROUPS, Chunk, Footer, read_footer
+from tasks.core.footer.chunk import Chunk
+from tasks.core.footer.fields import CHUNKS, ROW_GROUPS
+from tasks.core.footer.footer import MAGIC, Footer, read_footer
 from tasks.core.footer.thrift import Struct
-from tasks.core.store.storage import SeekableFile
+from tasks.core.store.reading import SeekableFile
 
 logger = logging.getLogger(__name__)
 

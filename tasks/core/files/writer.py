@@ -20,12 +20,13 @@ from tasks.core import ticker
 from tasks.core.files.columns import SummaryColumns
 from tasks.core.files.tail import complete
 from tasks.core.footer import page_index
-from tasks.core.footer.footer import COLUMN_ORDERS, MAGIC, Footer
+from tasks.core.footer.fields import COLUMN_ORDERS
+from tasks.core.footer.footer import MAGIC, Footer
 from tasks.core.printable import printable
 from tasks.core.store import temporary
 from tasks.core.store.appended import Tail
 from tasks.core.store.failures import failures_building
-from tasks.core.store.storage import SeekableFile
+from tasks.core.store.reading import SeekableFile
 
 LONGEST_ROW_GROUP = 64 * 2**20
 """Rows; pyarrow's writer splits what is longer."""

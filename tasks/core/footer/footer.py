@@ -1,7 +1,6 @@
 """A Parquet file's footer: parsed from the last bytes of the file, and cut down to the columns that are read.
 
 Nothing is decoded that is not needed, so what pyarrow cannot read in other columns is no obstacle.
-The numbers of the fields are those of https://github.com/apache/parquet-format (parquet.thrift).
 """
 
 import os
@@ -14,33 +13,32 @@ import pyarrow.parquet as pq
 
 from tasks.core.errors import PartitionError
 from tasks.core.footer import thrift
+from tasks.core.footer.chunk import Chunk
+from tasks.core.footer.fields import (
+    CHILDREN,
+    CHUNKS,
+    COLUMN_ORDERS,
+    ENCRYPTION,
+    ENTRIES,
+    GROUP_BYTES,
+    GROUP_ROWS,
+    NAME,
+    ROW_GROUPS,
+    SCHEMA,
+    TYPE,
+)
 from tasks.core.footer.thrift import Lists, Struct, edited
-from tasks.core.store.storage import SeekableFile
+from tasks.core.store.reading import SeekableFile
 
 BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, thrift.ThriftError)
 """What is raised on bytes that are not Parquet; a column's name may be among them."""
-
-SCHEMA, ROWS, ROW_GROUPS, ENTRIES, COLUMN_ORDERS, ENCRYPTION = 2, 3, 4, 5, 7, 8
-"""Fields of FileMetaData."""
-TYPE, NAME, CHILDREN, FIELD_ID = 1, 4, 5, 9
-"""Fields of SchemaElement."""
-CHUNKS, GROUP_BYTES, GROUP_ROWS, GROUP_COMPRESSED_BYTES = 1, 2, 3, 6
-"""Fields of RowGroup."""
-FILE_PATH, CHUNK_METADATA = 1, 3
-"""Fields of ColumnChunk."""
-ENCODINGS, CODEC, COMPRESSED_BYTES = 2, 4, 7
-PAGE_OFFSETS = 9, 10, 11
-"""Fields of ColumnMetaData."""
 
 MAGIC = b"PAR1"
 TRAILER_BYTES = 8
 _MAGIC_ENCRYPTED = b"PARE"
 _LISTS = Lists({SCHEMA: Lists(), ROW_GROUPS: Lists({CHUNKS: None}), ENTRIES: Lists(), COLUMN_ORDERS: None})
-_CODECS = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "snappy", 6: "zstd", 7: "lz4"}
-"""What pyarrow reads, and what it writes beside it: it cannot write Hadoop's LZ4, number 5."""
 _TEXT_ENCODINGS = {0, 2, 3, 4, 6, 7, 8}
 """All but those of numbers: PLAIN, dictionaries, RLE and BIT_PACKED of levels, DELTA of byte arrays."""
-
 _CORRUPT = "the footer is corrupt: restore the file and run again"
 
 Entry = tuple[bytes, bytes | None]
@@ -147,40 +145,6 @@ class Footer:
         chunks = [group[CHUNKS].items[leaf] for leaf in leaves]
         kept = {number: group[number] for number in (GROUP_BYTES, GROUP_ROWS)}
         return edited(kept, thrift.array(CHUNKS, chunks))
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A column chunk: where it is and how it was written.
-
-    Attributes:
-        start: Where its first page is.
-        end: The place behind its last page.
-        codec: The codec for new chunks beside it, by pyarrow's name; empty when pyarrow cannot read its own.
-        encodings: The numbers of its encodings.
-        is_elsewhere: It is in another file.
-    """
-
-    start: int
-    end: int
-    codec: str
-    encodings: frozenset[int]
-    is_elsewhere: bool
-
-    @classmethod
-    def of(cls, chunk: Struct) -> "Chunk":
-        """A chunk of a footer."""
-        metadata = thrift.parse(chunk[CHUNK_METADATA].value, Lists({ENCODINGS: None}))
-        offsets = [metadata[number].int for number in PAGE_OFFSETS if number in metadata]
-        # A chunk without a page may say 0.
-        start = min(filter(None, offsets), default=0)
-        return cls(
-            start=start,
-            end=start + metadata[COMPRESSED_BYTES].int,
-            codec=_CODECS.get(metadata[CODEC].int, ""),
-            encodings=frozenset(map(thrift.number, metadata[ENCODINGS].items)),
-            is_elsewhere=FILE_PATH in chunk and bool(chunk[FILE_PATH].bytes),
-        )
 
 
 def text_problem(footer: Footer, name: str) -> str | None:

@@ -7,7 +7,8 @@ it read the whole file. Page locations in the bodies of old columns stay valid, 
 from collections.abc import Callable, Iterator, Sequence
 
 from tasks.core.footer import thrift
-from tasks.core.footer.footer import CHUNKS, ROW_GROUPS, Footer
+from tasks.core.footer.fields import CHUNKS, ROW_GROUPS
+from tasks.core.footer.footer import Footer
 from tasks.core.footer.thrift import Lists, Struct, edited, integer
 
 _OFFSET_INDEX, _COLUMN_INDEX = 4, 6

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from tasks.core.errors import PartitionError
 from tasks.core.footer import embedded_schemas, thrift
-from tasks.core.footer.footer import (
-    BAD_BYTES,
+from tasks.core.footer.chunk import Chunk
+from tasks.core.footer.fields import (
     CHILDREN,
     CHUNK_METADATA,
     CHUNKS,
@@ -23,11 +23,8 @@ from tasks.core.footer.footer import (
     PAGE_OFFSETS,
     ROW_GROUPS,
     SCHEMA,
-    Chunk,
-    Entry,
-    Footer,
-    parse,
 )
+from tasks.core.footer.footer import BAD_BYTES, Entry, Footer, parse
 from tasks.core.footer.thrift import Field, Struct, edited, integer
 
 _FILE_OFFSET = 2

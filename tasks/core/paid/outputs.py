@@ -29,7 +29,7 @@ from tasks.core.job import (
 )
 from tasks.core.model import Status
 from tasks.core.paid import segment
-from tasks.core.store import storage
+from tasks.core.store import reading, storage
 from tasks.core.store.storage import Found
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _read(
     """What is read of an earlier output; nothing when there is none, or none that can be read."""
     if output is None:
         return segment.NOTHING
-    with storage.open_to_read(job.destination, output) as file:
+    with reading.open_to_read(job.destination, output) as file:
         try:
             reader = Reader(file, partition_key)
             made = Made.of(reader.footer)

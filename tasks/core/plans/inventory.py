@@ -18,7 +18,7 @@ from tasks.core.paid.shelf import Shelf
 from tasks.core.plans.sampling import Sample
 from tasks.core.plans.standing import Stand
 from tasks.core.plans.tokens import Tokenizer
-from tasks.core.store import storage
+from tasks.core.store import reading, storage
 
 KEY_BYTES = segment.KEY.byte_width
 
@@ -70,7 +70,7 @@ def read_rows(stand: Stand, job: Job, tokenizer: Tokenizer, sample: Sample, on_r
     read.completion_tokens = pc.sum(known["completion_tokens"], min_count=0).as_py()
     paid = pc.unique(known["key"])
     found = storage.look_at(job.source, partition.path)
-    with storage.open_to_read(job.source, found) as file:
+    with reading.open_to_read(job.source, found) as file:
         for rows in Reader(file, partition.key).slices([job.text_column]):
             _take(TextColumn(rows[job.text_column]), paid, job, read, sample)
             on_rows(len(rows))

@@ -13,7 +13,7 @@ from tasks.core.reports import samples
 from tasks.core.reports.page import to_html
 from tasks.core.reports.rendering import to_json
 from tasks.core.reports.report import RunReport
-from tasks.core.store import publishing, storage
+from tasks.core.store import publishing, reading, storage
 from tasks.core.store.location import locate
 
 logger = logging.getLogger(__name__)
@@ -70,5 +70,5 @@ def read(destination: str, run_id: str) -> RunReport:
         message = f"No report of the run {run_id} is in {place.url_of(FOLDER)}: its page tells how it ended."
         raise SourceError(message)
     found = storage.look_at(place, place.path(f"{FOLDER}/{max(written)}"))
-    with storage.open_to_read(place, found) as file:
+    with reading.open_to_read(place, found) as file:
         return TypeAdapter(RunReport).validate_json(file.read())

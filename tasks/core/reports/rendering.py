@@ -22,6 +22,7 @@ from tasks.core.store.leftout import in_words
 AGAIN = "Run again when the cause is gone: only what is missing is asked for."
 _PARTITIONS_TOLD = 50
 _ROWS_TOLD = 3
+_UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 def facts(report: RunReport) -> list[tuple[str, str]]:
@@ -63,11 +64,14 @@ def _latency(seconds: Histogram) -> str:
 
 
 def _data(partitions: Sequence[PartitionReport]) -> str:
-    read, copied, uploaded = (
-        sum(getattr(one, name) for one in partitions) / 10**6
-        for name in ("bytes_read", "bytes_copied", "bytes_uploaded")
-    )
-    return f"{read:,.1f} MB read, {copied:,.1f} MB copied by the store or disk, {uploaded:,.1f} MB uploaded"
+    names = ("bytes_read", "bytes_copied", "bytes_uploaded")
+    read, copied, uploaded = (_size(sum(getattr(one, name) for one in partitions)) for name in names)
+    return f"{read} read, {copied} copied by the store or disk, {uploaded} uploaded"
+
+
+def _size(size_bytes: int) -> str:
+    unit, factor = next((pair for pair in _UNITS if size_bytes >= pair[1]), ("bytes", 1))
+    return f"{size_bytes / factor:.3g} {unit}"
 
 
 def _cost(report: RunReport) -> str:

@@ -10,7 +10,7 @@ from tasks.core.files.texts import TextColumn
 from tasks.core.job import Job
 from tasks.core.printable import printable
 from tasks.core.reports.report import PartitionState, RunReport
-from tasks.core.store import storage
+from tasks.core.store import reading, storage
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def take(report: RunReport, job: Job, most: int) -> list[Sample]:
 def _of(key: str, job: Job) -> Iterator[Sample]:
     """The summarized rows of a partition's first row group."""
     found = storage.look_at(job.destination, job.destination.path(key))
-    with storage.open_to_read(job.destination, found) as file:
+    with reading.open_to_read(job.destination, found) as file:
         table = next(Reader(file, key).slices([job.text_column, job.columns.prefix]), None)
     if table is None:
         return

@@ -4,6 +4,7 @@ s3fs raises a dozen classes, pyarrow and the disk some more; this is the one pla
 a store's own message is passed on, only codes, since nobody can vouch for what is in it.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from s3fs.utils import FileExpired
 from tasks.core.errors import InputError, PartitionError, PipelineError, StorageError
 from tasks.core.printable import printable
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
 
@@ -60,7 +62,9 @@ def failures_of(where: str, what: str = "") -> Iterator[None]:
         if status_of(error) == HTTPStatus.PRECONDITION_FAILED:
             message = f"{place} was replaced meanwhile; run again."
             raise StorageError(message) from None
-        message = f"{place}: {_reason(error)} from storage; if it lasts, check the address and the network."
+        is_full = isinstance(error, OSError) and error.errno in _FULL
+        cure = "make room there" if is_full else "if it lasts, check the address and the network"
+        message = f"{place}: {_reason(error)} from storage; {cure}."
         raise StorageError(message) from None
 
 

@@ -4,20 +4,17 @@ Every failure of a store leaves here as a ``StorageError``, or as an ``InputErro
 wrong. What a file contains is not its business, and writing is ``publishing``'s.
 """
 
-import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, cast
 
-from tasks.core.errors import InputError, PartitionError, StorageError
+from tasks.core.errors import InputError, StorageError
 from tasks.core.printable import printable
 from tasks.core.store.failures import failures_of
 from tasks.core.store.location import Location
 
-_WHOLE_BYTES = 4 * 2**20
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -184,89 +181,6 @@ def look_at(location: Location, path: str) -> Found:
     """
     with failures_of(location.url, path):
         return _found(path, location.fs.info(path))
-
-
-class SeekableFile(Protocol):
-    """What is read of an open file."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes."""
-        ...
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to a place, which is returned."""
-        ...
-
-
-class CountingFile(io.RawIOBase):
-    """An open file that counts the bytes read from it, and raises this project's errors.
-
-    Args:
-        file: The file.
-        where: The place, as a person knows it.
-        what: Which file in that place.
-    """
-
-    def __init__(self, file: BinaryIO, where: str, what: str) -> None:
-        super().__init__()
-        self._file = file
-        self._failures = partial(failures_of, where, what)
-        self.bytes_read = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        with self._failures():
-            data = self._file.read(size)
-        self.bytes_read += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a place."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """The place of the next byte."""
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        """Any place can be read next."""
-        return True
-
-    def readable(self) -> bool:
-        """It can be read."""
-        return True
-
-    def close(self) -> None:
-        """Close it."""
-        self._file.close()
-        super().close()
-
-
-@contextmanager
-def open_to_read(location: Location, found: Found) -> Iterator[CountingFile]:
-    """Open a file for reading in ranges.
-
-    Args:
-        location: Where it is.
-        found: As it was when it was looked at; it has to stay so.
-
-    Raises:
-        StorageError: The file is gone, the store does not answer, or the file was replaced meanwhile.
-    """
-    # A small file comes with one request; of a large one only what is asked for, which is a few columns.
-    cache = "all" if found.size_bytes <= _WHOLE_BYTES else "none"
-    options = {} if location.is_local else {"cache_type": cache}
-    with failures_of(location.url, found.path):
-        opened = location.fs.open(found.path, "rb", **options)
-        file = CountingFile(opened, location.url, found.path.removeprefix(location.path("")))
-    with file:
-        try:
-            yield file
-        except PartitionError:
-            # Half of the old file and half of the new one look corrupt.
-            check_unchanged(location, found)
-            raise
-    check_unchanged(location, found)
 
 
 def found_at(location: Location, path: str) -> Found | None:

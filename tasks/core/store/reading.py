@@ -1,0 +1,99 @@
+"""Files opened for reading in ranges: counted, and checked to be one version from first byte to last."""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import BinaryIO, Protocol
+
+from tasks.core.errors import PartitionError
+from tasks.core.store.failures import failures_of
+from tasks.core.store.location import Location
+from tasks.core.store.storage import Found, check_unchanged
+
+_WHOLE_BYTES = 4 * 2**20
+"""A request costs as much time as some MB: smaller files come whole, larger ones by what is asked for."""
+
+
+class SeekableFile(Protocol):
+    """What is read of an open file."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+        ...
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move to a place, which is returned."""
+        ...
+
+
+class CountingFile(io.RawIOBase):
+    """An open file that counts the bytes read from it, and raises this project's errors.
+
+    Args:
+        file: The file.
+        where: The place, as a person knows it.
+        what: Which file in that place.
+    """
+
+    def __init__(self, file: BinaryIO, where: str, what: str) -> None:
+        super().__init__()
+        self._file = file
+        self._failures = partial(failures_of, where, what)
+        self.bytes_read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        with self._failures():
+            data = self._file.read(size)
+        self.bytes_read += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a place."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place of the next byte."""
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        """Any place can be read next."""
+        return True
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def open_to_read(location: Location, found: Found) -> Iterator[CountingFile]:
+    """Open a file for reading in ranges.
+
+    Args:
+        location: Where it is.
+        found: As it was when it was looked at; it has to stay so.
+
+    Raises:
+        StorageError: The file is gone, the store does not answer, or the file was replaced meanwhile.
+    """
+    # A small file comes with one request; of a large one only what is asked for, which is a few columns.
+    cache = "all" if found.size_bytes <= _WHOLE_BYTES else "none"
+    options = {} if location.is_local else {"cache_type": cache}
+    with failures_of(location.url, found.path):
+        opened = location.fs.open(found.path, "rb", **options)
+        file = CountingFile(opened, location.url, found.path.removeprefix(location.path("")))
+    with file:
+        try:
+            yield file
+        except PartitionError:
+            # Half of the old file and half of the new one look corrupt.
+            check_unchanged(location, found)
+            raise
+    check_unchanged(location, found)
