@@ -1,0 +1,153 @@
+"""Programs that read Parquet files: all columns of a file, and the rows that a filter leaves."""
+
+import functools
+import io
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import datafusion
+import duckdb
+import fastparquet
+import pandas as pd
+import polars as pl
+import pyarrow.parquet as pq
+
+Result = TypeVar("Result")
+Seen = dict[str, tuple[str, list[Any]]]
+"""Type and values of each column, as the reader's own."""
+
+
+class UnreadableError(Exception):
+    """A reader does not read a file."""
+
+
+_duckdb_connection = functools.cache(duckdb.connect)
+
+
+def attempt(read: Callable[..., Result], *args: Any) -> Result:
+    """What a reader returns.
+
+    Raises:
+        UnreadableError: Whatever it raised, Rust's panics included.
+    """
+    try:
+        return read(*args)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise UnreadableError(type(error).__name__) from error
+
+
+def _pyarrow(path: Path) -> Seen:
+    table = pq.read_table(path, partitioning=None)
+    return {
+        field.name: (f"{field} {field.metadata}", column.to_pylist())
+        for field, column in zip(table.schema, table.columns, strict=True)
+    }
+
+
+def _duckdb(path: Path) -> Seen:
+    result = _duckdb_connection().execute("from read_parquet($1)", [str(path)])
+    types = [(column[0], str(column[1])) for column in result.description]
+    rows = result.fetchall()
+    return {name: (kind, [row[place] for row in rows]) for place, (name, kind) in enumerate(types)}
+
+
+def _polars(path: Path) -> Seen:
+    frame = pl.read_parquet(path)
+    return {column.name: (str(column.dtype), column.to_list()) for column in frame.get_columns()}
+
+
+def _datafusion(path: Path) -> Seen:
+    context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(1))
+    table = context.read_parquet(str(path)).to_arrow_table()
+    return {
+        field.name: (str(field.type), column.to_pylist())
+        for field, column in zip(table.schema, table.columns, strict=True)
+    }
+
+
+def _pandas(path: Path) -> Seen:
+    return _of_frame(pd.read_parquet(path, engine="pyarrow"))
+
+
+def _fastparquet(path: Path) -> Seen:
+    with warnings.catch_warnings():
+        # It concatenates and converts in ways that pandas will change.
+        warnings.simplefilter("ignore")
+        return _of_frame(_opened_by_fastparquet(path).to_pandas())
+
+
+def _opened_by_fastparquet(path: Path) -> Any:
+    # It leaves files to the garbage collector.
+    return fastparquet.ParquetFile(io.BytesIO(path.read_bytes()))
+
+
+def _of_frame(frame: pd.DataFrame) -> Seen:
+    columns = {str(name): (str(frame[name].dtype), frame[name].tolist()) for name in frame.columns}
+    return {"(index)": (str(frame.index.dtype), frame.index.tolist())} | columns
+
+
+READERS: dict[str, Callable[[Path], Seen]] = {
+    "pyarrow": _pyarrow,
+    "duckdb": _duckdb,
+    "polars": _polars,
+    "datafusion": _datafusion,
+    "pandas": _pandas,
+    "fastparquet": _fastparquet,
+}
+
+
+def plain(values: Sequence[Any]) -> list[Any]:
+    """Values as Python's, where pandas has NaN for null and floats for integers with nulls."""
+    return [_plain(value) for value in values]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return int(value) if isinstance(value, float) else value
+
+
+def _filtered_by_pyarrow(path: Path, column: str, value: Any) -> list[int]:
+    table = pq.read_table(path, columns=["n"], filters=[(column, "=", value)], partitioning=None)
+    return [int(n) for n in table["n"].to_pylist()]
+
+
+def _filtered_by_duckdb(path: Path, column: str, value: Any) -> list[int]:
+    query = f'select n from read_parquet($1) where "{column}" = $2'  # noqa: S608 - a column's name of these tests
+    return [int(n) for (n,) in _duckdb_connection().execute(query, [str(path), value]).fetchall()]
+
+
+def _filtered_by_polars(path: Path, column: str, value: Any) -> list[int]:
+    frame = pl.scan_parquet(path).filter(pl.col(column) == value).select("n").collect()
+    return [int(n) for n in frame["n"].to_list()]
+
+
+def _filtered_by_datafusion(path: Path, column: str, value: Any) -> list[int]:
+    config = datafusion.SessionConfig().with_parquet_pruning(enabled=True)
+    context = datafusion.SessionContext(config.set("datafusion.execution.parquet.pushdown_filters", "true"))
+    context.register_parquet("file", str(path))
+    shown = f"'{value}'" if isinstance(value, str) else str(value)
+    table = context.sql(f'select n from file where "{column}" = {shown}').to_arrow_table()  # noqa: S608 - as above
+    return [int(n) for n in table["n"].to_pylist()]
+
+
+def _filtered_by_fastparquet(path: Path, column: str, value: Any) -> list[int]:
+    file = _opened_by_fastparquet(path)
+    # It leaves out row groups; its filter of rows fails on chunks of several pages.
+    frame = file.to_pandas(columns=["n", column], filters=[(column, "==", value)])
+    return [int(n) for n in frame[frame[column] == value]["n"]]
+
+
+FILTERS: dict[str, Callable[[Path, str, Any], list[int]]] = {
+    "pyarrow": _filtered_by_pyarrow,
+    "duckdb": _filtered_by_duckdb,
+    "polars": _filtered_by_polars,
+    "datafusion": _filtered_by_datafusion,
+    "fastparquet": _filtered_by_fastparquet,
+}
+"""The rows, by their values of the column ``n``, in which a column has a value."""
