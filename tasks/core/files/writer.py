@@ -36,6 +36,11 @@ _RELEASE_EVERY_S = 0.02
 """In which pyarrow reads some ten MB; less often holds more memory, more often costs page faults."""
 
 
+_ITS_OWN_DICTIONARIES = "fastparquet"
+"""Its reader takes dictionaries for its own categories in files it wrote, and shows wrong values. In no file can
+it read an empty dictionary that is not compressed, since that has no byte."""
+
+
 class Writer:
     """The tail of one enriched file; leaving it removes its temporary files.
 
@@ -64,6 +69,7 @@ class Writer:
 
     def __enter__(self) -> Self:
         """Start writing."""
+        codec = self._like[0].codec if self._like else "none"
         with self._building():
             self._file = temporary.nameless_file(self._folder)
             self._writer = pq.ParquetWriter(
@@ -74,7 +80,9 @@ class Writer:
                 data_page_version="1.0",
                 write_page_checksum=True,
                 store_schema=False,
-                compression=self._like[0].codec if self._like else "none",
+                compression=codec,
+                use_dictionary=codec != "none"
+                and not self._source.created_by.startswith(_ITS_OWN_DICTIONARIES),
                 write_statistics=list(self._bounded) or False,
                 write_page_index=page_index.has_any(self._source),
             )
