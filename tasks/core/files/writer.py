@@ -34,11 +34,8 @@ LONGEST_ROW_GROUP = 64 * 2**20
 
 _RELEASE_EVERY_S = 0.02
 """In which pyarrow reads some ten MB; less often holds more memory, more often costs page faults."""
-
-
-_ITS_OWN_DICTIONARIES = "fastparquet"
-"""Its reader takes dictionaries for its own categories in files it wrote, and shows wrong values. In no file can
-it read an empty dictionary that is not compressed, since that has no byte."""
+_READS_ITS_DICTIONARIES_ONLY = "fastparquet"
+"""In files that it wrote, its reader takes every dictionary for its own categories, and shows wrong values."""
 
 
 class Writer:
@@ -70,6 +67,8 @@ class Writer:
     def __enter__(self) -> Self:
         """Start writing."""
         codec = self._like[0].codec if self._like else "none"
+        # An empty dictionary that is not compressed has no byte at all, which fastparquet cannot read either.
+        dictionary = codec != "none" and not self._source.created_by.startswith(_READS_ITS_DICTIONARIES_ONLY)
         with self._building():
             self._file = temporary.nameless_file(self._folder)
             self._writer = pq.ParquetWriter(
@@ -81,8 +80,7 @@ class Writer:
                 write_page_checksum=True,
                 store_schema=False,
                 compression=codec,
-                use_dictionary=codec != "none"
-                and not self._source.created_by.startswith(_ITS_OWN_DICTIONARIES),
+                use_dictionary=dictionary,
                 write_statistics=list(self._bounded) or False,
                 write_page_index=page_index.has_any(self._source),
             )
