@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
+from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled, text_of
 
 
 def _table(columns: dict[str, pa.Array], text: pa.DataType | None = None) -> pa.Table:
@@ -86,6 +86,16 @@ def _extensions() -> dict[str, pa.Array]:
 
 def _write(path: Path, columns: dict[str, pa.Array], text: pa.DataType | None = None, **options: Any) -> None:
     pq.write_table(_table(columns, text), path, **{"row_group_size": ROWS_A_GROUP} | options)
+
+
+LONG_ROWS = 50_000
+"""So many that pyarrow writes the new columns in three pages."""
+
+
+def write_long(path: Path) -> None:
+    """A file of one row group, with a page index."""
+    table = pa.table({"n": range(LONG_ROWS), "text": list(map(text_of, range(LONG_ROWS)))})
+    pq.write_table(table, path, write_page_index=True)
 
 
 def _with_field_ids(path: Path) -> None:
