@@ -4,6 +4,7 @@ Requests go through unchanged, signature and all, until a fault is injected; hea
 """
 
 import asyncio
+import io
 import re
 import threading
 from collections.abc import Iterator
@@ -15,10 +16,11 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-Kind = Literal[
-    *("503", "403", "500", "501", "409", "hang", "drop", "lose reply"),
-    *("hang reply", "hold", "empty", "error in 200"),
+Status = Literal["503", "403", "500", "501", "409"]
+Failure = Literal[
+    "hang", "drop", "lose reply", "hang reply", "hold", "empty", "pretend", "garble", "error in 200"
 ]
+Kind = Status | Failure
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 _CODES = {
     "503": "SlowDown",
@@ -28,6 +30,9 @@ _CODES = {
     "409": "ConditionalRequestConflict",
     "error in 200": "InternalError",
 }
+_COPIED = (
+    '<CopyPartResult><ETag>"0123"</ETag><LastModified>2026-01-01T00:00:00Z</LastModified></CopyPartResult>'
+)
 _LARGEST_BYTES = 2**30
 
 
@@ -37,8 +42,9 @@ class Fault:
 
     Attributes:
         kind: A status, no reply ever (hang), a closed connection (drop), a request that is done and whose
-            reply is lost or hangs, one that is held until healed and done then, an answer without content that
-            did nothing (empty), or with an error in it although its status is 200.
+            reply is lost or hangs, one that is held until healed and done then; a request that is not done
+            and gets an answer without content (empty), one as if a part had been copied (pretend), or an
+            error with the status 200; an answer whose bytes are others (garble).
         methods: Whom it concerns, by method ...
         path: ... by a pattern found in the path ...
         operation: ... and by what S3 calls it, where that matters.
@@ -165,14 +171,19 @@ class FaultyProxy:
             text = f"<Error><Code>{_CODES[fault.kind]}</Code><Message>on purpose</Message></Error>"
             status = int(fault.kind) if fault.kind.isdigit() else 200
             return web.Response(status=status, text=text, content_type="application/xml")
-        if fault.kind == "empty":
-            return web.Response()
+        if fault.kind in {"empty", "pretend"}:
+            return web.Response(
+                text=_COPIED if fault.kind == "pretend" else "", content_type="application/xml"
+            )
         if fault.kind in {"lose reply", "hang reply"}:
             await self._forward(request, body)
         if fault.kind in {"hang", "hang reply", "hold"}:
             await healed.wait()
-        if fault.kind == "hold":
-            return await self._forward(request, body)
+        if fault.kind in {"hold", "garble"}:
+            reply = await self._forward(request, body)
+            if fault.kind == "garble" and isinstance(reply.body, bytes):
+                reply.body = reply.body[::-1]
+            return reply
         if request.transport:
             request.transport.abort()
         return web.Response()
@@ -182,15 +193,16 @@ class FaultyProxy:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in {"expect", "connection"}}
         url = URL(f"{self._upstream}{request.raw_path}", encoded=True)
         skipped = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+        content = io.BytesIO(body) if body else None
         async with self._session.request(
-            request.method, url, headers=headers, data=body or None, skip_auto_headers=skipped
+            request.method, url, headers=headers, data=content, skip_auto_headers=skipped
         ) as reply:
             kept = {k: v for k, v in reply.headers.items() if k.lower() not in _HOP_BY_HOP}
             if request.method == "HEAD" and "Content-Length" in reply.headers:
                 kept["Content-Length"] = reply.headers["Content-Length"]
-            content = await reply.read()
-            self.bytes_moved += len(content)
-            return web.Response(status=reply.status, headers=kept, body=content)
+            answer = await reply.read()
+            self.bytes_moved += len(answer)
+            return web.Response(status=reply.status, headers=kept, body=answer)
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 import uuid
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tasks.core.paid.housekeeping import remove_leftovers
 from tasks.core.paid.shelf import folder_of
 from tasks.core.store.location import Location, locate
-from tasks.core.store.uploads import Upload
+from tasks.core.store.uploads import FOLDER, Upload
+from tests.appending import unfinished_uploads
 from tests.paying import names
 
 UNFINISHED = [
@@ -69,33 +69,30 @@ def test_nothing_left_is_nothing_said_and_no_folder_stays(
         assert not Path(place.path("_aside")).exists()
 
 
-def begin_upload(place: Location, bucket: str, key: str) -> None:
-    upload = place.fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
-    which = {"Bucket": bucket, "Key": key, "UploadId": upload["UploadId"]}
-    place.fs.call_s3("upload_part", PartNumber=1, Body=b"half", **which)
-
-
-def unfinished_uploads(place: Location, bucket: str) -> list[str]:
-    listed: dict[str, Any] = place.fs.call_s3("list_multipart_uploads", Bucket=bucket)
-    return [upload["Key"] for upload in listed.get("Uploads", [])]
-
-
-@pytest.mark.parametrize("folder", ["/out", ""], ids=["folder", "whole bucket"])
-def test_unfinished_uploads_of_this_program_are_aborted_and_others_stay(
-    bucket: str, caplog: pytest.LogCaptureFixture, folder: str
+def test_uploads_of_killed_runs_are_aborted_and_those_of_others_are_not(
+    bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place, name = locate(f"{bucket}{folder}"), bucket.removeprefix("s3://")
-    others = [f"{folder}/{key}".lstrip("/") for key in ("a.parquet", "notes.txt")]
-    for key in others:
-        begin_upload(place, name, key)
-    for key in ("a.parquet", "day=1/b [x] é.parquet", "a.parquet", "day=1/000000_0"):
+    place, keys = locate(f"{bucket}/out"), ["a.parquet", "day=1/b [x] é.parquet", "a.parquet"]
+    for key in keys:
         Upload.begin(place, key, {}).send(1, b"half", {})
-    assert len(unfinished_uploads(place, name)) == 6
+    foreign = {"Bucket": bucket.removeprefix("s3://"), "Key": "out/a.parquet"}
+    upload = place.fs.call_s3("create_multipart_upload", **foreign)
+    place.fs.call_s3("upload_part", UploadId=upload["UploadId"], PartNumber=1, Body=b"half", **foreign)
+    assert len(unfinished_uploads(bucket)) == 4
     with caplog.at_level("INFO"):
         remove_leftovers(place)
-    assert sorted(unfinished_uploads(place, name)) == sorted(others)
-    assert "Aborted 4 unfinished uploads" in caplog.text
+    assert unfinished_uploads(bucket) == ["out/a.parquet"]
     assert names(place.url) == []
+    assert "Aborted 3 unfinished uploads" in caplog.text
+
+
+def test_a_record_of_an_upload_that_ended_or_of_nothing_is_removed(bucket: str) -> None:
+    place = locate(f"{bucket}/out")
+    Upload.begin(place, "a.parquet", {})
+    place.fs.clear_multipart_uploads(bucket.removeprefix("s3://"))
+    put(place, f"{FOLDER}/{uuid.uuid4().hex}.json", f"{FOLDER}/notes.txt")
+    remove_leftovers(place)
+    assert names(place.url) == [f"{FOLDER}/notes.txt"]
 
 
 def test_a_store_that_fails_at_it_keeps_nobody_from_working(

@@ -34,6 +34,8 @@ LONGEST_ROW_GROUP = 64 * 2**20
 
 _RELEASE_EVERY_S = 0.02
 """In which pyarrow reads some ten MB; less often holds more memory, more often costs page faults."""
+_READS_ITS_DICTIONARIES_ONLY = "fastparquet"
+"""In files that it wrote, its reader takes every dictionary for its own categories, and shows wrong values."""
 
 
 class Writer:
@@ -64,6 +66,9 @@ class Writer:
 
     def __enter__(self) -> Self:
         """Start writing."""
+        codec = self._like[0].codec if self._like else "none"
+        # An empty dictionary that is not compressed has no byte at all, which fastparquet cannot read either.
+        dictionary = codec != "none" and not self._source.created_by.startswith(_READS_ITS_DICTIONARIES_ONLY)
         with self._building():
             self._file = temporary.nameless_file(self._folder)
             self._writer = pq.ParquetWriter(
@@ -74,7 +79,8 @@ class Writer:
                 data_page_version="1.0",
                 write_page_checksum=True,
                 store_schema=False,
-                compression=self._like[0].codec if self._like else "none",
+                compression=codec,
+                use_dictionary=dictionary,
                 write_statistics=list(self._bounded) or False,
                 write_page_index=page_index.has_any(self._source),
             )

@@ -17,7 +17,7 @@ from tasks.core.footer.footer import BAD_BYTES, Entry
 
 _SPARK_TYPES = {pa.string(): "string", pa.int32(): "integer"}
 _AVRO_TYPES = {pa.string(): "string", pa.int32(): "int"}
-_PANDAS_TYPES = {pa.string(): ("unicode", "object"), pa.int32(): ("int32", "int32")}
+_PANDAS_TYPES = {pa.string(): ("unicode", "object"), pa.int32(): ("int32", "Int32")}
 _AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_A_SCHEMA = (*BAD_BYTES, ValueError, TypeError, LookupError, AttributeError, SyntaxError, RecursionError)
 

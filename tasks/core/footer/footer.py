@@ -18,6 +18,7 @@ from tasks.core.footer.fields import (
     CHILDREN,
     CHUNKS,
     COLUMN_ORDERS,
+    CREATED_BY,
     ENCRYPTION,
     ENTRIES,
     GROUP_BYTES,
@@ -78,6 +79,11 @@ class Footer:
     def rows(self) -> int:
         """Rows of the partition."""
         return sum(self.row_groups)
+
+    @property
+    def created_by(self) -> str:
+        """The program that wrote the file; empty when it does not say."""
+        return self.fields[CREATED_BY].bytes.decode(errors="replace") if CREATED_BY in self.fields else ""
 
     @property
     def entries(self) -> list[Entry]:

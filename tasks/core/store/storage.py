@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 from tasks.core.errors import InputError, StorageError
@@ -227,6 +228,9 @@ def replaced(location: Location, key: str) -> StorageError:
 
 
 def _found(path: str, info: dict[str, Any]) -> Found:
+    if isinstance(info.get("created"), datetime):
+        # memory:// lists a number, and answers with a time when it is asked for one file.
+        info = {**info, "created": info["created"].timestamp()}
     version = next((info[name] for name in _VERSIONS if info.get(name)), "")
     # A file that replaces another by a rename may carry the other's times.
     inode = f"-{info['ino']}" if info.get("ino") else ""
