@@ -35,7 +35,7 @@ LONGEST_ROW_GROUP = 64 * 2**20
 _RELEASE_EVERY_S = 0.02
 """In which pyarrow reads some ten MB; less often holds more memory, more often costs page faults."""
 _READS_ITS_DICTIONARIES_ONLY = "fastparquet"
-"""In files that it wrote, its reader takes every dictionary for its own categories, and shows wrong values."""
+"""In files that it wrote, its reader takes a dictionary for its own categories, and shows wrong values."""
 
 
 class Writer:

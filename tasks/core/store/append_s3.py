@@ -57,10 +57,13 @@ class _Publication:
 
     def __init__(self, output: Appended, target: Target) -> None:
         self._output, self._target, self._way = output, target, target.way
-        wanted = min(_PART_BYTES, max(SMALLEST_PART_BYTES, output.file.size_bytes // _WORKERS))
-        # All parts but the last have one size, since some stores want that.
-        self._part_bytes = max(wanted, -(-output.size_bytes // _MOST_PARTS))
-        self._copies = output.file.size_bytes // self._part_bytes if self._way.copies else 0
+        size = output.file.size_bytes
+        wanted = min(_PART_BYTES, max(SMALLEST_PART_BYTES, size // _WORKERS))
+        wanted = max(wanted, -(-output.size_bytes // _MOST_PARTS))
+        # All parts but the last have one size, since some stores want that; of a source that is copied as few
+        # bytes as possible are left over, which have to be sent.
+        self._copies = size // wanted if self._way.copies else 0
+        self._part_bytes = size // self._copies if self._copies else wanted
 
     def run(self) -> Moved:
         """Publish and compare."""

@@ -79,8 +79,11 @@ def create(location: Location, key: str, data: bytes) -> None:
             path = Path(target)
             path.parent.mkdir(parents=True, exist_ok=True)
             building = path.with_name(f".{uuid.uuid4().hex}")
-            building.write_bytes(data)
-            disk.publish_by_rename(building, path)
+            try:
+                building.write_bytes(data)
+                disk.publish_by_rename(building, path)
+            finally:
+                building.unlink(missing_ok=True)
             return
         location.fs.pipe_file(target, data)
 
