@@ -88,6 +88,14 @@ def _write(path: Path, columns: dict[str, pa.Array], text: pa.DataType | None = 
     pq.write_table(_table(columns, text), path, **{"row_group_size": ROWS_A_GROUP} | options)
 
 
+def _with_empty_row_groups(path: Path, compression: str) -> None:
+    table = _table(_few())
+    with pq.ParquetWriter(path, table.schema, compression=compression) as writer:
+        for start in range(0, ROWS, ROWS_A_GROUP):
+            writer.write_table(table.slice(start, ROWS_A_GROUP))
+            writer.write_table(table.slice(0, 0))
+
+
 LONG_ROWS = 50_000
 """So many that pyarrow writes the new columns in three pages."""
 
@@ -153,6 +161,10 @@ CASES: dict[str, Write] = {
     "pyarrow-old-nested-names": partial(_write, columns=_nested(), use_compliant_nested_type=False),
     "pyarrow-extensions": partial(_write, columns=_extensions()),
     "pyarrow-field-ids": _with_field_ids,
+    **{
+        f"pyarrow-empty-row-groups-{codec}": partial(_with_empty_row_groups, compression=codec)
+        for codec in ("none", "zstd")
+    },
     **{f"pyarrow-{name}": partial(_write, columns=_few(), **options) for name, options in _OPTIONS.items()},
     **{
         f"pyarrow-{name}-text": partial(_write, columns=_few(), text=kind)
