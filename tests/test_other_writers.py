@@ -98,11 +98,11 @@ def test_an_entry_whose_value_is_no_text_stays_as_it_is(tmp_path: Path) -> None:
     with pq.ParquetWriter(source, table.schema, store_schema=False) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({"k_int": "x"})
-    # As fastparquet 0.8.2 wrote it: the value is an integer, not a string of one byte.
-    source.write_bytes(source.read_bytes().replace(b"k_int\x18\x01x\x00", b"k_int\x16\x82\x01\x00"))
-    assert pages.footer(source.read_bytes())[5] == [{1: b"k_int", 2: 65}]
+    # As fastparquet 0.8.2 wrote it: the value is true, not a string; two more fields make up for its length.
+    source.write_bytes(source.read_bytes().replace(b"k_int\x18\x01x\x00", b"k_int\x11\x11\x11\x00"))
+    assert pages.footer(source.read_bytes())[5] == [{1: b"k_int", 2: True, 3: True, 4: True}]
     enrich(source, target)
-    assert pages.footer(target.read_bytes())[5][0] == {1: b"k_int", 2: 65}
+    assert pages.footer(target.read_bytes())[5][0] == {1: b"k_int", 2: True, 3: True, 4: True}
 
 
 @pytest.mark.parametrize("codec", ["none", "zstd"])
