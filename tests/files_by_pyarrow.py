@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
+from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled, text_of
 
 
 def _table(columns: dict[str, pa.Array], text: pa.DataType | None = None) -> pa.Table:
@@ -88,6 +88,24 @@ def _write(path: Path, columns: dict[str, pa.Array], text: pa.DataType | None = 
     pq.write_table(_table(columns, text), path, **{"row_group_size": ROWS_A_GROUP} | options)
 
 
+def _with_empty_row_groups(path: Path, compression: str) -> None:
+    table = _table(_few())
+    with pq.ParquetWriter(path, table.schema, compression=compression) as writer:
+        for start in range(0, ROWS, ROWS_A_GROUP):
+            writer.write_table(table.slice(start, ROWS_A_GROUP))
+            writer.write_table(table.slice(0, 0))
+
+
+LONG_ROWS = 50_000
+"""So many that pyarrow writes the new columns in three pages."""
+
+
+def write_long(path: Path) -> None:
+    """A file of one row group, with a page index."""
+    table = pa.table({"n": range(LONG_ROWS), "text": list(map(text_of, range(LONG_ROWS)))})
+    pq.write_table(table, path, write_page_index=True)
+
+
 def _with_field_ids(path: Path) -> None:
     table = _table(_few())
     fields = [
@@ -143,6 +161,10 @@ CASES: dict[str, Write] = {
     "pyarrow-old-nested-names": partial(_write, columns=_nested(), use_compliant_nested_type=False),
     "pyarrow-extensions": partial(_write, columns=_extensions()),
     "pyarrow-field-ids": _with_field_ids,
+    **{
+        f"pyarrow-empty-row-groups-{codec}": partial(_with_empty_row_groups, compression=codec)
+        for codec in ("none", "zstd")
+    },
     **{f"pyarrow-{name}": partial(_write, columns=_few(), **options) for name, options in _OPTIONS.items()},
     **{
         f"pyarrow-{name}-text": partial(_write, columns=_few(), text=kind)

@@ -135,13 +135,6 @@ class Chunk:
         assert decoder.at == self.fields[4] + self.fields[5]
         return [(page[1], page[2], page[3]) for page in found]
 
-    def column_index(self) -> Struct:
-        """Its column index."""
-        decoder = Compact(self.data, self.fields[6])
-        found = decoder.struct()
-        assert decoder.at == self.fields[6] + self.fields[7]
-        return found
-
 
 def without_index(chunk: Struct) -> Struct:
     """A ColumnChunk without what says where its page index is."""

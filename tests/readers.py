@@ -112,42 +112,42 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) else value
 
 
-def _filtered_by_pyarrow(path: Path, column: str, value: Any) -> list[int]:
-    table = pq.read_table(path, columns=["n"], filters=[(column, "=", value)], partitioning=None)
-    return [int(n) for n in table["n"].to_pylist()]
+def _filtered_by_pyarrow(path: Path, column: str, value: Any, wanted: str = "n") -> list[Any]:
+    table = pq.read_table(path, columns=[wanted], filters=[(column, "=", value)], partitioning=None)
+    return plain(table[wanted].to_pylist())
 
 
-def _filtered_by_duckdb(path: Path, column: str, value: Any) -> list[int]:
-    query = f'select n from read_parquet($1) where "{column}" = $2'  # noqa: S608 - a column's name of these tests
-    return [int(n) for (n,) in _duckdb_connection().execute(query, [str(path), value]).fetchall()]
+def _filtered_by_duckdb(path: Path, column: str, value: Any, wanted: str = "n") -> list[Any]:
+    query = f'select "{wanted}" from read_parquet($1) where "{column}" = $2'  # noqa: S608 - a column's name of these tests
+    return plain([found for (found,) in _duckdb_connection().execute(query, [str(path), value]).fetchall()])
 
 
-def _filtered_by_polars(path: Path, column: str, value: Any) -> list[int]:
-    frame = pl.scan_parquet(path).filter(pl.col(column) == value).select("n").collect()
-    return [int(n) for n in frame["n"].to_list()]
+def _filtered_by_polars(path: Path, column: str, value: Any, wanted: str = "n") -> list[Any]:
+    frame = pl.scan_parquet(path).filter(pl.col(column) == value).select(wanted).collect()
+    return plain(frame[wanted].to_list())
 
 
-def _filtered_by_datafusion(path: Path, column: str, value: Any) -> list[int]:
+def _filtered_by_datafusion(path: Path, column: str, value: Any, wanted: str = "n") -> list[Any]:
     config = datafusion.SessionConfig().with_parquet_pruning(enabled=True)
     context = datafusion.SessionContext(config.set("datafusion.execution.parquet.pushdown_filters", "true"))
     context.register_parquet("file", str(path))
     shown = f"'{value}'" if isinstance(value, str) else str(value)
-    table = context.sql(f'select n from file where "{column}" = {shown}').to_arrow_table()  # noqa: S608 - as above
-    return [int(n) for n in table["n"].to_pylist()]
+    table = context.sql(f'select "{wanted}" from file where "{column}" = {shown}').to_arrow_table()  # noqa: S608 - as above
+    return plain(table[wanted].to_pylist())
 
 
-def _filtered_by_fastparquet(path: Path, column: str, value: Any) -> list[int]:
+def _filtered_by_fastparquet(path: Path, column: str, value: Any, wanted: str = "n") -> list[Any]:
     file = _opened_by_fastparquet(path)
     # It leaves out row groups; its filter of rows fails on chunks of several pages.
-    frame = file.to_pandas(columns=["n", column], filters=[(column, "==", value)])
-    return [int(n) for n in frame[frame[column] == value]["n"]]
+    frame = file.to_pandas(columns=list({wanted, column}), filters=[(column, "==", value)])
+    return plain(frame[frame[column] == value][wanted].tolist())
 
 
-FILTERS: dict[str, Callable[[Path, str, Any], list[int]]] = {
+FILTERS: dict[str, Callable[..., list[Any]]] = {
     "pyarrow": _filtered_by_pyarrow,
     "duckdb": _filtered_by_duckdb,
     "polars": _filtered_by_polars,
     "datafusion": _filtered_by_datafusion,
     "fastparquet": _filtered_by_fastparquet,
 }
-"""The rows, by their values of the column ``n``, in which a column has a value."""
+"""Path, column, value, and another column, by default ``n``: its values where the first one has the value."""
