@@ -11,3 +11,5 @@ FILE_PATH, CHUNK_METADATA = 1, 3
 ENCODINGS, CODEC, COMPRESSED_BYTES = 2, 4, 7
 PAGE_OFFSETS = 9, 10, 11
 """Fields of ColumnMetaData."""
+KEY, VALUE = 1, 2
+"""Fields of KeyValue."""

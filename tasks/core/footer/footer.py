@@ -23,12 +23,14 @@ from tasks.core.footer.fields import (
     ENTRIES,
     GROUP_BYTES,
     GROUP_ROWS,
+    KEY,
     NAME,
     ROW_GROUPS,
     SCHEMA,
     TYPE,
+    VALUE,
 )
-from tasks.core.footer.thrift import Lists, Struct, edited
+from tasks.core.footer.thrift import BINARY, Lists, Struct, edited
 from tasks.core.store.reading import SeekableFile
 
 BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, thrift.ThriftError)
@@ -87,11 +89,11 @@ class Footer:
 
     @property
     def entries(self) -> list[Entry]:
-        """Its metadata, in order."""
+        """Its metadata, in order; a value that is no string, which some old writers wrote, counts as none."""
         if ENTRIES not in self.fields:
             return []
         return [
-            (entry[1].bytes, entry[2].bytes if 2 in entry else None)  # noqa: PLR2004 - KeyValue's second field
+            (entry[KEY].bytes, entry[VALUE].bytes if VALUE in entry and entry[VALUE].kind == BINARY else None)
             for entry in self.fields[ENTRIES].structs
         ]
 

@@ -20,11 +20,13 @@ from tasks.core.footer.fields import (
     FIELD_ID,
     GROUP_BYTES,
     GROUP_COMPRESSED_BYTES,
+    KEY,
     PAGE_OFFSETS,
     ROW_GROUPS,
     SCHEMA,
+    VALUE,
 )
-from tasks.core.footer.footer import BAD_BYTES, Entry, Footer, parse
+from tasks.core.footer.footer import BAD_BYTES, MAGIC, Entry, Footer, parse
 from tasks.core.footer.thrift import Field, Struct, edited, integer
 
 _FILE_OFFSET = 2
@@ -42,8 +44,8 @@ def moved(chunk: Struct, shift_bytes: int, nulls: int) -> Struct:
     """
     fields = dict(chunk)
     metadata = thrift.parse(fields[CHUNK_METADATA].value)
-    # pyarrow says 0 where a dictionary is followed by no page; no reader shall look there.
-    end = Chunk.of(fields).end
+    # pyarrow says 0 where a chunk has no page; no reader shall look there.
+    end = Chunk.of(fields).end or len(MAGIC)
     changed = [
         integer(number, (metadata[number].int or end) + shift_bytes)
         for number in PAGE_OFFSETS
@@ -123,7 +125,7 @@ def _entries(source: Footer, fields: Sequence[pa.Field], facts: Mapping[str, str
 
 def _entry(entry: Entry) -> bytes:
     key, value = entry
-    fields = [thrift.binary(1, key)] + ([thrift.binary(2, value)] if value is not None else [])
+    fields = [thrift.binary(KEY, key)] + ([thrift.binary(VALUE, value)] if value is not None else [])
     return edited({}, *fields)
 
 
