@@ -34,8 +34,6 @@ LONGEST_ROW_GROUP = 64 * 2**20
 
 _RELEASE_EVERY_S = 0.02
 """In which pyarrow reads some ten MB; less often holds more memory, more often costs page faults."""
-_READS_ITS_DICTIONARIES_ONLY = "fastparquet"
-"""In files that it wrote, its reader takes a dictionary for its own categories, and shows wrong values."""
 
 
 class Writer:
@@ -66,21 +64,20 @@ class Writer:
 
     def __enter__(self) -> Self:
         """Start writing."""
-        codec = self._like[0].codec if self._like else "none"
-        # An empty dictionary that is not compressed has no byte at all, which fastparquet cannot read either.
-        dictionary = codec != "none" and not self._source.created_by.startswith(_READS_ITS_DICTIONARIES_ONLY)
         with self._building():
             self._file = temporary.nameless_file(self._folder)
             self._writer = pq.ParquetWriter(
                 self._file,
                 self._schema,
-                # Old and new readers know these pages; a flipped bit is noticed by their checksums.
+                # Old and new readers know these pages; a flipped bit is noticed by their checksums. Without
+                # dictionaries, since some readers fail at the empty one of a column without a value, and
+                # fastparquet takes any in a file of its own for categories, and shows wrong values.
                 version="1.0",
                 data_page_version="1.0",
                 write_page_checksum=True,
                 store_schema=False,
-                compression=codec,
-                use_dictionary=dictionary,
+                compression=self._like[0].codec if self._like else "none",
+                use_dictionary=False,
                 write_statistics=list(self._bounded) or False,
                 write_page_index=page_index.has_any(self._source),
             )

@@ -1,6 +1,6 @@
 """The numbers of fields in Parquet's footer: https://github.com/apache/parquet-format (parquet.thrift)."""
 
-SCHEMA, ROWS, ROW_GROUPS, ENTRIES, CREATED_BY, COLUMN_ORDERS, ENCRYPTION = 2, 3, 4, 5, 6, 7, 8
+SCHEMA, ROWS, ROW_GROUPS, ENTRIES, COLUMN_ORDERS, ENCRYPTION = 2, 3, 4, 5, 7, 8
 """Fields of FileMetaData."""
 TYPE, NAME, CHILDREN, FIELD_ID = 1, 4, 5, 9
 """Fields of SchemaElement."""

@@ -18,7 +18,6 @@ from tasks.core.footer.fields import (
     CHILDREN,
     CHUNKS,
     COLUMN_ORDERS,
-    CREATED_BY,
     ENCRYPTION,
     ENTRIES,
     GROUP_BYTES,
@@ -81,11 +80,6 @@ class Footer:
     def rows(self) -> int:
         """Rows of the partition."""
         return sum(self.row_groups)
-
-    @property
-    def created_by(self) -> str:
-        """The program that wrote the file; empty when it does not say."""
-        return self.fields[CREATED_BY].bytes.decode(errors="replace") if CREATED_BY in self.fields else ""
 
     @property
     def entries(self) -> list[Entry]:
