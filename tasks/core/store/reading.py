@@ -13,7 +13,9 @@ from tasks.core.store.location import Location
 from tasks.core.store.storage import Found, check_unchanged
 
 _WHOLE_BYTES = 4 * 2**20
-"""A request costs as much time as some MB: smaller files come whole, larger ones by what is asked for."""
+"""A request takes as long as some MB: smaller files come whole, larger ones by what is asked for."""
+_LEAST_BYTES = 256 * 1024
+"""Of small row groups several come with one request; of large ones this much is read too much at most."""
 
 
 class SeekableFile(Protocol):
@@ -35,28 +37,44 @@ class CountingFile(io.RawIOBase):
         file: The file.
         where: The place, as a person knows it.
         what: Which file in that place.
+        least_bytes: Read at once at least, so that small reads close to each other are one request.
     """
 
-    def __init__(self, file: BinaryIO, where: str, what: str) -> None:
+    def __init__(self, file: BinaryIO, where: str, what: str, least_bytes: int = 0) -> None:
         super().__init__()
         self._file = file
         self._failures = partial(failures_of, where, what)
+        self._least_bytes = least_bytes
+        self._at = self._held_at = 0
+        self._held = b""
         self.bytes_read = 0
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes."""
-        with self._failures():
-            data = self._file.read(size)
-        self.bytes_read += len(data)
+        start = self._at - self._held_at
+        if size < 0 or start < 0 or start + size > len(self._held):
+            self._fetch(size)
+            start = 0
+        data = self._held[start : start + size] if size >= 0 else self._held
+        self._at += len(data)
         return data
+
+    def _fetch(self, size: int) -> None:
+        with self._failures():
+            self._file.seek(self._at)
+            self._held = self._file.read(max(size, self._least_bytes) if size >= 0 else -1)
+        self._held_at = self._at
+        self.bytes_read += len(self._held)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to a place."""
-        return self._file.seek(offset, whence)
+        with self._failures():
+            self._at = offset + self._at if whence == os.SEEK_CUR else self._file.seek(offset, whence)
+        return self._at
 
     def tell(self) -> int:
         """The place of the next byte."""
-        return self._file.tell()
+        return self._at
 
     def seekable(self) -> bool:
         """Any place can be read next."""
@@ -88,7 +106,8 @@ def open_to_read(location: Location, found: Found) -> Iterator[CountingFile]:
     options = {} if location.is_local else {"cache_type": cache}
     with failures_of(location.url, found.path):
         opened = location.fs.open(found.path, "rb", **options)
-        file = CountingFile(opened, location.url, found.path.removeprefix(location.path("")))
+        what = found.path.removeprefix(location.path(""))
+        file = CountingFile(opened, location.url, what, 0 if location.is_local else _LEAST_BYTES)
     with file:
         try:
             yield file
