@@ -30,8 +30,6 @@ from tasks.core.store.reading import SeekableFile
 
 LONGEST_ROW_GROUP = 64 * 2**20
 """Rows; pyarrow's writer splits what is longer."""
-
-
 _RELEASE_EVERY_S = 0.02
 """In which pyarrow reads some ten MB; less often holds more memory, more often costs page faults."""
 
@@ -95,20 +93,20 @@ class Writer:
                 if file is not None:
                     file.close()
 
-    def write(self, slices: pa.Table) -> None:
+    def write(self, table: pa.Table) -> None:
         """Take the next rows; they are of one row group.
 
         Args:
-            slices: The new columns of these rows, in the order of their fields.
+            table: The new columns of these rows, in the order of their fields.
         """
         with self._building():
             self._write_empty_groups()
             rows = self._rows[len(self._nulls)]
-            if self._spill is None and len(slices) == rows:
-                self._write_group(slices)
+            if self._spill is None and len(table) == rows:
+                self._write_group(table)
                 return
             self._spill = self._spill or _Spill(self._folder, self._schema)
-            self._spill.add(slices)
+            self._spill.add(table)
             if self._spill.rows == rows:
                 self._spill.hand_over(self._write_group)
                 self._spill.close()
@@ -153,10 +151,10 @@ class _Spill:
         self._file = temporary.nameless_file(folder)
         self._stream = pa.ipc.new_stream(self._file, schema)
 
-    def add(self, slices: pa.Table) -> None:
+    def add(self, table: pa.Table) -> None:
         """Take some rows more."""
-        self._stream.write_table(slices)
-        self.rows += len(slices)
+        self._stream.write_table(table)
+        self.rows += len(table)
 
     def hand_over(self, take: Callable[[pa.Table], object]) -> None:
         """Give all rows to a function, as one table that is mapped into memory."""
