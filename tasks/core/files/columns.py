@@ -1,6 +1,6 @@
 """The summary columns: their names, types and values.
 
-The one place that knows what is added to a partition. Row *i* of every array belongs to outcome *i*; nothing
+What is added to a partition is defined here alone. Row *i* of every array belongs to outcome *i*; nothing
 here reorders, drops or invents a row.
 """
 

@@ -1,6 +1,6 @@
 """Thrift's compact protocol, as far as editing needs it: find a struct's fields, copy or replace their bytes.
 
-Values are skipped, not decoded, so that what this program does not know survives byte for byte.
+Values are skipped, not decoded, so that unknown fields survive byte for byte.
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
 

@@ -1,4 +1,4 @@
-"""What a run tells at its end: counts that add up, a report, and the ways to show it.
+"""The report of a run: counts that add up, the report, and the ways to show it.
 
 Nothing in here decides anything.
 """

@@ -105,9 +105,9 @@ def _partitions(report: RunReport) -> str:
     all_rows = to_rows(report)
     rows = [[_told(name, value) for name, value in row.items()] for row in all_rows[:_PARTITIONS_TOLD]]
     more = len(all_rows) - len(rows)
-    told = f'<p class="faint">and {more:,} more, in the JSON beside this page</p>' if more else ""
+    rest = f'<p class="faint">and {more:,} more, in the JSON beside this page</p>' if more else ""
     table = _table(all_rows[0] if all_rows else (), rows)
-    return _section(f"Partitions ({len(all_rows):,})", f'<div class="panel">{table}{told}</div>')
+    return _section(f"Partitions ({len(all_rows):,})", f'<div class="panel">{table}{rest}</div>')
 
 
 def _told(name: str, value: str | float) -> tuple[str, str]:

@@ -94,8 +94,8 @@ def _gone(report: RunReport) -> str:
     gone, pruned = report.gone or (), set(report.pruned)
     kept = [key for key in gone if key not in pruned]
     more = f" and {len(kept) - _PARTITIONS_TOLD} more" if len(kept) > _PARTITIONS_TOLD else ""
-    told = f", left alone: {', '.join(map(printable, kept[:_PARTITIONS_TOLD]))}{more}" if kept else ""
-    return f"{len(gone)} outputs have no source any more, {len(pruned)} removed{told}"
+    left = f", left alone: {', '.join(map(printable, kept[:_PARTITIONS_TOLD]))}{more}" if kept else ""
+    return f"{len(gone)} outputs have no source any more, {len(pruned)} removed{left}"
 
 
 def attention(report: RunReport) -> list[PartitionReport]:
@@ -177,13 +177,13 @@ def to_line(now: Pulse, before: Pulse, price: Price | None) -> str:
     Args:
         now: The run.
         before: The same a while ago; between them lies the rate.
-        price: What tokens cost; None when nobody knows.
+        price: What tokens cost; None when it is unknown.
     """
     seconds = now.seconds - before.seconds
     rate = (now.rows - before.rows) / seconds if seconds > 0 else 0.0
     left = f"{_duration((now.total_rows - now.rows) / rate)} left" if rate else "time left unknown"
     cost = "" if price is None else f"{price.cost_usd(*now.bill.tokens):.4f} USD so far, "
-    # The page shows the beginning, so that is what most people want to know.
+    # The page shows the beginning, which is what most people look for.
     return (
         f"{now.percent:.0f}%, {rate:,.1f} rows/s, {left}, {cost}{now.rows:,} of {now.total_rows:,} rows, "
         f"{now.failed_rows:,} failed, {now.in_flight} of {now.window} requests in flight"

@@ -1,4 +1,4 @@
-"""What a run tells at its end: a report per partition, and one of the whole.
+"""The report of a run: one per partition, and one of the whole.
 
 Small, immutable and free of row text, so it may be returned, stored and shown. How it is shown is
 ``rendering``'s to know.
@@ -87,10 +87,10 @@ class RunReport:
         left_out: Names under the source that are not partitions.
         seconds: Wall time of the run.
         bill: What was sent to the deployment and received, by this run alone.
-        price: What tokens cost; None when nobody knows.
+        price: What tokens cost; None when it is unknown.
         gone: Keys of outputs whose source partition is gone; None when that cannot be known.
         pruned: Those of them that were removed.
-        plan: What a run would do, told by a dry run.
+        plan: What a run would do; of a dry run.
         observed: What was seen of it while it ran.
     """
 
@@ -108,12 +108,12 @@ class RunReport:
 
     @property
     def cost_usd(self) -> float | None:
-        """What the answers cost by the price list; None when nobody knows."""
+        """What the answers cost by the price list; None when it is unknown."""
         return None if self.price is None else self.price.cost_usd(*self.bill.tokens)
 
     @property
     def saved_usd(self) -> float | None:
-        """What reused answers would have cost; None when nobody knows."""
+        """What reused answers would have cost; None when it is unknown."""
         if self.price is None:
             return None
         tally = self.tally

@@ -32,8 +32,8 @@ def take(report: RunReport, job: Job, most: int) -> list[Sample]:
     """The first summarized rows of the first partitions this run published, a few of each.
 
     Args:
-        report: Tells which partitions those are.
-        job: Tells where they are and which columns to read.
+        report: Names those partitions.
+        job: Where they are and which columns to read.
         most: Rows at most; with 0 nothing is read.
     """
     samples: list[Sample] = []

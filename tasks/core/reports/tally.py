@@ -13,7 +13,7 @@ class Tally:
 
     Attributes:
         ok: Rows with this status; the same for the six that follow.
-        requests: Attempts made, rejected ones included; the bill tells which of them were sent.
+        requests: Attempts made, rejected ones included; the bill says how many were sent.
         lost_replies: Requests whose reply never arrived; they may be on the bill.
         prompt_tokens: Tokens sent, as billed; those of reused answers are not among them.
         completion_tokens: Tokens received, as billed; the same.
@@ -77,8 +77,8 @@ class Bill:
         lost: Requests whose reply never arrived; they may be billed, and billed again for their repetition.
         retried: Those of the requests that repeat one which was refused or lost.
         unsent: Attempts that found no connection or no token, or a text that cannot be sent; no requests.
-        prompt_tokens: Tokens sent, as the answers tell.
-        completion_tokens: Tokens received, as the answers tell.
+        prompt_tokens: Tokens sent, as the replies say.
+        completion_tokens: Tokens received, as the replies say.
         cached_tokens: Those of the prompt tokens the deployment had in its cache.
     """
 

@@ -1,4 +1,4 @@
-"""Files on any filesystem: where things are, what is there, and how a finished file appears in one step.
+"""Files on any filesystem: finding, reading, and publishing each in one step.
 
-Nothing in here knows what is inside a file.
+What a file contains is not decided here.
 """

@@ -68,13 +68,13 @@ def discover(source: str, run: RunOptions = RunOptions()) -> Discovery:
 
 
 def is_whole_folder(source: str, found: Discovery) -> bool:
-    """Whether a source's listing tells all that is in its folder: it has no wildcard and is not one file."""
+    """Whether a source's listing shows its whole folder: it has no wildcard and is not one file."""
     root = source_location(source).root
     return not _split(source)[1] and all(partition.path != root for partition in found.partitions)
 
 
 def matches(key: str, glob: str | None) -> bool:
-    """Whether a partition's key is like a glob, which knows what a source's knows; any is like None."""
+    """Whether a partition's key matches a glob, with the wildcards of a source; every key matches None."""
     return glob is None or glob_pattern(glob).fullmatch(key) is not None
 
 

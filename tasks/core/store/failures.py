@@ -1,7 +1,7 @@
-"""What a store or a disk raises, told as this project's errors.
+"""Translates the exceptions of stores and disks into this project's errors.
 
-s3fs raises a dozen classes, pyarrow and the disk some more; this is the one place that knows them. Nothing of
-a store's own message is passed on, only codes, since nobody can vouch for what is in it.
+s3fs raises a dozen classes, pyarrow and the disk some more; they are listed in this file alone. Of a store's
+own message only codes are passed on, since the text may hold anything.
 """
 
 import errno
@@ -32,7 +32,7 @@ def failures_of(where: str, what: str = "") -> Iterator[None]:
     """Turn whatever a store raises into this project's errors.
 
     Args:
-        where: The place, as a person knows it.
+        where: The place, as the user wrote it.
         what: What in that place, such as a partition's key.
 
     Raises:
@@ -70,7 +70,7 @@ def failures_of(where: str, what: str = "") -> Iterator[None]:
 
 @contextmanager
 def failures_building(folder: Path, name: str) -> Iterator[None]:
-    """Tell what goes wrong while a file is built on this machine's disk.
+    """Translate what goes wrong while a file is built on this machine's disk.
 
     Args:
         folder: Where the file is built.

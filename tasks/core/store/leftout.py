@@ -40,8 +40,8 @@ def _examples(keys: list[str]) -> tuple[str, ...]:
 def in_words(found: LeftOut) -> str:
     """What is left out, for people: counts, examples, and how to take what may be Parquet."""
     counts = {reason: getattr(found, reason) for reason in _WORDS}
-    told = [f"{n:,} {_WORDS[reason]}{_such_as(found, reason)}" for reason, n in counts.items() if n]
-    return ", ".join(told) or "nothing"
+    parts = [f"{n:,} {_WORDS[reason]}{_such_as(found, reason)}" for reason, n in counts.items() if n]
+    return ", ".join(parts) or "nothing"
 
 
 def _such_as(found: LeftOut, reason: str) -> str:

@@ -1,4 +1,4 @@
-"""Who works: one process, told from every other, and whether it still lives.
+"""Identifies a process among all others, and finds out whether it is still running.
 
 A process number means something only on its machine, in its boot and its process namespace (two containers
 of one host name may both have a process 7), and only together with the time it started, since numbers are
@@ -23,9 +23,9 @@ class Owner:
 
     Attributes:
         host: Its machine's name, for people.
-        space: In which boot and process namespace the number is meant; empty where the system does not tell.
+        space: In which boot and process namespace the number is meant; empty where the system does not say.
         pid: Its number.
-        started: When it started, in the system's own measure; empty where the system does not tell.
+        started: When it started, in the system's own measure; empty where the system does not say.
     """
 
     host: str
@@ -46,7 +46,7 @@ class Owner:
 
     @property
     def has_ended(self) -> bool:
-        """It was here and is not any more; False of a process elsewhere, of which nobody here knows."""
+        """It ran on this machine and has ended; False for a process of another machine."""
         if not self.is_here:
             return False
         try:
@@ -72,7 +72,7 @@ def _space() -> str:
 
 
 def _status(pid: int) -> tuple[str, str]:
-    """State and start of a process; both empty where the system does not tell."""
+    """State and start of a process; both empty where the system does not say."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text()
     except OSError:

@@ -89,7 +89,7 @@ def create(location: Location, key: str, data: bytes) -> None:
 
 
 def create_new(location: Location, key: str, data: bytes) -> bool:
-    """Make a small file under a name nobody has; of all who try, one does.
+    """Create a small file under a name that is free; of all callers that try, one succeeds.
 
     Args:
         location: Where.

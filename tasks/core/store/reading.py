@@ -35,7 +35,7 @@ class CountingFile(io.RawIOBase):
 
     Args:
         file: The file.
-        where: The place, as a person knows it.
+        where: The place, as the user wrote it.
         what: Which file in that place.
         least_bytes: Read at once at least, so that small reads close to each other are one request.
     """

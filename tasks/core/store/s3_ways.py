@@ -56,7 +56,7 @@ def first_way(output: Appended, destination: Location) -> Way:
     """The best way between these places, from one request for the source's facts.
 
     Raises:
-        InputError: The installed botocore knows no conditional writes.
+        InputError: The installed botocore does not support conditional writes.
         StorageError: The source has changed.
     """
     fs = destination.fs
@@ -128,5 +128,7 @@ def _check_client(fs: Any) -> None:
     """s3fs silently drops parameters that its botocore does not know, conditions among them."""
     model = fs.s3.meta.service_model.operation_model("CompleteMultipartUpload")
     if not {"IfMatch", "IfNoneMatch"} <= model.input_shape.members.keys():
-        message = f"botocore {botocore_version} knows no conditional writes: upgrade s3fs and aiobotocore."
+        message = (
+            f"botocore {botocore_version} does not support conditional writes: upgrade s3fs and aiobotocore."
+        )
         raise InputError(message)

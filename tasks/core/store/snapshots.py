@@ -11,7 +11,7 @@ class Export:
     """How to export a table.
 
     Attributes:
-        needs: What has to be installed, and what else to know.
+        needs: What has to be installed, and further notes.
         lines: A line of imports, and one that writes the snapshot.
     """
 

@@ -51,7 +51,7 @@ def find(location: Location, path: str) -> list[Found]:
 
 
 def check_bucket(location: Location) -> None:
-    """Tell an empty folder from a bucket that is not there; listings do not.
+    """Distinguish an empty folder from a missing bucket, which listings do not.
 
     Raises:
         InputError: There is no such bucket.
@@ -86,8 +86,8 @@ def entries(location: Location, folder: str) -> Iterator[str]:
     """Names directly in any folder of a location's filesystem, page by page; none if it may not be listed.
 
     Args:
-        location: Tells the filesystem.
-        folder: A path as the filesystem knows it; it may lie outside of the location.
+        location: Has the filesystem.
+        folder: A path of that filesystem; it may lie outside of the location.
 
     Raises:
         StorageError: The store does not answer.
@@ -130,7 +130,7 @@ def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
 
 
 def _info(fs: Any, name: str) -> dict[str, Any] | None:
-    """A file's facts, None when a run removed it meanwhile; a link to nowhere is told by its own name."""
+    """A file's facts, None when a run removed it meanwhile; for a broken link the error has its name."""
     with failures_of(name):
         try:
             return cast("dict[str, Any]", fs.info(name))

@@ -34,7 +34,7 @@ def find(root: Location, keys: Sequence[str]) -> tuple[TableFolder, ...]:
 
 
 def refusal(tables: Sequence[TableFolder]) -> TableFolderError:
-    """The error for a source that takes tables for folders of files; tells how to export the first."""
+    """The error for a source that is a table; its message says how to export the first one."""
     table, export = tables[0], export_of(tables[0])
     others = f", as are {len(tables) - 1} other folders of this source" if len(tables) > 1 else ""
     lines = "".join(f"\n    {line}" for line in export.lines)
@@ -47,7 +47,7 @@ def refusal(tables: Sequence[TableFolder]) -> TableFolderError:
 
 
 def warning(tables: Sequence[TableFolder]) -> str:
-    """What to know when files of tables are taken as they are."""
+    """The warning when files of tables are taken as they are."""
     named = ", ".join(f"{printable(table.address)} ({table.kind})" for table in tables[:3])
     more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""  # noqa: PLR2004 - as many as are named
     return f"Files of tables are taken as they are, though some may be dead: {named}{more}"
