@@ -9,7 +9,7 @@ from tasks.core.calls.budget import Budget
 from tasks.core.calls.llm import open_model
 from tasks.core.errors import BudgetError, DeploymentError
 from tasks.core.model import Status
-from tasks.core.pace.limiter import Limiter
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings

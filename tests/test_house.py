@@ -15,7 +15,7 @@ CORE = ROOT / "tasks" / "core"
 # From the ground up: each room, a file or a folder, may import those on storeys below it.
 STOREYS = [
     {"model", "errors", "printable", "options", "prices", "ticker"},
-    {"prompt", "progress", "settings", "pace", "store"},
+    {"prompt", "progress", "settings", "ratelimit", "store"},
     {"footer"},
     {"files"},
     {"job"},

@@ -11,8 +11,8 @@ from tasks.core.calls.llm import (
 )
 from tasks.core.errors import DeploymentError, RateLimitError, RequestError
 from tasks.core.model import Outcome, Status
-from tasks.core.pace import quota
 from tasks.core.prompt import Prompt, Request
+from tasks.core.ratelimit import ratelimit_headers
 from tasks.core.settings import Settings
 from tests.asking import AWKWARD, REQUEST
 from tests.conftest import Serve
@@ -119,15 +119,15 @@ def test_a_429_tells_how_long_to_wait(endpoint: Serve, ask: Ask, kind: str, wait
 
 
 def test_who_listens_hears_what_the_headers_of_a_reply_tell_of_the_quota(endpoint: Serve, ask: Ask) -> None:
-    heard: list[quota.Told] = []
+    heard: list[ratelimit_headers.RateLimitHeaders] = []
     endpoint(requests_per_minute=600, tokens_per_minute=60_000, bucket_window_s=60.0)
-    quota.listener.set(heard.append)
+    ratelimit_headers.listener.set(heard.append)
     try:
         ask("A text.")
         with pytest.raises(RateLimitError):
             ask("A text. [[fault:rate-limit]]")
     finally:
-        quota.listener.set(None)
+        ratelimit_headers.listener.set(None)
     assert [told.requests_per_s for told in heard] == [10.0, 10.0]
     assert [told.tokens_per_s for told in heard] == [1000.0, 1000.0]
     # One request was let through, and charged as many tokens as we count for it.

@@ -11,11 +11,11 @@ from tasks.core.calls.meter import Meter
 from tasks.core.calls.replies import CANNOT_BE_SENT
 from tasks.core.errors import DeploymentError, StopRunError
 from tasks.core.model import Outcome, Partition, Status
-from tasks.core.pace.limiter import Limiter
 from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
 from tasks.core.plans.standing import look
 from tasks.core.prompt import Request
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reports.tally import Bill
 from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.summarizer import RetryPolicy

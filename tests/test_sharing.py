@@ -6,8 +6,8 @@ import pytest
 
 from tasks.core.errors import DeploymentError, RequestError
 from tasks.core.model import Outcome, Status
-from tasks.core.pace.limiter import Limiter
 from tasks.core.paid.sharing import SharedReplies
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reports.tally import Tally
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tests.test_summarizer import ScriptedModel

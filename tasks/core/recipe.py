@@ -17,8 +17,8 @@ from tqdm import tqdm
 from tasks.core.errors import InputError
 from tasks.core.model import Outcome, Text
 from tasks.core.options import DEFAULT_PROMPT
-from tasks.core.pace.limiter import Limiter
 from tasks.core.prompt import Prompt, Request
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.core.settings import Settings
 

@@ -21,7 +21,7 @@ from tasks.core.calls.meter import Meter
 from tasks.core.calls.telemetry import RequestMetrics
 from tasks.core.errors import InterruptedRunError, StopRunError
 from tasks.core.model import Outcome, Text
-from tasks.core.pace.limiter import Limiter
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reports.histogram import Histograms
 from tasks.core.reports.tally import Bill
 from tasks.core.rows.batch import OnRow

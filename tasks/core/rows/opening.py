@@ -11,8 +11,8 @@ from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.calls.telemetry import RequestMetrics
 from tasks.core.model import Outcome
 from tasks.core.options import LimitOptions
-from tasks.core.pace.limiter import Limiter
 from tasks.core.prompt import Request
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings

@@ -19,10 +19,10 @@ from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.calls.replies import CANNOT_BE_SENT
 from tasks.core.errors import RateLimitError, RequestError, StopRunError
 from tasks.core.model import Outcome, Status, Text
-from tasks.core.pace.limiter import Limiter
-from tasks.core.pace.slot import Slot
 from tasks.core.paid.sharing import SharedReplies
 from tasks.core.prompt import is_sendable
+from tasks.core.ratelimit.limiter import Limiter
+from tasks.core.ratelimit.slot import Slot
 from tasks.core.rows.batch import Batch, OnRow
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """How many requests may be in flight: at most the ceiling, a few at first, fewer after timeouts.
 
-Quotas are not told by the window but by the pace (``pacing``). The first reply tells the quota, and what is
+Quotas are kept by the pace (``pacing``), not by the window. The first reply shows the quota, and what is
 in flight before it may be too many already. A window narrows when the deployment lets requests hang, once per
 episode, and widens again while replies come.
 """

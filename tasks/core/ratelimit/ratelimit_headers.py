@@ -1,7 +1,7 @@
-"""What a reply's headers tell of the deployment's quota, and the way from the HTTP client to who listens.
+"""Parses rate limit headers, and passes them from the HTTP client to the code that sent the request.
 
-The reply object of LlamaIndex has no headers. So whoever sends a request listens for them in its own context,
-and the HTTP client, which runs in that context, lets it hear. Nothing here decides how fast to go.
+The reply object of LlamaIndex has no headers. So the sender of a request sets a listener in its own
+context, and the HTTP client, which runs in that context, calls it. Nothing here decides how fast to go.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,8 +18,8 @@ _FIELDS = {
 
 
 @dataclass(slots=True)
-class Told:
-    """The quota as one reply told it; None for what it did not tell.
+class RateLimitHeaders:
+    """The quota as one reply reported it; None for what it did not report.
 
     Attributes:
         requests_per_s: Requests that flow in per second, from the limit per minute.
@@ -34,19 +34,19 @@ class Told:
     tokens_left: float | None = None
 
 
-listener: ContextVar[Callable[[Told], object] | None] = ContextVar("listener", default=None)
-"""Who wants to hear what the replies to the requests of this context tell."""
+listener: ContextVar[Callable[[RateLimitHeaders], object] | None] = ContextVar("listener", default=None)
+"""Called with the rate limit headers of the replies to the requests of this context."""
 
 
-def let_hear(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Tell the listener of this context, if there is one, what the headers of a reply say of the quota."""
-    if hear := listener.get():
-        hear(read(headers))
+def emit(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Pass the headers of a reply to the listener of this context, if there is one."""
+    if listen := listener.get():
+        listen(read(headers))
 
 
-def read(headers: Iterable[tuple[bytes, bytes]]) -> Told:
-    """The quota that headers tell; numbers that are none, and Azure's -1 for unknown, tell nothing."""
-    told = Told()
+def read(headers: Iterable[tuple[bytes, bytes]]) -> RateLimitHeaders:
+    """Parse the headers; values that are no numbers, and Azure's -1 for unknown, are ignored."""
+    found = RateLimitHeaders()
     for name, value in headers:
         if field := _FIELDS.get(name.lower()):
             number = _number(value)
@@ -54,8 +54,8 @@ def read(headers: Iterable[tuple[bytes, bytes]]) -> Told:
                 continue
             per_minute = field.endswith("_per_s")
             if number > 0 or not per_minute:
-                setattr(told, field, number / _MINUTE_S if per_minute else number)
-    return told
+                setattr(found, field, number / _MINUTE_S if per_minute else number)
+    return found
 
 
 def _number(value: bytes) -> float | None:

@@ -7,13 +7,13 @@ Says once when a quota begins to set the pace, and again when that is another pa
 import logging
 from dataclasses import dataclass
 
-from tasks.core.pace.pacing import Pace
-from tasks.core.pace.quota import Told
+from tasks.core.ratelimit.pacing import Pace
+from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
 
 logger = logging.getLogger(__name__)
 
 _MINUTE_S = 60.0
-_WORTH_TELLING = 1.5
+_WORTH_LOGGING = 1.5
 _SHORTEST_S = 0.001
 """Between two requests: a quota that lets more pass is not what sets the pace."""
 
@@ -27,14 +27,14 @@ class Start:
         at_s: When it started, in the loop's time.
         requests_before: Requests that started before it.
         tokens_before: Tokens they were charged.
-        told: What its reply's headers told of the quota.
+        headers: The rate limit headers of its reply.
     """
 
     tokens: float
     at_s: float = 0.0
     requests_before: float = 0.0
     tokens_before: float = 0.0
-    told: Told | None = None
+    headers: RateLimitHeaders | None = None
 
 
 class Pacer:
@@ -51,7 +51,7 @@ class Pacer:
     ) -> None:
         self._requests = Pace(_per_s(requests_per_minute), opens_slowly=True, now_s=now_s)
         self._tokens = Pace(_per_s(tokens_per_minute), opens_slowly=False, now_s=now_s)
-        self._last_heard = -1.0
+        self._last_observed = -1.0
         self._logged_per_s = 0.0
 
     @property
@@ -71,13 +71,13 @@ class Pacer:
         self._requests.start(now_s, 1.0)
         self._tokens.start(now_s, start.tokens)
 
-    def hear(self, start: Start, told: Told, now_s: float) -> None:
-        """What the headers of the reply to a request tell."""
-        start.told = told
-        if start.requests_before > self._last_heard:  # else a later request's reply told it already
-            self._last_heard = start.requests_before
-            self._requests.hear(told.requests_per_s, told.requests_left, now_s)
-            self._tokens.hear(told.tokens_per_s, told.tokens_left, now_s)
+    def observe(self, start: Start, headers: RateLimitHeaders, now_s: float) -> None:
+        """Take in the rate limit headers of a request's reply."""
+        start.headers = headers
+        if start.requests_before > self._last_observed:  # else a later request's reply is newer
+            self._last_observed = start.requests_before
+            self._requests.observe(headers.requests_per_s, headers.requests_left, now_s)
+            self._tokens.observe(headers.tokens_per_s, headers.tokens_left, now_s)
 
     def refused(self, start: Start, now_s: float, reopens_s: float, *, is_news: bool) -> None:
         """A request was answered 429; the quota it was for takes note.
@@ -96,12 +96,12 @@ class Pacer:
         if is_news:
             pace.used_up(before, start.at_s, now_s, reopens_s)
 
-    def tell(self) -> None:
-        """Log the pace that holds requests up, if it has not been told yet."""
+    def log_pace(self) -> None:
+        """Log the pace that holds requests up, if it was not logged yet."""
         pace, unit = self._slower()
         if not pace.is_known or pace.rate * _SHORTEST_S > pace.sent / max(self._requests.sent, 1.0):
             return
-        if not self._logged_per_s / _WORTH_TELLING < pace.rate < self._logged_per_s * _WORTH_TELLING:
+        if not self._logged_per_s / _WORTH_LOGGING < pace.rate < self._logged_per_s * _WORTH_LOGGING:
             self._logged_per_s = pace.rate
             logger.info("The deployment's quota sets the pace: %s", _words(pace, unit))
 
@@ -113,10 +113,10 @@ class Pacer:
 
 def _is_for_tokens(start: Start) -> bool:
     """Whether the headers say that it was tokens that were missing; requests, when they say nothing."""
-    told = start.told
-    if told is None or told.tokens_left is None or told.tokens_left >= start.tokens:
+    headers = start.headers
+    if headers is None or headers.tokens_left is None or headers.tokens_left >= start.tokens:
         return False
-    return told.requests_left is None or told.requests_left >= 1
+    return headers.requests_left is None or headers.requests_left >= 1
 
 
 def _words(pace: Pace, unit: str) -> str:

@@ -1,8 +1,8 @@
 """When a request may start: one line for all rows of a run, and what lets the next one go.
 
-A row waits for a place in the window, for the pace of the quota, and for the gate, which closes when the
-deployment says 429. What waits holds no slot, and hears at once when the run stops. Rows start in the order
-they came. The limiter belongs to the event loop it is used in.
+A row waits for a place in the window, for the pace of the quota, and for the cooldown, which closes when the
+deployment says 429. A request that waits holds no slot, and ends at once when the run stops. Rows start in
+the order they came. The limiter belongs to the event loop it is used in.
 """
 
 import asyncio
@@ -11,15 +11,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tasks.core.errors import BreakerError, ParkedError, StopRunError
-from tasks.core.pace.breaker import Breaker
-from tasks.core.pace.gate import Gate
-from tasks.core.pace.pacer import Pacer
-from tasks.core.pace.quota import Told
-from tasks.core.pace.slot import Slot
-from tasks.core.pace.window import Window
+from tasks.core.ratelimit.circuit_breaker import CircuitBreaker
+from tasks.core.ratelimit.cooldown import Cooldown
+from tasks.core.ratelimit.pacer import Pacer
+from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
+from tasks.core.ratelimit.slot import Slot
+from tasks.core.ratelimit.window import Window
 
 _LONGEST_SMALL_S = 2.0
-"""A first reply that takes longer is not waited for: what it tells of the quota is not worth the time."""
+"""A first reply that takes longer is not waited for: what it says of the quota is not worth the time."""
 
 
 class Limiter:
@@ -56,8 +56,8 @@ class Limiter:
         is_known = requests_per_minute is not None or tokens_per_minute is not None
         self._window = Window(max_concurrent, starts_small=not is_known)
         self._pacer = Pacer(requests_per_minute, tokens_per_minute, self._loop.time())
-        self._gate = Gate(max_wait_s)
-        self._breaker = Breaker(max_concurrent)
+        self._cooldown = Cooldown(max_wait_s)
+        self._breaker = CircuitBreaker(max_concurrent)
         self._line: deque[Slot] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
@@ -75,7 +75,7 @@ class Limiter:
         words, now_s = [f"{self.in_flight} of {self._window.size} in flight"], self._loop.time()
         if pace := self._pacer.state(now_s):
             words.append(f"paced at {pace}")
-        if (closed_s := self._gate.open_at_s - now_s) > 0:
+        if (closed_s := self._cooldown.open_at_s - now_s) > 0:
             words.append(f"waits {closed_s:.0f} s for quota")
         return ", ".join(words)
 
@@ -102,7 +102,7 @@ class Limiter:
 
     def answered(self) -> None:
         """The deployment served a request: the series of refusals, if there was one, is over."""
-        self._gate.answered()
+        self._cooldown.answered()
         self._breaker.answered()
         self._window.answered()
 
@@ -120,7 +120,7 @@ class Limiter:
         Raises:
             BreakerError: So it did with many, one after the other.
         """
-        self._gate.answered()
+        self._cooldown.answered()
         self._window.answered()
         self._stop_if(self._breaker.row_failed(reason))
 
@@ -137,7 +137,7 @@ class Limiter:
         self._window.timed_out(slot.start.at_s, self._loop.time())
 
     def rate_limited(self, retry_after_s: float | None, slot: Slot | None = None) -> None:
-        """The deployment said 429: nobody starts before it may serve again.
+        """The deployment answered 429: no request starts before it may serve again.
 
         Args:
             retry_after_s: Seconds it asked to wait; without, waits double from one second to a minute.
@@ -148,15 +148,15 @@ class Limiter:
         """
         now_s = self._loop.time()
         try:
-            is_news = self._gate.refused(now_s, slot.start.at_s if slot else None, retry_after_s)
+            is_news = self._cooldown.refused(now_s, slot.start.at_s if slot else None, retry_after_s)
         except ParkedError as error:
             self.stop(error)
             raise
         if slot:
-            self._pacer.refused(slot.start, now_s, self._gate.open_at_s, is_news=is_news)
+            self._pacer.refused(slot.start, now_s, self._cooldown.open_at_s, is_news=is_news)
 
     def stop(self, error: StopRunError) -> None:
-        """Let no further request start; the first reason given is the one that is told."""
+        """Let no further request start; the first reason given is the one that is reported."""
         self.stopped_by = self.stopped_by or error
         self._stopped.set()
         while self._line:
@@ -192,9 +192,9 @@ class Limiter:
             self.leave()
             raise self.stopped_by
 
-    def hear(self, slot: Slot, told: Told) -> None:
-        """What the headers of a slot's reply tell of the quota."""
-        self._pacer.hear(slot.start, told, self._loop.time())
+    def observe(self, slot: Slot, headers: RateLimitHeaders) -> None:
+        """Take in the rate limit headers of a slot's reply."""
+        self._pacer.observe(slot.start, headers, self._loop.time())
         if self._line:
             self._start_next()
 
@@ -218,7 +218,7 @@ class Limiter:
                 slot.turn.set_result(None)
 
     def _next_s(self) -> float:
-        return max(self._gate.open_at_s, self._pacer.next_s)
+        return max(self._cooldown.open_at_s, self._pacer.next_s)
 
     def _start(self, slot: Slot, now_s: float) -> None:
         if self._window.is_small and not self.in_flight:
@@ -235,7 +235,7 @@ class Limiter:
 
     def _ring(self) -> None:
         self._alarm = None
-        self._pacer.tell()
+        self._pacer.log_pace()
         self._start_next()
 
     def _open(self) -> None:

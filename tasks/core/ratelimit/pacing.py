@@ -2,9 +2,9 @@
 
 What is known of a quota comes from three sources, and the slowest of them counts:
 
-- given: a person knows it. Paced evenly from the first request.
-- told: the replies' headers. Who reads the same headers adds the same while some is left, and gives back in
-  proportion when it is scarce; so processes that share a deployment become equal without knowing each other.
+- given: by the user. Paced evenly from the first request.
+- reported: in the replies' headers. Processes that read the same headers add the same while some is left, and
+  give back in proportion when it is scarce; so processes that share a deployment become equal without knowing each other.
 - learned: from refusals. The rate that was served is kept and probed a little upwards; when much more than it
   allowed has passed without a refusal, the quota has grown, and the rate doubles every second.
 
@@ -14,8 +14,8 @@ counts them; times are the event loop's.
 
 import math
 
-from tasks.core.pace.headroom import Headroom
-from tasks.core.pace.learned import Learned
+from tasks.core.ratelimit.headroom import Headroom
+from tasks.core.ratelimit.learned_rate import LearnedRate
 
 _MARGIN = 0.99  # of a given quota: a request early by a network's whim must not be one too many
 _CATCH_UP_S = 0.1  # a timer that was late may be made up for ...
@@ -29,7 +29,7 @@ _CALM_S, _FEW_REFUSED = 4.0, 0.005
 _LONG_CALM_S, _LONG_CALM_REQUESTS = 15.0, 150.0
 _RISEN, _RISEN_REQUESTS = 1.05, 3.0
 _OTHER = 1.1
-_SHARED_PER_S = 4.0  # requests; of fewer, what is left is mostly 0 and tells nothing
+_SHARED_PER_S = 4.0  # requests; of fewer, what is left is mostly 0 and says nothing
 _EASE_PER_S, _YIELD_PER_S, _GIVE_BACK = 0.02, 0.05, 0.8
 _LEAST_SHARE = 0.05
 _MOST_PER_S = 1e9
@@ -53,8 +53,8 @@ class Pace:
     def __init__(self, given_per_s: float | None, *, opens_slowly: bool, now_s: float) -> None:
         self.sent = 0.0
         self._given = math.inf if given_per_s is None else given_per_s * _MARGIN
-        self._told: float | None = None
-        self._headroom, self._learned = Headroom(), Learned()
+        self._reported: float | None = None
+        self._headroom, self._learned = Headroom(), LearnedRate()
         self._is_opening = opens_slowly and math.isinf(self._given)
         self._doubling_s = _FIRST_DOUBLING_S
         self.rate = _FIRST_PER_S if self._is_opening else self._given
@@ -76,24 +76,24 @@ class Pace:
         if self.rate == math.inf:
             return
         if now_s - self.next_s <= _CATCH_UP_S + self._cost / self.rate / 4:
-            # Only who was held up by the pace may find that it can be faster.
+            # Only a request that the pace held up can show that it may be faster.
             self._adapt(now_s)
         self._last_s = now_s
         interval_s = cost / self.rate
         catch_up_s = _CATCH_UP_S if interval_s <= _EVEN_S else 0.0
         self.next_s = max(self.next_s, now_s - catch_up_s) + interval_s
 
-    def hear(self, per_s: float | None, left: float | None, now_s: float) -> None:
-        """What a reply's headers tell: the rate, and what is left to be used at once."""
+    def observe(self, per_s: float | None, left: float | None, now_s: float) -> None:
+        """Take in a reply's headers: the rate, and what is left to be used at once."""
         if per_s is None:
             return
-        is_other = self._told is None or not 1 / _OTHER < per_s / self._told < _OTHER
+        is_other = self._reported is None or not 1 / _OTHER < per_s / self._reported < _OTHER
         if is_other:
             # What was learned of another quota does not count.
-            self._told, self._is_opening = per_s, False
-            self._headroom, self._learned = Headroom(), Learned()
+            self._reported, self._is_opening = per_s, False
+            self._headroom, self._learned = Headroom(), LearnedRate()
         if left is not None:
-            self._headroom.hear(left, per_s, now_s, busy=now_s - self.next_s <= _CATCH_UP_S)
+            self._headroom.observe(left, per_s, now_s, busy=now_s - self.next_s <= _CATCH_UP_S)
         follows = self._learned.rate is None and not self._is_shared
         if is_other or follows or self.rate > self._ceiling():
             self._go(self._ceiling(), now_s)
@@ -120,27 +120,27 @@ class Pace:
         if self._is_shared:
             return self.rate * _GIVE_BACK
         if self._sent_before is None:
-            # Nothing to measure from yet; the next time tells the rate.
+            # Nothing to measure from yet; the next time shows the rate.
             self._doubling_s = _DOUBLING_S
             return self.rate * _FIRST_BACK_OFF if self._is_opening else self.rate
-        if self._told:
-            self._learned.expect(self._told, self._cost)
+        if self._reported:
+            self._learned.expect(self._reported, self._cost)
         refused = self._refused - self._refused_before
         served = max(sent_before - self._sent_before - refused, 0.0)
         learned = self._learned.used_up(served, max(sent_s - self._used_up_s, 0.001), self._cost)
         self._is_opening = False
-        # Refused right after the wait: the wait that was told says more than nothing served.
+        # Refused right after the wait: the wait that was asked for says more than nothing served.
         least = self._cost / max(wait_s, 0.001) if served < self._cost else 0.0
         return max(learned * _BACK_OFF, least)
 
     @property
     def _is_shared(self) -> bool:
-        """Whether headers tell enough to share the quota with others who read them."""
-        return self._told is not None and self._told > _SHARED_PER_S * self._cost
+        """Whether headers say enough to share the quota with other processes that read them."""
+        return self._reported is not None and self._reported > _SHARED_PER_S * self._cost
 
     def _ceiling(self) -> float:
-        told = math.inf if self._told is None else self._told * self._headroom.factor
-        return min(self._given, told, _MOST_PER_S)
+        reported = math.inf if self._reported is None else self._reported * self._headroom.factor
+        return min(self._given, reported, _MOST_PER_S)
 
     def _adapt(self, now_s: float) -> None:
         seconds = min(max(0.0, now_s - self._last_s), 1.0)
@@ -148,9 +148,9 @@ class Pace:
         if self._is_opening:
             # A loop that was busy for long must not make a burst of it.
             rate *= min(2.0 ** (seconds / self._doubling_s), _FASTEST_OPENING)
-        elif self._told is not None and self._is_shared:
-            change = -_YIELD_PER_S * rate if self._headroom.is_scarce else _EASE_PER_S * self._told
-            rate = max(rate + change * seconds, min(rate, _LEAST_SHARE * self._told))
+        elif self._reported is not None and self._is_shared:
+            change = -_YIELD_PER_S * rate if self._headroom.is_scarce else _EASE_PER_S * self._reported
+            rate = max(rate + change * seconds, min(rate, _LEAST_SHARE * self._reported))
         elif self._learned.rate is not None and self._has_risen(now_s):
             rate *= 2.0 ** (seconds / self._doubling_s)
         elif self._learned.rate is not None:

@@ -1,7 +1,7 @@
 """The rate of a quota, learned from refusals.
 
 Between two moments at which the quota was used up, what was served is what flowed in. Requests are whole, so
-a stretch with few of them tells little: stretches are added up, older ones fade, and one that does not fit
+a stretch with few of them says little: stretches are added up, older ones fade, and one that does not fit
 says that the quota has changed. Units are requests or tokens, as the owner counts them.
 """
 
@@ -11,7 +11,7 @@ _ODD = 0.2
 _ODD_REQUESTS = 1.5
 
 
-class Learned:
+class LearnedRate:
     """What flowed in between moments at which the quota was used up."""
 
     def __init__(self) -> None:

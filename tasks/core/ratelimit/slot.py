@@ -1,7 +1,7 @@
 """One request's place among those in flight.
 
-Whoever sends a request holds a slot meanwhile. The slot hears the headers of its reply and sees how the
-request ended, and tells the limiter before the next request starts. When that may be is the limiter's to say.
+The sender of a request holds a slot meanwhile. The slot passes the headers of its reply, and how the request
+ended, to the limiter before the next request starts. When that may be is decided by the limiter.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tasks.core.errors import RateLimitError, StopRunError
-from tasks.core.pace.pacer import Start
-from tasks.core.pace.quota import Told, listener
+from tasks.core.ratelimit.pacer import Start
+from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders, listener
 
 
-class Keeper(Protocol):
+class SlotOwner(Protocol):
     """What a slot needs of the limiter."""
 
     def enter(self, slot: "Slot") -> bool:
@@ -25,8 +25,8 @@ class Keeper(Protocol):
     def leave(self) -> None:
         """A request ended."""
 
-    def hear(self, slot: "Slot", told: Told) -> None:
-        """What the headers of a slot's reply tell of the quota."""
+    def observe(self, slot: "Slot", headers: RateLimitHeaders) -> None:
+        """Take in the rate limit headers of a slot's reply."""
 
     def rate_limited(self, retry_after_s: float | None, slot: "Slot | None" = None) -> None:
         """A slot's request was answered 429."""
@@ -39,13 +39,13 @@ class Slot:
     """One request's place among those in flight; an async context manager, for one use.
 
     Attributes:
-        start: When the request started, and what its reply's headers told.
+        start: When the request started, and the rate limit headers of its reply.
         turn: Done when its turn has come, if it had to wait.
     """
 
     __slots__ = ("_limiter", "_listening", "start", "turn")
 
-    def __init__(self, limiter: Keeper, tokens: float) -> None:
+    def __init__(self, limiter: SlotOwner, tokens: float) -> None:
         self._limiter = limiter
         self.start = Start(tokens)
         self.turn: asyncio.Future[None] | None = None
@@ -58,13 +58,13 @@ class Slot:
         """
         if not self._limiter.enter(self) and self.turn:
             await self._wait(self.turn)
-        self._listening = listener.set(self._hear)
+        self._listening = listener.set(self._observe)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Make room for the next, once the limiter knows what concerns it too.
+        """Make room for the next, once the limiter has what it needs to decide.
 
         Raises:
             ParkedError: The deployment asks for a wait too long to sit out.
@@ -78,8 +78,8 @@ class Slot:
         finally:
             self._limiter.leave()
 
-    def _hear(self, told: Told) -> None:
-        self._limiter.hear(self, told)
+    def _observe(self, headers: RateLimitHeaders) -> None:
+        self._limiter.observe(self, headers)
 
     async def _wait(self, turn: "asyncio.Future[None]") -> None:
         try:

@@ -1,6 +1,6 @@
 """When a run is hopeless: request after request fails, and none is answered.
 
-Counts failures and says when they are too many; whoever asks stops the run.
+Counts failures; the caller stops the run when there are too many.
 """
 
 from tasks.core.errors import BreakerError
@@ -10,7 +10,7 @@ _LONGEST_OUTAGE_S = 10.0
 """A deployment that is away for less, as the run starts, is waited for."""
 
 
-class Breaker:
+class CircuitBreaker:
     """Opens when nothing is answered.
 
     Args:

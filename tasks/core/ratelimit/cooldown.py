@@ -1,4 +1,4 @@
-"""The cool-down all rows share after a 429: until when nobody starts, and when waiting is too long.
+"""The cooldown that all rows share after a 429: until when no request starts, and when waiting is too long.
 
 A round of refusals is one fact: those that were in flight together report the same, and count once.
 """
@@ -9,12 +9,12 @@ import random
 from tasks.core.errors import ParkedError
 
 _FIRST_WAIT_S = 1.0
-_LONGEST_UNTOLD_WAIT_S = 60.0
+_LONGEST_OWN_WAIT_S = 60.0
 _SHORTEST_WAIT_S = 0.1
 _SPREAD = 0.05
 
 
-class Gate:
+class Cooldown:
     """When requests may start again.
 
     Args:
@@ -38,11 +38,11 @@ class Gate:
 
         Args:
             now_s: The loop's time.
-            sent_s: When the refused request started; None when nobody knows.
+            sent_s: When the refused request started; None when it is unknown.
             retry_after_s: Seconds it asked to wait; without, waits double from one second to a minute.
 
         Returns:
-            Whether this is news: the first refusal since the gate opened last.
+            Whether this is news: the first refusal since the cooldown opened last.
 
         Raises:
             ParkedError: The wait is longer than ``max_wait_s``.
@@ -50,7 +50,7 @@ class Gate:
         if self._refused_since_s is None:
             self._refused_since_s = now_s
         refused_s = now_s - self._refused_since_s
-        wait_s = self._untold_wait_s(now_s) if retry_after_s is None else max(retry_after_s, _SHORTEST_WAIT_S)
+        wait_s = self._own_wait_s(now_s) if retry_after_s is None else max(retry_after_s, _SHORTEST_WAIT_S)
         if max(wait_s, refused_s) > self._max_wait_s:
             raise _parked(wait_s, refused_s)
         is_news = now_s >= self.open_at_s and (sent_s is None or sent_s >= self.open_at_s)
@@ -61,11 +61,11 @@ class Gate:
             self.open_at_s = max(self.open_at_s, now_s + spread_s)
         return is_news
 
-    def _untold_wait_s(self, now_s: float) -> float:
+    def _own_wait_s(self, now_s: float) -> float:
         """How long to wait when the deployment did not say: the round's wait, longer each round."""
         if now_s < self.open_at_s:
             return self.open_at_s - now_s
-        return min(_FIRST_WAIT_S * 2.0**self._waits, _LONGEST_UNTOLD_WAIT_S)
+        return min(_FIRST_WAIT_S * 2.0**self._waits, _LONGEST_OWN_WAIT_S)
 
 
 def _parked(wait_s: float, refused_s: float) -> ParkedError:
