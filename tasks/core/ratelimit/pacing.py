@@ -4,7 +4,7 @@ What is known of a quota comes from three sources, and the slowest of them count
 
 - given: by the user. Paced evenly from the first request.
 - reported: in the replies' headers. Processes that read the same headers add the same while some is left, and
-  give back in proportion when it is scarce; so processes that share a deployment become equal without knowing each other.
+  give back in proportion when it is scarce; so processes that share a deployment come to equal shares.
 - learned: from refusals. The rate that was served is kept and probed a little upwards; when much more than it
   allowed has passed without a refusal, the quota has grown, and the rate doubles every second.
 
