@@ -22,6 +22,7 @@ class Why(StrEnum):
     REQUEST_CHANGED = "prompt, model or parameters changed"
     COLUMNS_CHANGED = "columns changed"
     FAILED_ROWS = "failed rows"
+    TRUNCATED_ROWS = "rows cut at a smaller limit"
     NOT_OURS = "output unreadable or not made by this program"
     FINISHED = "finished"
     LEFT = "left for another run"

@@ -28,7 +28,8 @@ _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 def facts(report: RunReport) -> list[tuple[str, str]]:
     """The run's figures as label and value, in the order they are read."""
     tally = report.tally
-    statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
+    by_status = {**tally.by_status, "with an unknown status": tally.other}
+    statuses = ", ".join(f"{count} {status}" for status, count in by_status.items() if count) or "none"
     return [
         ("partitions", _partitions(report)),
         ("left out", in_words(report.left_out)),
