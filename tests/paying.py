@@ -39,11 +39,16 @@ def job_of(source: str, destination: str, prompt: str = "Summarize.", prefix: st
     )
 
 
+def ledger_of(job: Job) -> Ledger:
+    request = job.request
+    return Ledger(job.destination, fingerprint=request.fingerprint, earlier=request.earlier)
+
+
 def run(source: str, destination: str, **how: str) -> list[PartitionReport]:
     """Summarize all partitions that are not finished, as many at once as there are."""
     job = job_of(source, destination, **how)
     with (
-        Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
+        ledger_of(job) as ledger,
         ThreadPoolExecutor(8) as pool,
         open_gateway(Settings.from_environment(), job.request, LIMITS) as gateway,
     ):

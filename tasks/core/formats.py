@@ -1,8 +1,8 @@
 """Format versions: this program's version, and the check that refuses files of a later format.
 
-Every file of this program is read by name: columns, statuses and entries that this version does not know are
-kept or ignored. Only a format whose number is higher than the one known here is refused, before anything in it
-is overwritten or paid again.
+Every file of this program is read by name: columns, statuses and entries that this version does not know
+are kept or ignored. Only a format whose number is higher than the one known here is refused, before anything
+in it is overwritten or paid again.
 """
 
 import re
@@ -42,8 +42,8 @@ def check_format(found: str, newest: int, program: str, where: str) -> None:
     writer = f"version {program}" if _VERSION.fullmatch(program) else "a later version"
     number = found if _VERSION.fullmatch(found) else "unknown"
     message = (
-        f"{where} was written by {writer} of this program in format {number}; version {VERSION} reads formats "
-        f"up to {newest}. Nothing was requested for it or changed: run with {writer} or a later one, or choose "
-        "another destination."
+        f"{where} was written by {writer} of this program in format {number}; version {VERSION} reads "
+        f"formats up to {newest}. It is left as it is and nothing was requested for it: run with {writer} or "
+        "a later one, or choose another destination."
     )
     raise InputError(message)

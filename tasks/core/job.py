@@ -24,7 +24,7 @@ from tasks.core.store.location import Location, locate
 _ENTRY = "summarize_parquet"
 OUTPUT_FORMAT = 3
 """Format of an output. 1, without the entry: written anew by 0.1.0. 2: the source, byte for byte, the new
-columns, a footer. 3: the same, with rows per status and the limits, and a fingerprint without the deployment."""
+columns, a footer. 3: the same, with rows per status and limits, and a fingerprint without the deployment."""
 SOURCE_SIZE = "source_size"
 """Where the source's bytes end in an output, and the new columns begin."""
 FINGERPRINT = "fingerprint"

@@ -98,7 +98,7 @@ def _row_keys(request: Request) -> RowKeys:
 
 @lru_cache(maxsize=16)
 def _earlier(request: Request) -> tuple[EarlierKeys, ...]:
-    """By the configured API version and limit first; a reply under another limit is found under the default."""
+    """By the configured limit and API version first, then by the defaults of those versions."""
     limits = dict.fromkeys((request.max_output_tokens, _EARLIER_LIMIT))
     versions = dict.fromkeys((request.api_version, _EARLIER_API_VERSION))
     return tuple(

@@ -157,9 +157,7 @@ class Ledger:
 
     def _shelf_of(self, partition_key: str) -> Shelf:
         folders = self._folders()
-        earlier = [
-            one for one in self._earlier if shelf.folder_of(partition_key, one.fingerprint) in folders
-        ]
+        earlier = [one for one in self._earlier if shelf.folder_of(partition_key, one.fingerprint) in folders]
         return Shelf(self._place, partition_key, self._fingerprint, earlier)
 
     def _folders(self) -> frozenset[str]:

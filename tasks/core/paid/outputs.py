@@ -63,7 +63,11 @@ class Made:
             if (named := fact_of(key)) and value is not None:
                 prefix, fact = named
                 facts[prefix][fact] = value.decode(errors="replace")
-        made = [cls(SummaryColumns(prefix), some) for prefix, some in facts.items() if {FAILED_ROWS, FORMAT} & some.keys()]
+        made = [
+            cls(SummaryColumns(prefix), some)
+            for prefix, some in facts.items()
+            if {FAILED_ROWS, FORMAT} & some.keys()
+        ]
         # A source may be an output itself, of an enrichment under another prefix.
         return max(made, key=lambda one: (one.source_bytes or 0, one.last_place(footer)), default=None)
 

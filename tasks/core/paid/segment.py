@@ -1,9 +1,9 @@
 """Ledger segment: replies of one partition as the bytes of a small Parquet file.
 
-It holds row keys, outcomes and the replies as they came, never a row's text. Its digest is its name, so a byte
-that changed anywhere, in the data or in what describes it, is noticed before a value is believed. Columns are
-read by name: a missing one is null, an unknown one is left out, and a segment with unknown ones is not merged,
-so that nothing of it is lost.
+It holds row keys, outcomes and the replies as they came, never a row's text. Its digest is its name, so a
+byte that changed anywhere, in the data or in what describes it, is noticed before a value is believed. Columns
+are read by name: a missing one is null, an unknown one is left out, and a segment with unknown ones is not
+merged, so that nothing of it is lost.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from tasks.core.row_key import KEY_BYTES
 logger = logging.getLogger(__name__)
 
 SEGMENT_FORMAT = 2
-"""In the file's key-value metadata; 0.1.0 and 0.2.0 wrote none, and the columns up to the completion tokens."""
+"""In the file's key-value metadata. 0.1.0 and 0.2.0 wrote none, and columns up to the completion tokens."""
 KEY = pa.binary(KEY_BYTES)
 SCHEMA = pa.schema(
     [
@@ -64,8 +64,8 @@ _US_PER_S = 1_000_000
 def table_of(entries: Mapping[bytes, Outcome], fingerprint: str | None = None) -> pa.Table:
     """Row keys and outcomes as a table of ``SCHEMA``.
 
-    An entry that no column can hold, such as a model name that is a number, is left out and logged: it must not
-    keep its neighbours from being kept.
+    An entry that no column can hold, such as a model name that is a number, is left out and logged: it must
+    not keep its neighbours from being kept.
 
     Args:
         entries: Outcomes by row key.
@@ -82,8 +82,8 @@ def outcomes(table: pa.Table) -> list[Outcome]:
     """A table's outcomes, row by row, as reused ones: nothing was sent for them."""
     columns = [table[name].to_pylist() for name in OUTCOME_COLUMNS]
     return [
-        Outcome(Status(status), *values, reused=True, max_output_tokens=limit)
-        for status, *values, limit in zip(*columns, strict=True)
+        Outcome(Status(status), text, error, model, sent, received, reused=True, max_output_tokens=limit)
+        for status, text, error, model, sent, received, limit in zip(*columns, strict=True)
     ]
 
 
@@ -165,7 +165,9 @@ def _check_format(entries: Mapping[bytes, bytes], where: str) -> None:
 def _table(entries: Mapping[bytes, Outcome], fingerprint: str | None) -> pa.Table:
     rows = list(entries.values())
     replies = [row.reply or _NO_REPLY for row in rows]
-    columns: dict[str, list[object]] = {name: [getattr(row, name) for row in rows] for name in OUTCOME_COLUMNS}
+    columns: dict[str, list[object]] = {
+        name: [getattr(row, name) for row in rows] for name in OUTCOME_COLUMNS
+    }
     columns |= {name: [getattr(reply, name) or None for reply in replies] for name in _REPLY_COLUMNS}
     columns |= {
         "key": list(entries),
@@ -176,7 +178,9 @@ def _table(entries: Mapping[bytes, Outcome], fingerprint: str | None) -> pa.Tabl
             None if reply.text == row.text else reply.text for row, reply in zip(rows, replies, strict=True)
         ],
     }
-    return pa.Table.from_arrays([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+    return pa.Table.from_arrays(
+        [pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA
+    )
 
 
 def _table_or_nothing(key: bytes, outcome: Outcome, fingerprint: str | None) -> pa.Table:

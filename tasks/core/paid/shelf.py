@@ -1,12 +1,12 @@
 """A partition's shelf: the folder of its segments, ``_ledger/HASH/FINGERPRINT-LEVEL-DIGEST.segment``.
 
 The folder is the partition's, whatever was asked; all of it is read. The beginning of a name says for which
-request a segment was written, so that finishing one request keeps the replies to others. Segments are created
-once, never changed, and removed when a merged one holds the same. Whatever is interrupted, every outcome is in
-at least one segment; in two it is no harm. Names hold hashes only, of the partition's key and the request, and
-do not end in ``.parquet``, so that readers which search the destination for such files find only what is
-published. Versions before 0.3.0 had a folder per partition and request, and 0.1.0 named its segments
-``.parquet``: they are read and removed.
+request a segment was written, so that finishing one request keeps the replies to others. Segments are
+created once, never changed, and removed when a merged one holds the same. Whatever is interrupted, every
+outcome is in at least one segment; in two it is no harm. Names hold hashes only, of the partition's key and
+the request, and do not end in ``.parquet``, so that readers which search the destination for such files find
+only what is published. Versions before 0.3.0 had a folder per partition and request, and 0.1.0 named its
+segments ``.parquet``: they are read and removed.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import logging
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -33,9 +33,7 @@ _SEGMENTS_A_LEVEL = 16
 _LAST_LEVEL = 2
 """Its segments, of some 70,000 rows, are not merged: that would take memory by the rows of the partition."""
 
-_NAME = re.compile(
-    r"(?P<request>[0-9a-f]{16}-|)(?P<level>\d+)-(?P<digest>[0-9a-f]{32})\.(?:segment|parquet)"
-)
+_NAME = re.compile(r"(?P<request>[0-9a-f]{16}-|)(?P<level>\d+)-(?P<digest>[0-9a-f]{32})\.(?:segment|parquet)")
 _HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}")
 _FINGERPRINT_DIGITS = 16
 _READ_TRIES = 5
@@ -52,7 +50,9 @@ def folder_of(partition_key: str, fingerprint: str = "") -> str:
     return f"{FOLDER}/{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}"
 
 
-def is_begun(partition_key: str, fingerprint: str, earlier: Sequence[EarlierKeys], begun: Set[str]) -> bool:
+def is_begun(
+    partition_key: str, fingerprint: str, earlier: Sequence[EarlierKeys], begun: frozenset[str]
+) -> bool:
     """Whether the ledger has replies to a request for a partition.
 
     Args:

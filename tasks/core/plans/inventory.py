@@ -19,7 +19,7 @@ from tasks.core.paid.shelf import Shelf
 from tasks.core.plans.sampling import Sample
 from tasks.core.plans.standing import Stand
 from tasks.core.plans.tokens import Tokenizer
-from tasks.core.row_key import KEY_BYTES, EarlierKeys, keys_of
+from tasks.core.row_key import EarlierKeys, keys_of
 from tasks.core.store import reading, storage
 
 OnRows = Callable[[int], object]

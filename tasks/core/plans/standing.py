@@ -188,6 +188,11 @@ def _why(partition: Partition, footer: Footer | PipelineError, job: Job) -> Why:
     if not partition.version or made.fact(SOURCE_VERSION) != job.version_of(partition):
         is_same = made.fact(ORIGIN) == job.origin_of(partition.key)
         return Why.SOURCE_CHANGED if is_same else Why.OTHER_SOURCE
+    return _rows_left(made, job)
+
+
+def _rows_left(made: Made, job: Job) -> Why:
+    """Whether an output of this request and source has rows to request again."""
     if made.fact(FAILED_ROWS) != "0":
         return Why.FAILED_ROWS
     limits = made.truncated_at(job)

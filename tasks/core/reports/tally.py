@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 
 from tasks.core.model import Outcome, Status
 
-
 _KNOWN = frozenset(status.value for status in Status)
 
 
