@@ -1,9 +1,9 @@
 """The row's key: the hash of what decides the reply to a row. It is computed here and nowhere else.
 
 In the key: the model, the messages as they are sent, the response schema, the sampling parameters as the
-person set them. Not in the key: ``max_output_tokens``, which only cuts a reply short, and the way to the model
-(deployment, host, API version, credential). A key that changes makes every row be paid again, so a change here
-needs a class of its own for the keys that earlier versions wrote, as ``EarlierKeys``.
+person set them. Not in the key: ``max_output_tokens``, which only cuts a reply short, and the way to the
+model (deployment, host, API version, credential). A key that changes makes every row be paid again, so a
+change here needs a class of its own for the keys that earlier versions wrote, as ``EarlierKeys``.
 """
 
 import hashlib
@@ -110,7 +110,7 @@ class EarlierKeys:
 
 
 def keys_of(texts: Iterable[Text], key_of: Callable[[str], bytes]) -> list[bytes | None]:
-    """One key per row, in the rows' order; None for a row that is never sent (null, blank, not valid UTF-8)."""
+    """One key per row, in order; None for a row that is never sent (null, blank, not valid UTF-8)."""
     return [key_of(text) if isinstance(text, str) and text.strip() else None for text in texts]
 
 

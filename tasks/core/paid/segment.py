@@ -1,9 +1,9 @@
 """Ledger segment: replies of one partition as the bytes of a small Parquet file.
 
 It holds row keys, outcomes and the replies as they came, never a row's text. Its digest is its name, so a
-byte that changed anywhere, in the data or in what describes it, is noticed before a value is believed. Columns
-are read by name: a missing one is null, an unknown one is left out, and a segment with unknown ones is not
-merged, so that nothing of it is lost.
+byte that changed anywhere, in the data or in what describes it, is noticed before a value is believed.
+Columns are read by name: a missing one is null, an unknown one is left out, and a segment with unknown ones
+is not merged, so that nothing of it is lost.
 """
 
 import hashlib
