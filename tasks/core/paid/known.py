@@ -86,5 +86,5 @@ def _best_first(table: pa.Table) -> pa.Table:
         }
     )
     order = [("is_cut", "ascending"), ("limit", "descending"), ("received", "descending")]
-    # Stable: of replies without a time, the one that was added first stays first.
-    return table.take(pc.sort_indices(ranks, sort_keys=order, null_placement="at_end"))
+    # Stable, and nulls last: of replies without a time, the one that was added first stays first.
+    return table.take(pc.sort_indices(ranks, sort_keys=order))
