@@ -177,6 +177,18 @@ def test_a_run_requests_only_the_rows_that_a_released_version_did_not_pay_for(
     assert {plan["why"] for plan in released.plan()[0].values()} == {"finished"}
 
 
+def test_under_a_larger_limit_outputs_of_a_released_version_are_reused_but_for_truncated_rows(
+    released: Released, endpoint: Serve
+) -> None:
+    llm = endpoint()
+    released.run["max_output_tokens"] += 1
+    plans, _ = released.plan()
+    for key in released.finished:
+        truncated = sum(row is not None and row[STATUS] == "truncated" for row in released.paid[key])
+        assert (plans[key]["why"], plans[key]["requests"]) == ("rows cut at a smaller limit", truncated)
+    assert llm.stats().requests == 0
+
+
 def test_another_api_version_changes_nothing_that_a_released_version_paid_for(
     released: Released, endpoint: Serve
 ) -> None:

@@ -3,7 +3,7 @@
 The row's text is data: it is put in unread, braces and all, and nothing of it reaches the instruction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeGuard
@@ -16,6 +16,8 @@ _EARLIER_API_VERSION = "2024-10-21"
 """The default of 0.1.0 and 0.2.0; a later default must not make their ledgers be paid again."""
 _EARLIER_LIMIT = 256
 """The same for ``max_output_tokens``."""
+_LARGEST_LIMIT = 128_000
+"""The largest one those versions took; trying all takes half a second for each other fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,10 @@ class Request:
         """The keys this request's rows may have in ledgers and outputs of versions before 0.3.0."""
         return _earlier(self)
 
+    def earlier_limit(self, fingerprint: str) -> int | None:
+        """The limit with which versions before 0.3.0 gave this request a fingerprint; None if none did."""
+        return _earlier_limit(self, fingerprint)
+
     def charged_tokens(self, text: str) -> int:
         """What Azure charges a quota of tokens with when the request arrives, estimated as it does.
 
@@ -99,20 +105,25 @@ def _row_keys(request: Request) -> RowKeys:
 @lru_cache(maxsize=16)
 def _earlier(request: Request) -> tuple[EarlierKeys, ...]:
     """By the configured limit and API version first, then by the defaults of those versions."""
-    limits = dict.fromkeys((request.max_output_tokens, _EARLIER_LIMIT))
-    versions = dict.fromkeys((request.api_version, _EARLIER_API_VERSION))
-    return tuple(
-        EarlierKeys.of_request(
+    return tuple(_under(request, dict.fromkeys((request.max_output_tokens, _EARLIER_LIMIT))))
+
+
+@lru_cache(maxsize=256)
+def _earlier_limit(request: Request, fingerprint: str) -> int | None:
+    keys = _under(request, range(1, _LARGEST_LIMIT + 1))
+    return next((one.max_output_tokens for one in keys if one.fingerprint == fingerprint), None)
+
+
+def _under(request: Request, limits: Iterable[int]) -> Iterator[EarlierKeys]:
+    for version in dict.fromkeys((request.api_version, _EARLIER_API_VERSION)):
+        yield from EarlierKeys.under_limits(
+            limits,
             deployment=request.deployment,
             model=request.model,
             api_version=version,
             instruction=request.prompt.instruction,
             temperature=request.temperature,
-            max_output_tokens=limit,
         )
-        for limit in limits
-        for version in versions
-    )
 
 
 def is_sendable(text: Text) -> TypeGuard[str]:

@@ -8,7 +8,7 @@ change here needs a class of its own for the keys that earlier versions wrote, a
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tasks.core.model import Text
@@ -82,17 +82,17 @@ class EarlierKeys:
     max_output_tokens: int
 
     @classmethod
-    def of_request(
+    def under_limits(
         cls,
+        limits: Iterable[int],
         *,
         deployment: str,
         model: str,
         api_version: str,
         instruction: str,
         temperature: float,
-        max_output_tokens: int,
-    ) -> "EarlierKeys":
-        """The keys of a request as versions before 0.3.0 described it."""
+    ) -> Iterator["EarlierKeys"]:
+        """The keys of a request as versions before 0.3.0 described it, one for each limit."""
         facts = {
             "format": 1,
             "deployment": deployment,
@@ -100,9 +100,13 @@ class EarlierKeys:
             "api_version": api_version,
             "prompt": {"instruction": instruction},
             "temperature": temperature,
-            "max_output_tokens": max_output_tokens,
+            "max_output_tokens": 0,
         }
-        return cls(_digest(_json(facts)).hex(), max_output_tokens)
+        # Encoded once, since a reader may try all limits; quotes within the instruction are escaped.
+        name = b'"max_output_tokens": '
+        head, _, tail = _json(facts).partition(name + b"0")
+        for limit in limits:
+            yield cls(_digest(b"%b%b%d%b" % (head, name, limit, tail)).hex(), limit)
 
     def of(self, text: str) -> bytes:
         """The key of a row with this text, 16 bytes."""
