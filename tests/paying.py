@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,23 +28,34 @@ WINDOW = 20
 LIMITS = LimitOptions(max_concurrent=WINDOW, max_attempts=2)
 
 
-def job_of(source: str, destination: str, prompt: str = "Summarize.", prefix: str = "summary") -> Job:
+def job_of(
+    source: str,
+    destination: str,
+    prompt: str = "Summarize.",
+    prefix: str = "summary",
+    max_output_tokens: int = 256,
+) -> Job:
     return prepare(
         source,
         destination,
         "body",
         prompt=prompt,
-        model=ModelOptions(),
+        model=ModelOptions(max_output_tokens=max_output_tokens),
         output=OutputOptions(column_prefix=prefix, max_failed_fraction=1.0),
         settings=Settings.from_environment(),
     )
 
 
-def run(source: str, destination: str, **how: str) -> list[PartitionReport]:
+def ledger_of(job: Job) -> Ledger:
+    request = job.request
+    return Ledger(job.destination, fingerprint=request.fingerprint, earlier=request.earlier)
+
+
+def run(source: str, destination: str, **how: Any) -> list[PartitionReport]:
     """Summarize all partitions that are not finished, as many at once as there are."""
     job = job_of(source, destination, **how)
     with (
-        Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
+        ledger_of(job) as ledger,
         ThreadPoolExecutor(8) as pool,
         open_gateway(Settings.from_environment(), job.request, LIMITS) as gateway,
     ):
@@ -56,7 +68,7 @@ def run(source: str, destination: str, **how: str) -> list[PartitionReport]:
         return [partition.result() for partition in started]
 
 
-def tally(source: str, destination: str, **how: str) -> Tally:
+def tally(source: str, destination: str, **how: Any) -> Tally:
     return sum((report.tally for report in run(source, destination, **how)), Tally())
 
 

@@ -15,6 +15,7 @@ CORE = ROOT / "tasks" / "core"
 # From the ground up: each room, a file or a folder, may import those on storeys below it.
 STOREYS = [
     {"model", "errors", "printable", "options", "prices", "ticker"},
+    {"formats", "row_key"},
     {"prompt", "progress", "settings", "ratelimit", "store"},
     {"footer"},
     {"files"},

@@ -92,7 +92,10 @@ def test_what_is_estimated_from_a_sample_is_billed_within_the_bounds(
     chance = random.Random(5)
     for number in range(3):
         rows = [f"Row {number}.{n}. " + "word " * int(chance.lognormvariate(3, 1)) for n in range(200)]
-        rows += [f"Zeile {n}: " + "\N{SNOWMAN} größer " * chance.randint(1, 40) for n in range(60 * number)]
+        rows += [
+            f"Zeile {number}.{n}: " + "\N{SNOWMAN} größer " * chance.randint(1, 40)
+            for n in range(60 * number)
+        ]
         write(here[0], rows, f"part-{number}.parquet")
     plan = plan_of(here, sampled_rows=150)
     assert [partition.sampled for partition in plan.partitions] == [50, 50, 50]

@@ -235,7 +235,7 @@ def test_what_the_footer_told_of_a_first_enriching_is_told_after_a_second(
         pq.read_metadata(tmp_path / folder / "part.parquet").metadata for folder in ("out", "again")
     )
     told = {key: value for key, value in first.items() if key.startswith(b"summarize_parquet.")}
-    assert len(told) == 8
+    assert len(told) == 11
     assert told.items() <= both.items()
     assert server.stats().requests == 10
 

@@ -55,7 +55,13 @@ def run_directly(
     monitor, results, plan = Monitor(progress, gateway), Results(), None
     pruned: tuple[str, ...] = ()
     try:
-        ledger = Ledger(job.destination, progress.advance, fingerprint=job.request.fingerprint)
+        request = job.request
+        ledger = Ledger(
+            job.destination,
+            progress.advance,
+            fingerprint=request.fingerprint,
+            earlier=request.earlier,
+        )
         with progress, Lease(job.destination) as lease, ledger:
             lease.when_lost(gateway.stop)
             remove_leftovers(job.destination)

@@ -23,13 +23,13 @@
         |   |-- ParkedError       exit code 4: the deployment asks for a long wait; resumable
         |   |-- LostLeaseError    another run may have taken the destination over; resumable
         |   `-- InterruptedRunError  exit code 130: the run was asked to stop
-        `-- RunFailedError        rows or partitions failed; carries the report
+        `-- RunFailedError        rows or partitions failed; exit code 2 if partitions were refused
 
 The message comes first and says what happened, where, and what to do next. Attributes are keyword-only
 with defaults, so every error survives pickling. No message holds a key, a prompt or a row's text.
 """
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tasks.core.reports.report import PartitionReport, RunReport
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class PipelineError(Exception):
     """Anything this project raises on purpose."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class TransientError(PipelineError):
@@ -186,8 +186,11 @@ class RunFailedError(TerminalError):
     Args:
         message: One line with the counts.
         report: What happened to every partition.
+        refused: Some partitions cannot be done as asked, which is exit code 2.
     """
 
-    def __init__(self, message: str, *, report: "RunReport | None" = None) -> None:
+    def __init__(self, message: str, *, report: "RunReport | None" = None, refused: bool = False) -> None:
         super().__init__(message)
         self.report = report
+        if refused:
+            self.exit_code = InputError.exit_code

@@ -13,7 +13,7 @@ from tasks.core.errors import PartitionError, TooManyFailedError
 from tasks.core.files.reader import Reader
 from tasks.core.files.writer import Writer
 from tasks.core.footer.footer import Footer
-from tasks.core.job import Job
+from tasks.core.job import Job, RowCounts
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.paid import outputs
 from tasks.core.paid.ledger import Ledger
@@ -76,8 +76,9 @@ def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None
             _check_footer(reader.footer, partition, job)
             folder = publishing.building_folder(job.destination)
             writer = Writer(reader.footer, job.columns, job.text_column, folder, partition.key)
-            report = _fill(stack.enter_context(writer), reader, job, rows, partition.key)
-            tail = writer.finish(file, job.facts_of(partition, report.tally.failed))
+            counts = RowCounts()
+            report = _fill(stack.enter_context(writer), reader, job, rows, partition.key, counts)
+            tail = writer.finish(file, job.facts_of(partition, counts))
         # Publishing may take long, and be where the process is killed.
         rows.store_now()
         _check_failed(report, job.max_failed_fraction)
@@ -90,7 +91,9 @@ def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None
     )
 
 
-def _fill(writer: Writer, reader: Reader, job: Job, rows: AskOnce, key: str) -> PartitionReport:
+def _fill(
+    writer: Writer, reader: Reader, job: Job, rows: AskOnce, key: str, counts: RowCounts
+) -> PartitionReport:
     """Summarize the rows and write their columns."""
     tally = Tally()
     failures: list[FailedRow] = []
@@ -98,6 +101,7 @@ def _fill(writer: Writer, reader: Reader, job: Job, rows: AskOnce, key: str) -> 
         for outcomes in slices:
             failures += _failed_rows(outcomes, tally.rows)[: _FAILURES_KEPT - len(failures)]
             tally += Tally.of(outcomes)
+            counts.add(outcomes, job.request.max_output_tokens)
             writer.write(job.columns.table(outcomes))
             del outcomes  # before the next ones are read
     state = PartitionState.PUBLISHED

@@ -5,8 +5,10 @@ Nothing here retries, waits or counts, and what a reply means is ``replies``' to
 the loop that uses it and closed there.
 """
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +26,7 @@ from tasks.core.calls.entra import Credential, RenewingModel, Token, default_cre
 from tasks.core.calls.transport import Transport
 from tasks.core.calls.wire import Recorder, RowEndedError, Wire
 from tasks.core.errors import SettingsError
-from tasks.core.model import Outcome
+from tasks.core.model import Outcome, Reply
 from tasks.core.prompt import Request
 from tasks.core.settings import Settings
 
@@ -85,7 +87,7 @@ async def record_request(settings: Settings, request: Request, timeout_s: float)
 def over_wire(wire: Wire, recorded: bytes, settings: Settings, request: Request) -> ChatModel:
     """LlamaIndex's ``achat`` without the SDK below it, which wrote the body of the recorded request."""
     llm = build_llm(settings, request, async_openai_client=WireClient(wire, recorded))
-    return AzureChatModel(llm, request)
+    return AzureChatModel(llm, request, settings.endpoint_name)
 
 
 def build_llm(settings: Settings, request: Request, **client: Any) -> AzureOpenAI:
@@ -153,10 +155,18 @@ _PLACE = "the-text-of-the-row-7c2e9a4b1f6d4e0a"
 
 
 class AzureChatModel:
-    """The deployment behind LlamaIndex's ``AzureOpenAI``; belongs to the loop it was built in."""
+    """The deployment behind LlamaIndex's ``AzureOpenAI``; belongs to the loop it was built in.
 
-    def __init__(self, llm: AzureOpenAI, request: Request) -> None:
+    Args:
+        llm: LlamaIndex's client.
+        request: What all requests have in common.
+        endpoint: The deployment and the host, as the ledger names them.
+    """
+
+    def __init__(self, llm: AzureOpenAI, request: Request, endpoint: str = "") -> None:
         self._llm = llm
+        self._endpoint = endpoint
+        self._max_output_tokens = request.max_output_tokens
         template = ChatPromptTemplate.from_messages(list(request.prompt.messages))
         # Filled in once: what differs from row to row is where the place is.
         self._frame = template.format_messages(text=_PLACE)
@@ -167,9 +177,10 @@ class AzureChatModel:
             return replies.CANNOT_BE_SENT
         try:
             response = await self._llm.achat([_filled(message, text) for message in self._frame])
-            return replies.completed(response.raw)
+            return replies.completed(response.raw, self._endpoint, self._max_output_tokens)
         except RowEndedError as ended:
-            return ended.outcome
+            # There is no more of such a reply than what the outcome says.
+            return replace(ended.outcome, reply=Reply(time.time(), self._endpoint))
         except replies.NO_COMPLETION as error:
             raise replies.unreadable(error) from None
 

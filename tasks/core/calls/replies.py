@@ -24,13 +24,16 @@ Source: Azure OpenAI's REST reference and its content filtering page, checked by
 endpoint.
 """
 
+import json
 import re
+import sys
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from tasks.core.errors import DeploymentError, RateLimitError, RequestError
-from tasks.core.model import Outcome, Status
+from tasks.core.model import Outcome, Reply, Status
 
 _CURES = {
     HTTPStatus.UNAUTHORIZED: "the key or token is not accepted: check AZURE_OPENAI_API_KEY and "
@@ -68,6 +71,9 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 NO_COMPLETION = (ValueError, TypeError, AttributeError, LookupError)
 """What reading something that is not a chat completion raises."""
+
+# Made once: json.dumps makes one at every call, which costs more than the encoding.
+_as_json = json.JSONEncoder(default=vars, separators=(",", ":")).encode
 
 CANNOT_BE_SENT = Outcome(Status.FAILED, error="the text holds a character that UTF-8 cannot carry")
 
@@ -131,15 +137,22 @@ def rejected(
     return Outcome(Status.FAILED, error=label)
 
 
-def completed(completion: Any) -> Outcome:
+def completed(completion: Any, endpoint: str = "", max_output_tokens: int | None = None) -> Outcome:
     """Judge a chat completion: anything with the attributes of openai's object.
+
+    Args:
+        completion: The completion.
+        endpoint: Where it came from, for the ledger.
+        max_output_tokens: The limit of the request.
 
     Raises:
         LookupError, AttributeError, TypeError: It is not a chat completion.
     """
     choice = completion.choices[0]
-    text = sanitize(choice.message.content or "").strip()
-    status, error = _judge(choice.finish_reason, getattr(choice.message, "refusal", None), text)
+    content = sanitize(choice.message.content or "")
+    text = content.strip()
+    refusal = getattr(choice.message, "refusal", None)
+    status, error = _judge(choice.finish_reason, refusal, text)
     usage = getattr(completion, "usage", None)
     return Outcome(
         status,
@@ -149,7 +162,22 @@ def completed(completion: Any) -> Outcome:
         usage.prompt_tokens if usage else None,
         usage.completion_tokens if usage else None,
         cached_tokens=_cached_tokens(usage),
+        max_output_tokens=max_output_tokens,
+        reply=Reply(
+            time.time(),
+            endpoint,
+            content or None,
+            _words(choice.finish_reason),
+            _words(refusal),
+            _as_json(usage) if usage else None,
+            _words(getattr(completion, "service_tier", None)),
+        ),
     )
+
+
+def _words(value: object) -> str | None:
+    """A string that the ledger can hold; None for anything else."""
+    return sys.intern(sanitize(value)) if isinstance(value, str) else None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -40,6 +40,10 @@ class SummaryColumns:
         """The columns whose least and greatest values may be in metadata: they are no row's text."""
         return tuple(name for name in self.names if name not in {self.prefix, f"{self.prefix}_error"})
 
+    def name_of(self, fact: str) -> str:
+        """The column of a fact, such as ``status``; the summary itself is ``text``."""
+        return self.prefix if fact == "text" else f"{self.prefix}_{fact}"
+
     @property
     def names(self) -> tuple[str, ...]:
         """The columns' names."""

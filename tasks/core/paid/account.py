@@ -7,16 +7,17 @@ back. So nothing leaves memory before it is durable, and nothing is stored twice
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
 from tasks.core.errors import PipelineError, StorageError
-from tasks.core.model import Outcome
+from tasks.core.model import Outcome, Text
 from tasks.core.paid import segment
 from tasks.core.paid.commits import CommitPace
-from tasks.core.paid.known import Known
+from tasks.core.paid.known import Known, better_of
 from tasks.core.paid.shelf import Shelf
+from tasks.core.row_key import EarlierKeys, keys_of
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,29 @@ class Account:
             One entry per row, in the rows' order; None for a row that is not paid for.
         """
         known = self._known.look_up(keys)
-        self._on_reused(len(known) - known.count(None))
+        self.count_reused(len(known) - known.count(None))
         return known
+
+    def find(
+        self, keys: Sequence[bytes | None], texts: Iterable[Text], earlier: Sequence[EarlierKeys]
+    ) -> list[Outcome | None]:
+        """The same, with what versions before 0.3.0 wrote; nothing is counted as reused.
+
+        Args:
+            keys: The rows' keys.
+            texts: The rows' texts.
+            earlier: The request's keys in versions before 0.3.0.
+        """
+        known = self._known.look_up(keys)
+        for one in earlier:
+            if one.fingerprint in self._known.fingerprints:
+                old = self._known.look_up(keys_of(texts, one.of))
+                known = [better_of(*both) for both in zip(known, old, strict=True)]
+        return known
+
+    def count_reused(self, rows: int) -> None:
+        """Count rows that need no request, for progress."""
+        self._on_reused(rows)
 
     def append(self, key: bytes, outcome: Outcome) -> None:
         """Take a reply that was received; it is durable within a second. Never waits for the store."""
@@ -126,7 +148,7 @@ class Account:
     def held(self) -> pa.Table:
         """Replies in memory only, as a table of ``segment.SCHEMA``."""
         with self._changed:
-            return segment.table_of(self._batch | self._pending)
+            return self._table(self._batch | self._pending)
 
     @property
     def unsaved(self) -> int:
@@ -162,7 +184,7 @@ class Account:
             self._batch_since_s, self._pending_since_s = self._pending_since_s, _NEVER_S
         stored, began_s = False, time.monotonic()
         try:
-            self._shelf.add(segment.table_of(self._batch))
+            self._shelf.add(self._table(self._batch))
             stored, self._took_s = True, time.monotonic() - began_s
         except PipelineError as error:
             logger.warning("%d replies wait to be stored: %s", len(self._batch), error)
@@ -186,6 +208,9 @@ class Account:
             self._shelf.remove()
         except PipelineError as error:
             logger.warning("The ledger of a published partition could not be removed: %s", error)
+
+    def _table(self, entries: Mapping[bytes, Outcome]) -> pa.Table:
+        return segment.table_of(entries, self._shelf.fingerprint or None)
 
     def _soon_s(self) -> float:
         if self._closing or len(self._pending) >= self._pace.commit_rows:

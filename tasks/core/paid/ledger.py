@@ -22,7 +22,8 @@ from tasks.core.paid.account import Account
 from tasks.core.paid.commits import CommitPace
 from tasks.core.paid.shelf import Shelf
 from tasks.core.paid.spill import Spill, folder_of
-from tasks.core.store import publishing
+from tasks.core.row_key import EarlierKeys
+from tasks.core.store import publishing, storage
 from tasks.core.store.location import Location
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class Ledger:
         place: The destination.
         on_reused: Called with a number of rows that need no request, for progress; on partitions' threads.
         pace: How long and how many replies may be in memory only.
-        fingerprint: What is asked; what was asked otherwise is kept apart.
+        fingerprint: What is asked; replies to what was asked otherwise are kept.
+        earlier: The same request's keys in versions before 0.3.0, whose replies are found, too.
     """
 
     def __init__(
@@ -48,11 +50,14 @@ class Ledger:
         on_reused: Callable[[int], object] = lambda _: None,
         pace: CommitPace = CommitPace(),
         fingerprint: str = "",
+        earlier: Sequence[EarlierKeys] = (),
     ) -> None:
         self._place = place
         self._on_reused = on_reused
         self._pace = pace
         self._fingerprint = fingerprint
+        self._earlier = earlier
+        self._listed: frozenset[str] | None = None
         self._spill_folder = folder_of(place)
         self._changed = threading.Condition()
         self._accounts: dict[str, Account] = {}
@@ -115,10 +120,10 @@ class Ledger:
         Raises:
             StorageError: The store does not answer.
         """
+        shelf_of_it = self._shelf_of(partition_key)
         with self._changed:
             account = self._accounts.get(partition_key)
             if account is None:
-                shelf_of_it = self._shelf_of(partition_key)
                 account = Account(shelf_of_it, self._changed, self._on_reused, self._pace)
                 self._accounts[partition_key] = account
         self._take_spilled(partition_key)
@@ -136,7 +141,7 @@ class Ledger:
 
     def sweep(self, finished: Sequence[str]) -> None:
         """Remove what killed runs left behind of partitions that are published, by their keys."""
-        shelf.sweep(self._place, finished, self._fingerprint)
+        shelf.sweep(self._place, finished, self._fingerprint, self._earlier)
         if self._spill_folder.exists():
             for key in finished:
                 self._spill_of(key).remove()
@@ -151,10 +156,19 @@ class Ledger:
             logger.info("%d replies an earlier run could not store are in the ledger now", len(replies))
 
     def _shelf_of(self, partition_key: str) -> Shelf:
-        return Shelf(self._place, partition_key, self._fingerprint)
+        folders = self._folders()
+        earlier = [one for one in self._earlier if shelf.folder_of(partition_key, one.fingerprint) in folders]
+        return Shelf(self._place, partition_key, self._fingerprint, earlier)
+
+    def _folders(self) -> frozenset[str]:
+        """The ledger's folders when the run began; those of earlier versions are only ever removed."""
+        if self._listed is None:
+            names = storage.entries(self._place, self._place.path(shelf.FOLDER)) if self._earlier else ()
+            self._listed = frozenset(f"{shelf.FOLDER}/{name}" for name in names)
+        return self._listed
 
     def _spill_of(self, partition_key: str) -> Spill:
-        return Spill(self._spill_folder, partition_key, self._fingerprint)
+        return Spill(self._spill_folder, partition_key, self._fingerprint, self._earlier)
 
     def _run(self) -> None:
         """Have every account stored when it is due; the stores of several go side by side."""

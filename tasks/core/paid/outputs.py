@@ -4,6 +4,7 @@ All is found by name, in the entries of the footer. The rows are a source of reu
 an output is finished work is decided in ``standing``.
 """
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +18,16 @@ from tasks.core.files.columns import SummaryColumns
 from tasks.core.files.reader import Reader
 from tasks.core.files.texts import TextColumn
 from tasks.core.footer.footer import Footer
+from tasks.core.formats import FORMAT, PROGRAM, check_format, is_readable
 from tasks.core.job import (
-    APPENDED,
     FAILED_ROWS,
     FINGERPRINT,
-    FORMAT,
+    MAX_OUTPUT_TOKENS,
+    OUTPUT_FORMAT,
     SOURCE_SIZE,
+    STATUSES,
     TEXT_COLUMN,
+    TRUNCATED_AT,
     Job,
     fact_of,
 )
@@ -34,7 +38,9 @@ from tasks.core.store.storage import Found
 
 logger = logging.getLogger(__name__)
 
-_ANSWERED = pa.array([status.value for status in Status if status.is_answered])
+_FACTS = ("text", "status", "error", "model", "prompt_tokens", "completion_tokens")
+
+_NOT_ANSWERED = pa.array([status.value for status in Status if not status.is_answered])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,11 @@ class Made:
             if (named := fact_of(key)) and value is not None:
                 prefix, fact = named
                 facts[prefix][fact] = value.decode(errors="replace")
-        made = [cls(SummaryColumns(prefix), some) for prefix, some in facts.items() if FAILED_ROWS in some]
+        made = [
+            cls(SummaryColumns(prefix), some)
+            for prefix, some in facts.items()
+            if {FAILED_ROWS, FORMAT} & some.keys()
+        ]
         # A source may be an output itself, of an enrichment under another prefix.
         return max(made, key=lambda one: (one.source_bytes or 0, one.last_place(footer)), default=None)
 
@@ -74,16 +84,69 @@ class Made:
     def source_bytes(self) -> int | None:
         """How many bytes of the output are its source's; None for one that was written anew."""
         size = self.fact(SOURCE_SIZE)
-        return int(size) if self.fact(FORMAT) == APPENDED and size.isdecimal() else None
+        return int(size) if self.fact(FORMAT) and size.isdecimal() else None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether its format is known."""
+        return is_readable(self.fact(FORMAT), OUTPUT_FORMAT)
+
+    def check(self, where: str) -> None:
+        """Refuse an output of a later version that cannot be understood.
+
+        Raises:
+            InputError: Its format is too new.
+        """
+        check_format(self.fact(FORMAT), OUTPUT_FORMAT, self.fact(PROGRAM), where)
 
     def is_intact(self, footer: Footer) -> bool:
-        """Whether the new columns stand where they were appended: nobody wrote the file again since."""
+        """Whether the new columns stand where they were appended: no other program wrote the file since."""
         if not self.fact(FORMAT):
             return True
-        if self.source_bytes is None or not set(self.columns.names) <= set(footer.names):
+        size = self.source_bytes
+        if size is None or not set(self.columns.names) <= set(footer.names):
             return False
-        starts = [chunk.start for name in self.columns.names for chunk in footer.chunks(name)]
-        return min(starts, default=self.source_bytes) == self.source_bytes
+        # A later version may have appended a column more.
+        appended = [name for name in footer.names if name.startswith(self.columns.prefix)]
+        starts = {name: [chunk.start for chunk in footer.chunks(name)] for name in appended}
+        own = [start for name in self.columns.names for start in starts[name]]
+        others = [start for name in appended for start in starts[name] if start >= size]
+        return min(own, default=size) >= size and min(others, default=size) == size
+
+    def limit_of(self, job: Job) -> int | None:
+        """The limit under which this output answers a job's request; None when it answers another request."""
+        found = self.fact(FINGERPRINT)
+        if found == job.request.fingerprint:
+            limit = self.fact(MAX_OUTPUT_TOKENS)
+            return int(limit) if limit.isdecimal() else job.request.max_output_tokens
+        return None if self.fact(FORMAT) == str(OUTPUT_FORMAT) else job.request.earlier_limit(found)
+
+    def truncated_at(self, job: Job) -> list[int]:
+        """The limits under which its truncated rows were answered, in ascending order.
+
+        Before format 3 the run's limit stands for all, and it is not known whether there are such rows.
+        """
+        counts = _counts(self.fact(TRUNCATED_AT))
+        if counts is None:
+            limit = self.limit_of(job)
+            return [] if limit is None else [limit]
+        return sorted(int(limit) for limit in counts if limit.isdecimal())
+
+    @property
+    def rows_by_status(self) -> Mapping[str, int]:
+        """Its rows by status; empty before format 3."""
+        return _counts(self.fact(STATUSES)) or {}
+
+
+def _counts(fact: str) -> dict[str, int] | None:
+    """A JSON object of counts; None for anything else."""
+    try:
+        counts = json.loads(fact)
+    except ValueError:
+        return None
+    if not isinstance(counts, dict):
+        return None
+    return {name: count for name, count in counts.items() if isinstance(count, int)}
 
 
 def find(partition_key: str, job: Job) -> Found | None:
@@ -123,16 +186,17 @@ def _read(
         try:
             reader = Reader(file, partition_key)
             made = Made.of(reader.footer)
-            if made is None or made.fact(FINGERPRINT) != job.request.fingerprint:
+            if made is None:
                 return segment.NOTHING
-            return read(reader, made, job)
+            made.check(job.destination.url_of(partition_key))
+            return segment.NOTHING if made.limit_of(job) is None else read(reader, made, job)
         except PartitionError as error:
             logger.warning("The earlier output is of no use: %s", error)
             return segment.NOTHING
 
 
 def _first_paid_rows(reader: Reader, made: Made, job: Job) -> pa.Table:  # noqa: ARG001 - as _paid_rows
-    column = made.columns.names[-1]
+    column = made.columns.name_of("completion_tokens")
     if column not in reader.footer.names:
         return segment.NOTHING
     tables = [segment.NOTHING.select(["completion_tokens"])]
@@ -142,28 +206,43 @@ def _first_paid_rows(reader: Reader, made: Made, job: Job) -> pa.Table:  # noqa:
 
 def _paid_rows(reader: Reader, made: Made, job: Job) -> pa.Table:
     # The prefix may be another one: the answers are the same.
-    names = [made.fact(TEXT_COLUMN), *made.columns.names]
-    if not set(names) <= set(reader.footer.names):
+    facts = [fact for fact in _FACTS if made.columns.name_of(fact) in reader.footer.names]
+    text_column = made.fact(TEXT_COLUMN)
+    if "status" not in facts or text_column not in reader.footer.names:
         return segment.NOTHING
-    return pa.concat_tables(
-        [segment.NOTHING, *(_answered(rows, names, job) for rows in reader.slices(names))]
-    )
+    names = [text_column, *(made.columns.name_of(fact) for fact in facts)]
+    limits = made.truncated_at(job)
+    tables = [_answered(rows, facts, limits, job) for rows in reader.slices(names)]
+    return pa.concat_tables([segment.NOTHING, *tables])
 
 
-def _answered(rows: pa.Table, names: Sequence[str], job: Job) -> pa.Table:
-    """The rows that have a final answer, under their keys."""
-    text_column, *columns = names
-    keys = pa.array(job.request.row_keys(TextColumn(rows[text_column])), segment.KEY)
-    status = rows[columns[1]]
-    kept = pc.and_(pc.is_in(status, _ANSWERED), keys.is_valid())
-    values = _in_segment_order(rows, columns)
-    return pa.Table.from_arrays([keys, *values], schema=segment.SCHEMA).filter(kept)
+def _answered(rows: pa.Table, facts: Sequence[str], limits: Sequence[int], job: Job) -> pa.Table:
+    """The rows that have a final answer, under their keys.
+
+    Args:
+        rows: The text column, then the summary columns.
+        facts: What each of the latter holds.
+        limits: Under which truncated rows were answered.
+        job: What is asked for.
+    """
+    keys = pa.array(job.request.row_keys(TextColumn(rows.column(0))), segment.KEY)
+    table = rows.rename_columns(["", *facts]).set_column(0, "key", keys)
+    if limits:
+        limit = _limits(table, limits)
+        table = table.append_column("max_output_tokens", limit)
+    is_open = pc.is_in(table["status"], _NOT_ANSWERED)
+    kept = pc.and_(pc.invert(is_open), pc.and_(keys.is_valid(), table["status"].is_valid()))
+    return segment.by_name(table.filter(kept))
 
 
-def _in_segment_order(rows: pa.Table, columns: Sequence[str]) -> list[pa.ChunkedArray]:
-    """Summary columns in the order and with the types of a segment, which has the status first."""
-    text, status, *rest = columns
-    return [
-        rows[name].cast(segment.SCHEMA.field(index).type)
-        for index, name in enumerate([status, text, *rest], start=1)
-    ]
+def _limits(rows: pa.Table, limits: Sequence[int]) -> pa.ChunkedArray:
+    """The limit of each row, were it truncated: the least that its completion tokens do not pass.
+
+    A footer lists the limits of all truncated rows together; in nearly all outputs it is one.
+    """
+    found = pa.chunked_array([pa.repeat(pa.scalar(limits[-1], pa.int32()), len(rows))])
+    if "completion_tokens" in rows.column_names:
+        for limit in reversed(limits[:-1]):
+            fits = pc.fill_null(pc.less_equal(rows["completion_tokens"], limit), fill_value=False)
+            found = pc.if_else(fits, pa.scalar(limit, pa.int32()), found)
+    return found

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from tasks.core.errors import PipelineError
 from tasks.core.model import Outcome, Text
 from tasks.core.paid.account import Account
+from tasks.core.paid.known import is_final
 from tasks.core.prompt import Request
 
 Waiting = Callable[[], Sequence[Outcome]]
@@ -40,12 +42,20 @@ class Asked:
 
     Args:
         known: What was known before, None for a row that was not.
-        texts: The texts of the others, as they are pulled.
-        waiting: Waits for the outcomes of the others.
+        texts: The texts of the rows that are requested, as they are pulled.
+        waiting: Waits for the outcomes of these.
+        max_output_tokens: The limit they are requested under.
     """
 
-    def __init__(self, known: Sequence[Outcome | None], texts: "_WhileKept", waiting: Waiting) -> None:
+    def __init__(
+        self,
+        known: Sequence[Outcome | None],
+        texts: "_WhileKept",
+        waiting: Waiting,
+        max_output_tokens: int,
+    ) -> None:
         self._known = known
+        self._max_output_tokens = max_output_tokens
         self._texts = texts
         self._waiting = waiting
 
@@ -57,7 +67,12 @@ class Asked:
             StorageError: Replies cannot be kept, so no more are asked for.
         """
         asked = iter(self._waiting())
-        return [next(asked) if outcome is None else outcome for outcome in self._known]
+        return [
+            known
+            if known is not None and is_final(known, self._max_output_tokens)
+            else _better(known, next(asked))
+            for known in self._known
+        ]
 
     def give_up(self) -> None:
         """Begin no further row."""
@@ -85,15 +100,18 @@ class AskOnce:
 
     def ask(self, texts: Texts) -> Asked:
         """Hand in rows; those that are not known are requested from now on."""
-        keys = self._request.row_keys(texts)
-        known = self._account.look_up(keys)
-        missing = [keys[place] for place, outcome in enumerate(known) if outcome is None]
+        request, limit = self._request, self._request.max_output_tokens
+        keys = request.row_keys(texts)
+        known = self._account.find(keys, texts, request.earlier)
+        is_asked = [outcome is None or not is_final(outcome, limit) for outcome in known]
+        missing = [key for key, asked in zip(keys, is_asked, strict=True) if asked]
+        self._account.count_reused(len(known) - len(missing))
         if len(missing) < len(known):
             # Picked here and not while they are pulled: passing over a million known rows would hold up the
             # loop that all partitions share.
-            texts = [text for text, outcome in zip(texts, known, strict=True) if outcome is None]
+            texts = [text for text, asked in zip(texts, is_asked, strict=True) if asked]
         asked = _WhileKept(texts, self._account)
-        return Asked(known, asked, self._begin(asked, missing) if missing else list)
+        return Asked(known, asked, self._begin(asked, missing) if missing else list, limit)
 
     def store_now(self) -> None:
         """Store the last replies without waiting for more; returns at once."""
@@ -106,6 +124,13 @@ class AskOnce:
                 self._account.append(key, outcome)
 
         return self._rows.begin(texts, keys, keep)
+
+
+def _better(before: Outcome | None, now: Outcome) -> Outcome:
+    """What a row ends with: a reply that was cut earlier is better than none."""
+    if before is None or now.status.is_answered:
+        return now
+    return replace(before, requests=now.requests, lost_replies=now.lost_replies)
 
 
 class _WhileKept:

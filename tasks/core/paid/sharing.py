@@ -51,7 +51,9 @@ class SharedReplies:
             del self._in_flight[key]
             ended.set()
         if outcome.status.is_answered:
-            self._recent[key] = replace(outcome, requests=0, lost_replies=0, reused=True)
+            # The tokens were billed for the row that was requested.
+            reply = outcome.reply and replace(outcome.reply, usage=None)
+            self._recent[key] = replace(outcome, requests=0, lost_replies=0, reused=True, reply=reply)
             if len(self._recent) > self._remembered:
                 self._recent.popitem(last=False)
         return outcome

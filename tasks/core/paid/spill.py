@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from tasks.core.errors import PipelineError
 from tasks.core.paid.shelf import FOLDER, Shelf
+from tasks.core.row_key import EarlierKeys
 from tasks.core.store import temporary
 from tasks.core.store.location import Location, locate
 
@@ -34,12 +36,20 @@ class Spill:
         folder: As ``folder_of`` told.
         partition_key: Whose replies.
         fingerprint: What was asked.
+        earlier: The same request's keys in versions before 0.3.0.
     """
 
-    def __init__(self, folder: Path, partition_key: str, fingerprint: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        partition_key: str,
+        fingerprint: str = "",
+        earlier: Sequence[EarlierKeys] = (),
+    ) -> None:
         self._folder = folder
         self._partition_key = partition_key
         self._fingerprint = fingerprint
+        self._earlier = earlier
 
     def keep(self, table: pa.Table) -> bool:
         """Store replies, a table of ``segment.SCHEMA``; returns whether they are."""
@@ -57,7 +67,7 @@ class Spill:
     def read(self) -> list[pa.Table]:
         """What is kept; nothing when it cannot be read."""
         try:
-            return self._shelf().read() if self._is_ours() else []
+            return self._shelf().read(own=True) if self._is_ours() else []
         except PipelineError as error:
             logger.warning("Replies kept in %s could not be read: %s", self._folder, error)
             return []
@@ -75,7 +85,7 @@ class Spill:
                 folder.rmdir()
 
     def _shelf(self) -> Shelf:
-        return Shelf(locate(str(self._folder)), self._partition_key, self._fingerprint)
+        return Shelf(locate(str(self._folder)), self._partition_key, self._fingerprint, self._earlier)
 
     def _is_ours(self) -> bool:
         """The folder is there, and nobody else can have put anything into it."""

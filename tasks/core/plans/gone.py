@@ -14,7 +14,8 @@ import pyarrow as pa
 from tasks.core.errors import PartitionError, PipelineError
 from tasks.core.footer.footer import BAD_BYTES, TRAILER_BYTES, Footer, footer_bytes
 from tasks.core.footer.many import read_footers
-from tasks.core.job import FAILED_ROWS, FINGERPRINT, FORMAT, ORIGIN, Job, fact_key
+from tasks.core.formats import FORMAT
+from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, Job, fact_key
 from tasks.core.model import Discovery, Plan
 from tasks.core.options import RunOptions
 from tasks.core.paid.outputs import Made
@@ -100,6 +101,7 @@ def _is_ours(footer: Footer | PipelineError, file: Found, key: str, job: Job) ->
         and made is not None
         and bool(made.fact(FINGERPRINT))
         and made.fact(FAILED_ROWS).isdecimal()
+        and made.is_readable
         and made.fact(ORIGIN) == job.origin_of(key)
         and made.is_intact(footer)
         and (_holds_source(made, file, job) if made.fact(FORMAT) else not _is_rewritten(footer, made))

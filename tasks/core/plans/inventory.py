@@ -4,7 +4,7 @@ Streams slice by slice; kept of a row that is left are its key and its size. Wri
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -14,13 +14,13 @@ from tasks.core.files.reader import Reader
 from tasks.core.files.texts import TextColumn
 from tasks.core.job import Job
 from tasks.core.paid import outputs, segment
+from tasks.core.paid.known import Known
 from tasks.core.paid.shelf import Shelf
 from tasks.core.plans.sampling import Sample
 from tasks.core.plans.standing import Stand
 from tasks.core.plans.tokens import Tokenizer
+from tasks.core.row_key import EarlierKeys, keys_of
 from tasks.core.store import reading, storage
-
-KEY_BYTES = segment.KEY.byte_width
 
 OnRows = Callable[[int], object]
 """Told how many rows were read, for progress."""
@@ -65,34 +65,54 @@ def read_rows(stand: Stand, job: Job, tokenizer: Tokenizer, sample: Sample, on_r
         StorageError: A store does not answer.
         PartitionError: The partition cannot be read.
     """
-    read, known, partition = Inventory(), _known(stand, job), stand.partition
-    read.replies = pc.count(known["completion_tokens"]).as_py()
-    read.completion_tokens = pc.sum(known["completion_tokens"], min_count=0).as_py()
-    paid = pc.unique(known["key"])
+    read, partition = Inventory(), stand.partition
+    paid, earlier = _paid(stand, job, read)
     found = storage.look_at(job.source, partition.path)
     with reading.open_to_read(job.source, found) as file:
         for rows in Reader(file, partition.key).slices([job.text_column]):
-            _take(TextColumn(rows[job.text_column]), paid, job, read, sample)
+            _take(TextColumn(rows[job.text_column]), paid, earlier, job, read, sample)
             on_rows(len(rows))
     prompt = job.request.prompt
     read.sampled = {key: tokenizer.count(prompt.messages_of(text)) for key, text in sample.texts().items()}
     return read
 
 
-def _known(stand: Stand, job: Job) -> pa.Table:
-    """Keys and tokens of what is paid for in one partition."""
-    tables = [segment.NOTHING]
+def _paid(stand: Stand, job: Job, read: Inventory) -> tuple[pa.Array, list[EarlierKeys]]:
+    """Keys of the rows that need no request; and the earlier keys that are among them."""
+    tables, request = list[pa.Table](), job.request
+    if stand.has_ledger:
+        place, key = job.destination, stand.partition.key
+        tables += Shelf(place, key, request.fingerprint, request.earlier).read()
     if stand.has_output:
         tables.append(outputs.paid_rows(outputs.find(stand.partition.key, job), stand.partition.key, job))
-    if stand.has_ledger:
-        tables += Shelf(job.destination, stand.partition.key, job.request.fingerprint).read()
-    return pa.concat_tables([table.select(["key", "completion_tokens"]) for table in tables])
+    known = Known()
+    known.add(*(_without_texts(table) for table in tables))
+    for table in tables:
+        tokens = table["completion_tokens"]
+        read.replies += pc.count(tokens).as_py()
+        read.completion_tokens += pc.sum(tokens, min_count=0).as_py()
+    earlier = [one for one in request.earlier if one.fingerprint in known.fingerprints]
+    return known.final_keys(request.max_output_tokens), earlier
 
 
-def _take(texts: TextColumn, paid: pa.Array, job: Job, read: Inventory, sample: Sample) -> None:
+def _without_texts(table: pa.Table) -> pa.Table:
+    return segment.by_name(table.drop_columns(["text", "error", "reply_text", "refusal"]))
+
+
+def _take(
+    texts: TextColumn,
+    paid: pa.Array,
+    earlier: Sequence[EarlierKeys],
+    job: Job,
+    read: Inventory,
+    sample: Sample,
+) -> None:
     """Sort some rows into empty, paid and the rest."""
     keys = job.request.row_keys(texts)
-    known = pc.is_in(pa.array(keys, segment.KEY), value_set=paid, skip_nulls=True).to_pylist()
+    known = _is_in(keys, paid)
+    for one in earlier:
+        known = pc.or_(known, _is_in(keys_of(texts, one.of), paid))
+    known = known.to_pylist()
     read.rows += len(keys)
     read.empty += keys.count(None)
     read.paid += sum(known)
@@ -103,3 +123,7 @@ def _take(texts: TextColumn, paid: pa.Array, job: Job, read: Inventory, sample: 
         read.keys += key
         read.sizes.append(size_bytes)
         sample.offer(key, text, size_bytes)
+
+
+def _is_in(keys: Sequence[bytes | None], paid: pa.Array) -> pa.BooleanArray:
+    return pc.is_in(pa.array(keys, segment.KEY), value_set=paid, skip_nulls=True)

@@ -5,14 +5,13 @@ equal to a row of another one, or to be requested.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from tasks.core.model import LeftOut
+from tasks.core.model import LeftOut, OpenStrEnum
 from tasks.core.plans.sampling import Estimate, Range
 from tasks.core.prices import Price
 
 
-class Why(StrEnum):
+class Why(OpenStrEnum):
     """Why a partition runs or does not; in the words people read."""
 
     NEW = "new"
@@ -22,6 +21,7 @@ class Why(StrEnum):
     REQUEST_CHANGED = "prompt, model or parameters changed"
     COLUMNS_CHANGED = "columns changed"
     FAILED_ROWS = "failed rows"
+    TRUNCATED_ROWS = "rows cut at a smaller limit"
     NOT_OURS = "output unreadable or not made by this program"
     FINISHED = "finished"
     LEFT = "left for another run"

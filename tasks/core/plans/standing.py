@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from tasks.core.errors import InputError, PipelineError
 from tasks.core.footer.footer import Footer
 from tasks.core.footer.many import read_footers
-from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, Job
+from tasks.core.job import FAILED_ROWS, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, Job
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions
 from tasks.core.paid.outputs import Made
-from tasks.core.paid.shelf import FOLDER, folder_of
+from tasks.core.paid.shelf import begun_in, is_begun
 from tasks.core.plans import gone
 from tasks.core.plans.plan import Why
 from tasks.core.plans.preflight import preflight
@@ -143,13 +143,13 @@ def _stands(partitions: Sequence[Partition], listed: Mapping[str, Found], job: J
     published = [listed[partition.key] for partition in partitions if partition.key in listed]
     # In the same order, one after the other: a footer of many columns is large.
     footers = read_footers(job.destination, published)
-    begun = {key.rpartition("/")[0] for key in listed if key.startswith(f"{FOLDER}/")}
+    begun, request = begun_in(listed), job.request
     return [
         _stand(
             one,
             next(footers) if one.key in listed else None,
             job,
-            has_ledger=folder_of(one.key, job.request.fingerprint) in begun,
+            has_ledger=is_begun(one.key, request.fingerprint, request.earlier, begun),
         )
         for one in partitions
     ]
@@ -166,14 +166,20 @@ def _stand(
 
 
 def _why(partition: Partition, footer: Footer | PipelineError, job: Job) -> Why:
-    """What an earlier output tells."""
+    """What an earlier output tells.
+
+    Raises:
+        InputError: Its format is too new.
+    """
     # An output that cannot be read is no finished work, whatever the reason.
     if isinstance(footer, PipelineError):
         return Why.NOT_OURS
     made = Made.of(footer)
+    if made is not None:
+        made.check(job.destination.url_of(partition.key))
     if made is None or not made.is_intact(footer):
         return Why.NOT_OURS
-    if made.fact(FINGERPRINT) != job.request.fingerprint:
+    if made.limit_of(job) is None:
         return Why.REQUEST_CHANGED
     # What was enriched under another prefix since is another output.
     if made.columns != job.columns or made.fact(TEXT_COLUMN) != job.text_column:
@@ -182,7 +188,16 @@ def _why(partition: Partition, footer: Footer | PipelineError, job: Job) -> Why:
     if not partition.version or made.fact(SOURCE_VERSION) != job.version_of(partition):
         is_same = made.fact(ORIGIN) == job.origin_of(partition.key)
         return Why.SOURCE_CHANGED if is_same else Why.OTHER_SOURCE
-    return Why.FINISHED if made.fact(FAILED_ROWS) == "0" else Why.FAILED_ROWS
+    return _rows_left(made, job)
+
+
+def _rows_left(made: Made, job: Job) -> Why:
+    """Whether an output of this request and source has rows to request again."""
+    if made.fact(FAILED_ROWS) != "0":
+        return Why.FAILED_ROWS
+    limits = made.truncated_at(job)
+    is_cut = bool(limits) and limits[0] < job.request.max_output_tokens
+    return Why.TRUNCATED_ROWS if is_cut else Why.FINISHED
 
 
 def _taken(stands: Sequence[Stand], run: RunOptions) -> tuple[Stand, ...]:

@@ -15,12 +15,13 @@ from tasks.core.job import Job
 from tasks.core.options import RunOptions
 from tasks.core.paid import outputs
 from tasks.core.paid.sharing import REMEMBERED
-from tasks.core.plans.inventory import KEY_BYTES, Inventory, OnRows, read_rows
+from tasks.core.plans.inventory import Inventory, OnRows, read_rows
 from tasks.core.plans.plan import PartitionPlan, Rates, RunPlan, Why
 from tasks.core.plans.preflight import check
 from tasks.core.plans.sampling import FEWEST_ROWS, Estimate, Sample, tokens_of_all
 from tasks.core.plans.standing import Stand, Standing, look
 from tasks.core.plans.tokens import Tokenizer, tokenizer_for
+from tasks.core.row_key import KEY_BYTES
 from tasks.core.store import storage
 
 _OPEN = 8

@@ -5,13 +5,11 @@ Reports are small and never removed; readers of the destination skip names that 
 
 import logging
 
-from pydantic import TypeAdapter
-
 from tasks.core.errors import SourceError
 from tasks.core.job import Job
 from tasks.core.reports import samples
 from tasks.core.reports.page import to_html
-from tasks.core.reports.rendering import to_json
+from tasks.core.reports.rendering import from_json, to_json
 from tasks.core.reports.report import RunReport
 from tasks.core.store import publishing, reading, storage
 from tasks.core.store.location import locate
@@ -62,6 +60,7 @@ def read(destination: str, run_id: str) -> RunReport:
 
     Raises:
         SourceError: There is no report of this run: it was killed, or failed before it had a plan.
+        InputError: It cannot be read; a later version may have written it.
     """
     place = locate(destination)
     ending = f"-{run_id[:8]}.json"
@@ -71,4 +70,4 @@ def read(destination: str, run_id: str) -> RunReport:
         raise SourceError(message)
     found = storage.look_at(place, place.path(f"{FOLDER}/{max(written)}"))
     with reading.open_to_read(place, found) as file:
-        return TypeAdapter(RunReport).validate_json(file.read())
+        return from_json(file.read(), place.url_of(f"{FOLDER}/{max(written)}"))

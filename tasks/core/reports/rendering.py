@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
+from pydantic import TypeAdapter
 from rich.table import Table
 from rich.text import Text
 
+from tasks.core.errors import InputError
+from tasks.core.formats import FORMAT, PROGRAM, VERSION, check_format
 from tasks.core.prices import Price
 from tasks.core.printable import printable
 from tasks.core.reports.histogram import Histogram
@@ -20,6 +23,8 @@ from tasks.core.reports.tally import Bill
 from tasks.core.store.leftout import in_words
 
 AGAIN = "Run again when the cause is gone: only what is missing is asked for."
+REPORT_FORMAT = 2
+"""Of the JSON; reports of 0.1.0 and 0.2.0, without the entry, are 1."""
 _PARTITIONS_TOLD = 50
 _ROWS_TOLD = 3
 _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
@@ -28,7 +33,11 @@ _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 def facts(report: RunReport) -> list[tuple[str, str]]:
     """The run's figures as label and value, in the order they are read."""
     tally = report.tally
-    statuses = ", ".join(f"{count} {status}" for status, count in tally.by_status.items() if count) or "none"
+    by_status = {
+        **{str(one): rows for one, rows in tally.by_status.items()},
+        "of other statuses": tally.other,
+    }
+    statuses = ", ".join(f"{count} {status}" for status, count in by_status.items() if count) or "none"
     return [
         ("partitions", _partitions(report)),
         ("left out", in_words(report.left_out)),
@@ -168,7 +177,29 @@ def _row(one: PartitionReport) -> dict[str, str | float]:
 
 def to_json(report: RunReport) -> str:
     """The report for programs: the fields of ``RunReport``, with the totals beside them."""
-    return json.dumps({**asdict(report), "tally": asdict(report.tally), "succeeded": report.succeeded})
+    written_by = {FORMAT: REPORT_FORMAT, PROGRAM: VERSION}
+    totals = {"tally": asdict(report.tally), "succeeded": report.succeeded}
+    return json.dumps({**written_by, **asdict(report), **totals})
+
+
+def from_json(data: bytes, where: str) -> RunReport:
+    """A report from what ``to_json`` made, of this version or another; unknown fields are left out.
+
+    Args:
+        data: The JSON.
+        where: The report, as a message names it.
+
+    Raises:
+        InputError: A later version wrote it, in a format that cannot be read here; or it is not a report.
+    """
+    try:
+        written = json.loads(data)
+        found, program = (str(written.get(name, "")) for name in (FORMAT, PROGRAM))
+        check_format(found, REPORT_FORMAT, program, where)
+        return TypeAdapter(RunReport).validate_python(written)
+    except (ValueError, AttributeError) as error:
+        message = f"{where} is not a report of this program ({type(error).__name__})."
+        raise InputError(message) from None
 
 
 def to_line(now: Pulse, before: Pulse, price: Price | None) -> str:

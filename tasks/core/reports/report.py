@@ -5,9 +5,8 @@ Small, immutable and free of row text, so it may be returned, stored and shown. 
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from tasks.core.model import LeftOut
+from tasks.core.model import LeftOut, OpenStrEnum
 from tasks.core.plans.plan import RunPlan
 from tasks.core.prices import Price
 from tasks.core.reports.histogram import Histograms
@@ -15,7 +14,7 @@ from tasks.core.reports.series import Pulse
 from tasks.core.reports.tally import Bill, Tally
 
 
-class PartitionState(StrEnum):
+class PartitionState(OpenStrEnum):
     """How a partition ended."""
 
     PUBLISHED = "published"

@@ -8,7 +8,14 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tasks.core.errors import PipelineError, RunFailedError, StopRunError, TooManyFailedError, TransientError
+from tasks.core.errors import (
+    InputError,
+    PipelineError,
+    RunFailedError,
+    StopRunError,
+    TooManyFailedError,
+    TransientError,
+)
 from tasks.core.model import Partition, Plan
 from tasks.core.reports.report import PartitionReport, PartitionState, RunReport
 
@@ -61,7 +68,9 @@ class Results:
             raise stopped
         if not report.succeeded:
             message = f"{report.headline}. The report names the partitions."
-            raise RunFailedError(message, report=report)
+            with self._lock:
+                refused = any(isinstance(result, InputError) for result in self._of.values())
+            raise RunFailedError(message, report=report, refused=refused)
 
 
 def _report(partition: Partition, result: PartitionReport | BaseException | None) -> PartitionReport:

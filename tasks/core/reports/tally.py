@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 from tasks.core.model import Outcome, Status
 
+_KNOWN = frozenset(status.value for status in Status)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
@@ -13,6 +15,7 @@ class Tally:
 
     Attributes:
         ok: Rows with this status; the same for the six that follow.
+        other: Rows with a status that this version does not know.
         requests: Attempts made, rejected ones included; the bill says how many were sent.
         lost_replies: Requests whose reply never arrived; they may be on the bill.
         prompt_tokens: Tokens sent, as billed; those of reused answers are not among them.
@@ -29,6 +32,7 @@ class Tally:
     refused: int = 0
     too_long: int = 0
     failed: int = 0
+    other: int = 0
     requests: int = 0
     lost_replies: int = 0
     prompt_tokens: int = 0
@@ -42,7 +46,8 @@ class Tally:
         """Count outcomes."""
         counts: Counter[str] = Counter()
         for outcome in outcomes:
-            counts[outcome.status.value] += 1
+            status = outcome.status.value
+            counts[status if status in _KNOWN else "other"] += 1
             counts["requests"] += outcome.requests
             counts["lost_replies"] += outcome.lost_replies
             counts["reused"] += outcome.reused
@@ -54,7 +59,7 @@ class Tally:
     @property
     def rows(self) -> int:
         """All rows counted."""
-        return sum(self.by_status.values())
+        return sum(self.by_status.values()) + self.other
 
     @property
     def by_status(self) -> dict[Status, int]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.core.model import Outcome, Text
 
@@ -75,8 +75,9 @@ class Batch:
 
     def put(self, row: Row, outcome: Outcome) -> None:
         """A row has its outcome."""
-        self._outcomes[row.place] = outcome
         self._on_row(row.place, outcome)
+        # The reply as it came is for the ledger: thousands of them are not held until the batch ends.
+        self._outcomes[row.place] = replace(outcome, reply=None) if outcome.reply else outcome
 
     def fail(self, error: BaseException) -> None:
         """Pull no further row; the first error is the one that is told."""
