@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from tasks.core.errors import PipelineError, StorageError
+from tasks.core.errors import StorageError, in_words
 from tasks.core.model import Outcome
 from tasks.core.paid import segment
 from tasks.core.paid.commits import CommitPace
@@ -93,11 +93,13 @@ class Account:
     def append(self, key: bytes, outcome: Outcome) -> None:
         """Take a reply that was received; it is durable within a second. Never waits for the store."""
         with self._changed:
+            is_new = key not in self._pending
             self._pending[key] = outcome
             self._pending_since_s = min(self._pending_since_s, time.monotonic())
             if self._failures:
                 return  # it goes with what waits for the store already
-            if len(self._pending) in {1, self._pace.commit_rows}:
+            # Of rows with equal text each appends the same key: the later ones do not delay the first.
+            if is_new and len(self._pending) in {1, self._pace.commit_rows}:
                 self._due_s = self._soon_s()
                 self._changed.notify_all()
 
@@ -164,10 +166,8 @@ class Account:
         try:
             self._shelf.add(segment.table_of(self._batch))
             stored, self._took_s = True, time.monotonic() - began_s
-        except PipelineError as error:
-            logger.warning("%d replies wait to be stored: %s", len(self._batch), error)
         except Exception as error:  # noqa: BLE001 - a reply that is paid for is not dropped for any reason
-            logger.error("%d replies wait to be stored: %s", len(self._batch), type(error).__name__)  # noqa: TRY400 - may quote them
+            logger.warning("%d replies wait to be stored: %s", len(self._batch), in_words(error))
         finally:
             self._ended(stored=stored)
         if stored:
@@ -184,8 +184,8 @@ class Account:
         self._known = Known()
         try:
             self._shelf.remove()
-        except PipelineError as error:
-            logger.warning("The ledger of a published partition could not be removed: %s", error)
+        except Exception as error:  # noqa: BLE001 - what stays of a published partition costs nothing but room
+            logger.warning("The ledger of a published partition could not be removed: %s", in_words(error))
 
     def _soon_s(self) -> float:
         if self._closing or len(self._pending) >= self._pace.commit_rows:
@@ -227,10 +227,8 @@ class Account:
             self._merging = True
         try:
             self._shelf.merge()
-        except PipelineError as error:
-            logger.warning("Segments of the ledger could not be merged yet: %s", error)
-        except Exception as error:  # noqa: BLE001 - nobody waits for this thread, so nobody else would tell
-            logger.error("Segments of the ledger could not be merged: %s", type(error).__name__)  # noqa: TRY400 - may quote them
+        except Exception as error:  # noqa: BLE001 - recorded, and tried again after the next segment
+            logger.warning("Segments of the ledger could not be merged yet: %s", in_words(error))
         finally:
             with self._changed:
                 self._merging = False

@@ -28,6 +28,10 @@ from tasks.core.store.location import Location
 logger = logging.getLogger(__name__)
 
 _STORING_AT_ONCE = 16
+_CONNECTIONS = 64
+"""The ledger's own, so that replies are durable within a second while uploads take all other connections: one
+for each thread that stores, the rest for partitions that read their segments meanwhile. More would only make
+more requests of one client at once; fewer would let a commit wait for reads, each of some milliseconds."""
 
 
 class Ledger:
@@ -49,7 +53,7 @@ class Ledger:
         pace: CommitPace = CommitPace(),
         fingerprint: str = "",
     ) -> None:
-        self._place = place
+        self._place = place = place.with_own_connections(_CONNECTIONS)
         self._on_reused = on_reused
         self._pace = pace
         self._fingerprint = fingerprint
