@@ -20,6 +20,9 @@ from tasks.core.paid.shelf import Shelf
 
 logger = logging.getLogger(__name__)
 
+OnRows = Callable[[int, int], object]
+"""Takes a number of rows, and how many of them failed; for progress."""
+
 _NEVER_S = float("inf")
 _FAILURES_BORNE_AT_CLOSING = 3
 _PATIENCE_AT_CLOSING_S = 30.0
@@ -31,16 +34,17 @@ class Account:
     Args:
         shelf: Where its segments are.
         changed: Guards all that changes here, and wakes who waits for it; the ledger's.
-        on_reused: Called with the number of rows found, at each look-up.
+        on_rows: Called with a number of rows, and of failed ones among them: rows found at each look-up, and
+            below 0 rows of an attempt that is repeated.
         pace: How much may be in memory only.
     """
 
-    def __init__(
-        self, shelf: Shelf, changed: threading.Condition, on_reused: Callable[[int], object], pace: CommitPace
-    ) -> None:
+    def __init__(self, shelf: Shelf, changed: threading.Condition, on_rows: OnRows, pace: CommitPace) -> None:
         self._shelf = shelf
         self._changed = changed
-        self._on_reused = on_reused
+        self._on_rows = on_rows
+        # Rows that have an outcome since the partition was opened, and failed ones among them.
+        self._rows = self._failed = 0
         self._pace = pace
         self._known = Known()
         self._pending: dict[bytes, Outcome] = {}
@@ -60,6 +64,9 @@ class Account:
         Raises:
             StorageError: The store does not answer.
         """
+        if self._rows:
+            self._on_rows(-self._rows, -self._failed)
+            self._rows = self._failed = 0
         # In memory only, after an earlier try of the partition in this process.
         held = self.held
         with self._changed:
@@ -87,8 +94,16 @@ class Account:
             One entry per row, in the rows' order; None for a row that is not paid for.
         """
         known = self._known.look_up(keys)
-        self._on_reused(len(known) - known.count(None))
+        reused = len(known) - known.count(None)
+        self.count(reused)
+        self._on_rows(reused, 0)
         return known
+
+    def count(self, rows: int, failed: int = 0) -> None:
+        """Note how many rows have an outcome, so that progress counts them once if all is tried again."""
+        with self._changed:
+            self._rows += rows
+            self._failed += failed
 
     def append(self, key: bytes, outcome: Outcome) -> None:
         """Take a reply that was received; it is durable within a second. Never waits for the store."""

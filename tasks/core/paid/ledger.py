@@ -9,7 +9,7 @@ within its last second. How a segment is stored and merged is ``shelf``'s to kno
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from tasks.core.errors import StorageError
 from tasks.core.paid import shelf
-from tasks.core.paid.account import Account
+from tasks.core.paid.account import Account, OnRows
 from tasks.core.paid.commits import CommitPace
 from tasks.core.paid.shelf import Shelf
 from tasks.core.paid.spill import Spill, folder_of
@@ -41,7 +41,8 @@ class Ledger:
 
     Args:
         place: The destination.
-        on_reused: Called with a number of rows that need no request, for progress; on partitions' threads.
+        on_rows: Called for progress on partitions' threads, with a number of rows that need no request; when
+            a partition is opened again, with the rows counted of it before, as a number below 0.
         pace: How long and how many replies may be in memory only.
         fingerprint: What is asked; what was asked otherwise is kept apart.
     """
@@ -49,12 +50,12 @@ class Ledger:
     def __init__(
         self,
         place: Location,
-        on_reused: Callable[[int], object] = lambda _: None,
+        on_rows: OnRows = lambda *_: None,
         pace: CommitPace = CommitPace(),
         fingerprint: str = "",
     ) -> None:
         self._place = place = place.with_own_connections(_CONNECTIONS)
-        self._on_reused = on_reused
+        self._on_rows = on_rows
         self._pace = pace
         self._fingerprint = fingerprint
         self._spill_folder = folder_of(place)
@@ -123,7 +124,7 @@ class Ledger:
             account = self._accounts.get(partition_key)
             if account is None:
                 shelf_of_it = self._shelf_of(partition_key)
-                account = Account(shelf_of_it, self._changed, self._on_reused, self._pace)
+                account = Account(shelf_of_it, self._changed, self._on_rows, self._pace)
                 self._accounts[partition_key] = account
         self._take_spilled(partition_key)
         account.load()
