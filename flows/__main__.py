@@ -44,7 +44,8 @@ _WRONG_INPUT = 2
 
 _EPILOG = """\
 exit codes: 0 every row has a summary or needs none, 1 rows or partitions failed, 2 wrong input or settings,
-3 the budget is spent (run again to go on), 4 the deployment asks for a long wait, 130 interrupted.
+3 the budget is spent (run again to go on), 4 the deployment asks for a long wait, 5 another run works on the
+destination, 130 interrupted.
 
 The deployment and its key come from the environment: AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT,
 AZURE_OPENAI_API_KEY (or Entra ID), AWS_* for S3. See the settings table in README.md.

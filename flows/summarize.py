@@ -74,6 +74,7 @@ def summarize_parquet(
 
     Raises:
         InputError: What was asked for cannot be done; nothing was spent.
+        LeaseError: Another run works on the destination; nothing was spent.
         StopRunError: The budget is spent, the deployment serves no request, or it asks for a long wait.
         RunFailedError: Rows or partitions failed; all others are published.
     """

@@ -5,7 +5,8 @@ import pytest
 
 from tasks.core.calls.budget import Budget
 from tasks.core.calls.meter import Meter
-from tasks.core.errors import BudgetError, RequestError
+from tasks.core.calls.replies import CANNOT_BE_SENT
+from tasks.core.errors import BudgetError, DeploymentError, RequestError
 from tasks.core.model import Outcome, Status
 from tasks.core.prices import Price, price_of
 
@@ -99,5 +100,32 @@ def test_what_was_refused_or_rejected_costs_nothing() -> None:
         for text in ["too long", "any"] * 10:
             with suppress(RequestError):
                 await meter.summarize(text)
+
+    asyncio.run(run())
+
+
+def test_attempts_that_were_never_sent_use_up_no_requests() -> None:
+    unsent: list[Outcome | Exception] = [
+        RequestError("no connection", sent=False),
+        DeploymentError("no token"),
+        CANNOT_BE_SENT,
+    ]
+    ends = iter([*unsent * 10, Outcome(Status.OK, "s"), Outcome(Status.OK, "s")])
+
+    class Ending:
+        async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - a ChatModel's
+            end = next(ends)
+            if isinstance(end, Exception):
+                raise end
+            return end
+
+    async def run() -> None:
+        meter = Meter(Ending(), Budget(max_requests=2))
+        for _ in range(32):
+            with suppress(RequestError, DeploymentError):
+                await meter.summarize("a text")
+        assert (meter.bill.sent, meter.bill.unsent) == (2, 30)
+        with pytest.raises(BudgetError):
+            await meter.summarize("a text")
 
     asyncio.run(run())

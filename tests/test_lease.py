@@ -99,7 +99,7 @@ def test_a_run_is_refused_while_another_works_and_told_who_since_when_and_what_t
         r"Run again when it has ended, end it, or choose another destination\.",
         refusal,
     )
-    assert LeaseError.exit_code == 2
+    assert LeaseError.exit_code == 5
 
 
 def test_a_run_of_another_machine_that_renews_is_left_alone(place: Location) -> None:
@@ -169,7 +169,7 @@ def test_a_number_used_and_removed_meanwhile_is_no_lease(place: Location) -> Non
 
 
 class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no annotations
-    """A store that may fail or never answer a write."""
+    """A store that may fail, at the calls of one name, or never answer a write."""
 
     protocol = "failing"
     store: dict[str, object] = {}  # noqa: RUF012 - the base class keeps it so
@@ -177,15 +177,27 @@ class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships
 
     def __init__(self) -> None:
         super().__init__()
-        self.broken = False
+        self.broken = ""
+        self.error: Exception = TimeoutError()
+        self.failures = threading.Semaphore(0)
+        self.renewals = threading.Semaphore(0)
         self.answer = threading.Event()
         self.answer.set()
 
     def pipe_file(self, *args: object, **how: object) -> None:
         self.answer.wait()
-        if self.broken:
-            raise TimeoutError
+        self._fail_at("write")
         super().pipe_file(*args, **how)
+        self.renewals.release()
+
+    def ls(self, *args: object, **how: object) -> object:
+        self._fail_at("list")
+        return super().ls(*args, **how)
+
+    def _fail_at(self, call: str) -> None:
+        if self.broken == call:
+            self.failures.release()
+            raise self.error
 
 
 @pytest.fixture
@@ -202,7 +214,7 @@ def test_a_run_that_cannot_renew_stops_before_others_may_begin(failing: Location
     with Lease(failing, pace=LeasePace(renew_s=0.05, expires_s=0.5)) as lease:
         lease.when_lost(lambda _: told.set())
         if how == "fails":
-            failing.fs.broken = True
+            failing.fs.broken = "write"
         else:
             failing.fs.answer.clear()
         assert told.wait(SOON_S)
@@ -210,10 +222,57 @@ def test_a_run_that_cannot_renew_stops_before_others_may_begin(failing: Location
         failing.fs.answer.set()
 
 
-def test_a_lease_that_could_not_be_released_does_not_lock_its_own_process_out(failing: Location) -> None:
+class UnlistedError(Exception):
+    """An exception class that this program does not know, as another store's client may raise."""
+
+
+UNLISTED = UnlistedError("text of a row")
+
+
+@pytest.mark.parametrize("call", ["write", "list"])
+def test_an_exception_of_any_class_during_renewals_is_recorded_by_its_class_and_the_run_goes_on(
+    failing: Location, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    lost = list[LostLeaseError]()
+    with Lease(failing, pace=BRISK) as lease:
+        lease.when_lost(lost.append)
+        failing.fs.error = UNLISTED
+        failing.fs.broken = call
+        for _ in range(3):
+            assert failing.fs.failures.acquire(timeout=SOON_S)
+        failing.fs.broken = ""
+        while failing.fs.renewals.acquire(blocking=False):
+            pass
+        assert failing.fs.renewals.acquire(timeout=SOON_S)
+    assert not lost
+    assert "was not renewed, next try in 0.1 s: unexpected UnlistedError" in caplog.text
+    assert "text of a row" not in caplog.text
+    latest = Claims(failing).latest().claim
+    assert latest
+    assert latest.released
+
+
+def test_exceptions_of_an_unlisted_class_until_the_lease_expires_end_the_run_like_any_others(
+    failing: Location,
+) -> None:
+    lost, stopped = list[LostLeaseError](), threading.Event()
+    with Lease(failing, pace=LeasePace(renew_s=0.05, expires_s=0.5)) as lease:
+        lease.when_lost(lost.append)
+        lease.when_lost(lambda _: stopped.set())
+        failing.fs.error = UNLISTED
+        failing.fs.broken = "write"
+        assert stopped.wait(SOON_S)
+    assert "could not be renewed" in str(lost[0])
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), UNLISTED])
+def test_a_lease_that_could_not_be_released_does_not_lock_its_own_process_out(
+    failing: Location, error: Exception
+) -> None:
     with Lease(failing):
-        failing.fs.broken = True
-    failing.fs.broken = False
+        failing.fs.error = error
+        failing.fs.broken = "write"
+    failing.fs.broken = ""
     assert take(failing) == "taken"
 
 

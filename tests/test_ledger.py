@@ -32,6 +32,8 @@ class WatchedFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships
     def __init__(self) -> None:
         super().__init__()
         self.failures_left = 0
+        self.read_failures_left = self.removal_failures_left = 0
+        self.error: Exception = TimeoutError()
         self.tries = threading.Semaphore(0)
         self.writes = threading.Semaphore(0)
 
@@ -39,9 +41,21 @@ class WatchedFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships
         self.tries.release()
         if self.failures_left:
             self.failures_left -= 1
-            raise TimeoutError
+            raise self.error
         super().pipe_file(*args, **how)
         self.writes.release()
+
+    def cat_file(self, *args: object, **how: object) -> object:
+        if self.read_failures_left:
+            self.read_failures_left -= 1
+            raise self.error
+        return super().cat_file(*args, **how)
+
+    def rm_file(self, *args: object, **how: object) -> None:
+        if self.removal_failures_left:
+            self.removal_failures_left -= 1
+            raise self.error
+        super().rm_file(*args, **how)
 
 
 @pytest.fixture
@@ -123,6 +137,57 @@ def test_what_a_store_did_not_take_is_kept_and_tried_again(place: Location) -> N
     assert sum(segments(place)) == 2
 
 
+class UnlistedError(Exception):
+    """An exception class that this program does not know, as another store's client may raise."""
+
+
+def test_an_exception_of_any_class_while_storing_is_recorded_by_its_class_and_storing_is_tried_again(
+    place: Location, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.fs.failures_left, place.fs.error = 3, UnlistedError("text of a row")
+    with Ledger(place, pace=CommitPace(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
+        append(ledger.open(KEY), 1)
+        assert place.fs.writes.acquire(timeout=SOON_S)
+    assert segments(place) == [1]
+    assert caplog.text.count("1 replies wait to be stored: unexpected UnlistedError") == 3
+    assert "text of a row" not in caplog.text
+
+
+def test_an_exception_of_any_class_while_merging_is_recorded_and_the_next_segment_merges_again(
+    place: Location, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.fs.read_failures_left, place.fs.error = 1, UnlistedError("text of a row")
+    with Ledger(place, pace=CommitPace(commit_after_s=0.0)) as ledger:
+        account = ledger.open(KEY)
+        for number in range(18):
+            append(account, number)
+            assert place.fs.writes.acquire(timeout=SOON_S)
+        # The eighteenth segment, then what is merged.
+        assert place.fs.writes.acquire(timeout=SOON_S)
+    assert segments(place) == [18]
+    assert "could not be merged yet: unexpected UnlistedError" in caplog.text
+
+
+def test_a_published_partition_whose_ledger_cannot_be_removed_is_published_all_the_same(
+    place: Location,
+) -> None:
+    with Ledger(place) as ledger:
+        append(ledger.open(KEY), 1)
+        assert place.fs.writes.acquire(timeout=SOON_S)
+        place.fs.removal_failures_left, place.fs.error = 1, UnlistedError()
+        ledger.settle(KEY)
+    assert place.fs.removal_failures_left == 0
+
+
+def test_an_equal_key_does_not_delay_the_commit_of_the_first(place: Location) -> None:
+    with Ledger(place, pace=NEVER) as ledger:
+        account = ledger.open(KEY)
+        append(account, 1)
+        due_s = account.due_s
+        append(account, 1, 1)
+        assert account.due_s == due_s
+
+
 def test_a_store_that_takes_nothing_to_the_end_is_told_with_a_count(place: Location) -> None:
     place.fs.failures_left = 1000
     with (
@@ -179,7 +244,7 @@ def test_many_look_ups_of_rows_say_what_is_reused(tmp_path: Path) -> None:
     place, reused = locate(str(tmp_path)), list[int]()
     with Ledger(place) as ledger:
         append(ledger.open(KEY), *range(1000))
-    with Ledger(place, reused.append) as ledger:
+    with Ledger(place, lambda rows, _: reused.append(rows)) as ledger:
         account = ledger.open(KEY)
         known = account.look_up([key(n) for n in range(500, 1500)])
         assert [outcome.text for outcome in known[:500] if outcome] == [f"{n}" for n in range(500, 1000)]

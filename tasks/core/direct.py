@@ -49,6 +49,7 @@ def run_directly(
 
     Raises:
         InputError: What was asked for cannot be done; nothing was spent.
+        LeaseError: Another run works on the destination; nothing was spent.
         StopRunError: The budget is spent, or the deployment serves no request for now.
         RunFailedError: Rows or partitions failed; all others are published.
     """

@@ -8,12 +8,12 @@
     |   |-- RequestError          a request got no usable reply: the summarizer retries the row
     |   `-- RateLimitError        the deployment asks to wait: every row waits, no attempt is spent
     `-- TerminalError             the same again cannot succeed
+        |-- LeaseError            exit code 5: another run works on the destination
         |-- InputError            exit code 2: what was asked for cannot be done
         |   |-- SettingsError     an environment variable is missing or wrong
         |   |-- SourceError       no partition where was looked
         |   |-- TableFolderError  the source is a table, of which some files are dead
-        |   |-- PreflightError    partitions that cannot be enriched
-        |   `-- LeaseError        another run works on the destination
+        |   `-- PreflightError    partitions that cannot be enriched
         |-- PartitionError        this partition's data cannot be read or written
         |   `-- TooManyFailedError  more of its rows failed than may be published
         |-- StopRunError          wrong for every row: no further request is sent
@@ -39,6 +39,11 @@ class PipelineError(Exception):
     """Anything this project raises on purpose."""
 
     exit_code: int = 1
+
+
+def in_words(error: Exception) -> str:
+    """An error for a log line: one of ours by its message, any other by its class, as it may quote data."""
+    return str(error) if isinstance(error, PipelineError) else f"unexpected {type(error).__name__}"
 
 
 class TransientError(PipelineError):
@@ -81,6 +86,15 @@ class TerminalError(PipelineError):
     """The same again cannot succeed."""
 
 
+class LeaseError(TerminalError):
+    """Another run works on the destination; the message says which process, and since when.
+
+    A scheduler that starts a run while the last one works gets this, and not an error of its settings.
+    """
+
+    exit_code = 5
+
+
 class InputError(TerminalError):
     """What was asked for cannot be done as asked."""
 
@@ -101,10 +115,6 @@ class TableFolderError(InputError):
 
 class PreflightError(InputError):
     """Some partitions cannot be enriched; the message lists every problem."""
-
-
-class LeaseError(InputError):
-    """Another run works on the destination; the message says who, and since when."""
 
 
 class PartitionError(TerminalError):

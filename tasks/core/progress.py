@@ -53,21 +53,26 @@ class Progress:
         """
         self._state = state
 
-    def advance(self, rows: int) -> None:
-        """Count rows that need no request; from any thread."""
+    def advance(self, rows: int, failed: int = 0) -> None:
+        """Count rows that need no request; from any thread.
+
+        Args:
+            rows: How many; below 0 takes back rows of a partition that is tried again.
+            failed: How many of them failed.
+        """
         with self._lock:
             self.rows += rows
+            self.failed += failed
             if self._bar is not None:
                 self._bar.update(rows)
 
     def __call__(self, outcome: Outcome) -> None:
         """Count one row."""
-        if outcome.status is Status.FAILED:
-            self.failed += 1
+        failed = outcome.status is Status.FAILED
         if self._bar is not None:
-            words = [f"{self.failed} failed"] if self.failed else []
+            words = [f"{self.failed + failed} failed"] if self.failed + failed else []
             self._bar.set_postfix_str(", ".join([*words, self._state()]).rstrip(", "), refresh=False)
-        self.advance(1)
+        self.advance(1, failed)
 
     def __enter__(self) -> Self:
         """Nothing is shown before ``start``."""

@@ -63,6 +63,10 @@ class Budget:
         finally:
             self._reserved_usd -= most_usd
 
+    def unsent(self) -> None:
+        """Give back a request that was reserved and never sent: it is not on the bill."""
+        self._requests -= 1
+
     def spent(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
         """Count what a reply cost."""
         self._spent_usd += self._price.cost_usd(prompt_tokens or 0, completion_tokens or 0)

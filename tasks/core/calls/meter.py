@@ -63,6 +63,7 @@ class Meter:
         """Count a request when it has ended; what was never sent is no request."""
         self._counts[end] += 1
         if end == "unsent":
+            self._budget.unsent()
             return
         self._counts["sent"] += 1
         self._counts["retried"] += row in self._unanswered

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from tasks.core.errors import PipelineError, StorageError
+from tasks.core.errors import StorageError, in_words
 from tasks.core.model import Outcome, Text
 from tasks.core.paid import segment
 from tasks.core.paid.commits import CommitPace
@@ -20,6 +20,9 @@ from tasks.core.paid.shelf import Shelf
 from tasks.core.row_key import EarlierKeys, keys_of
 
 logger = logging.getLogger(__name__)
+
+OnRows = Callable[[int, int], object]
+"""Takes a number of rows, and how many of them failed; for progress."""
 
 _NEVER_S = float("inf")
 _FAILURES_BORNE_AT_CLOSING = 3
@@ -32,16 +35,17 @@ class Account:
     Args:
         shelf: Where its segments are.
         changed: Guards all that changes here, and wakes who waits for it; the ledger's.
-        on_reused: Called with the number of rows found, at each look-up.
+        on_rows: Called with a number of rows, and of failed ones among them: rows found at each look-up, and
+            below 0 rows of an attempt that is repeated.
         pace: How much may be in memory only.
     """
 
-    def __init__(
-        self, shelf: Shelf, changed: threading.Condition, on_reused: Callable[[int], object], pace: CommitPace
-    ) -> None:
+    def __init__(self, shelf: Shelf, changed: threading.Condition, on_rows: OnRows, pace: CommitPace) -> None:
         self._shelf = shelf
         self._changed = changed
-        self._on_reused = on_reused
+        self._on_rows = on_rows
+        # Rows that have an outcome since the partition was opened, and failed ones among them.
+        self._rows = self._failed = 0
         self._pace = pace
         self._known = Known()
         self._pending: dict[bytes, Outcome] = {}
@@ -61,6 +65,9 @@ class Account:
         Raises:
             StorageError: The store does not answer.
         """
+        if self._rows:
+            self._on_rows(-self._rows, -self._failed)
+            self._rows = self._failed = 0
         # In memory only, after an earlier try of the partition in this process.
         held = self.held
         with self._changed:
@@ -110,16 +117,25 @@ class Account:
 
     def count_reused(self, rows: int) -> None:
         """Count rows that need no request, for progress."""
-        self._on_reused(rows)
+        self.count(rows)
+        self._on_rows(rows, 0)
+
+    def count(self, rows: int, failed: int = 0) -> None:
+        """Note how many rows have an outcome, so that progress counts them once if all is tried again."""
+        with self._changed:
+            self._rows += rows
+            self._failed += failed
 
     def append(self, key: bytes, outcome: Outcome) -> None:
         """Take a reply that was received; it is durable within a second. Never waits for the store."""
         with self._changed:
+            is_new = key not in self._pending
             self._pending[key] = outcome
             self._pending_since_s = min(self._pending_since_s, time.monotonic())
             if self._failures:
                 return  # it goes with what waits for the store already
-            if len(self._pending) in {1, self._pace.commit_rows}:
+            # Of rows with equal text each appends the same key: the later ones do not delay the first.
+            if is_new and len(self._pending) in {1, self._pace.commit_rows}:
                 self._due_s = self._soon_s()
                 self._changed.notify_all()
 
@@ -186,10 +202,8 @@ class Account:
         try:
             self._shelf.add(self._table(self._batch))
             stored, self._took_s = True, time.monotonic() - began_s
-        except PipelineError as error:
-            logger.warning("%d replies wait to be stored: %s", len(self._batch), error)
         except Exception as error:  # noqa: BLE001 - a reply that is paid for is not dropped for any reason
-            logger.error("%d replies wait to be stored: %s", len(self._batch), type(error).__name__)  # noqa: TRY400 - may quote them
+            logger.warning("%d replies wait to be stored: %s", len(self._batch), in_words(error))
         finally:
             self._ended(stored=stored)
         if stored:
@@ -206,8 +220,8 @@ class Account:
         self._known = Known()
         try:
             self._shelf.remove()
-        except PipelineError as error:
-            logger.warning("The ledger of a published partition could not be removed: %s", error)
+        except Exception as error:  # noqa: BLE001 - what stays of a published partition costs nothing but room
+            logger.warning("The ledger of a published partition could not be removed: %s", in_words(error))
 
     def _table(self, entries: Mapping[bytes, Outcome]) -> pa.Table:
         return segment.table_of(entries, self._shelf.fingerprint or None)
@@ -252,10 +266,8 @@ class Account:
             self._merging = True
         try:
             self._shelf.merge()
-        except PipelineError as error:
-            logger.warning("Segments of the ledger could not be merged yet: %s", error)
-        except Exception as error:  # noqa: BLE001 - nobody waits for this thread, so nobody else would tell
-            logger.error("Segments of the ledger could not be merged: %s", type(error).__name__)  # noqa: TRY400 - may quote them
+        except Exception as error:  # noqa: BLE001 - recorded, and tried again after the next segment
+            logger.warning("Segments of the ledger could not be merged yet: %s", in_words(error))
         finally:
             with self._changed:
                 self._merging = False

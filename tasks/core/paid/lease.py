@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from tasks.core.errors import LeaseError, LostLeaseError, PipelineError, StorageError
+from tasks.core.errors import LeaseError, LostLeaseError, StorageError, in_words
 from tasks.core.paid.claims import Claim, Claims, Numbered
 from tasks.core.store import publishing
 from tasks.core.store.location import Location
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 OnLost = Callable[[LostLeaseError], object]
 _DEFAULT_EXPIRES_S = 45.0
+_CONNECTIONS = 2
+"""The lease's own: one thread renews, and one may release or look. Uploads and the ledger use others."""
 _working: set[str] = set()
 """Runs of this process; a claim of this process that is not among them is left from one that failed."""
 
@@ -63,7 +65,7 @@ class Lease:
         pace: LeasePace = LeasePace(),
         owner: Owner | None = None,
     ) -> None:
-        self._place = place
+        self._place = place = place.with_own_connections(_CONNECTIONS)
         self._wait_s = wait_s
         self._pace = pace
         self._claims = Claims(place)
@@ -114,8 +116,8 @@ class Lease:
             if not self._lost:
                 self._claims.overwrite(self._number, self._claim.model_copy(update={"released": True}))
                 self._claims.remove_below(self._number)
-        except PipelineError as failure:
-            logger.warning("The lease of %s could not be released in order: %s", self._place.url, failure)
+        except Exception as failure:  # noqa: BLE001 - the run's work is done; a claim left behind expires
+            logger.warning("The lease of %s could not be released: %s", self._place.url, in_words(failure))
         finally:
             _working.discard(self._claim.run)
 
@@ -174,21 +176,27 @@ class Lease:
                 self._claims.overwrite(self._number, self._claim)
                 # After, not before: who came between is seen now, not at the next renewal.
                 is_latest = self._claims.highest() == self._number
-            except PipelineError as error:
-                logger.warning("The lease of %s was not renewed: %s", self._place.url, error)
+                if is_latest:
+                    self._set_alarm(renewed_s)
+            except Exception as error:  # noqa: BLE001 - only a lease that is taken over or expires ends a run
+                logger.warning(
+                    "The lease of %s was not renewed, next try in %g s: %s",
+                    *(self._place.url, self._pace.renew_s, in_words(error)),
+                )
                 continue
             if not is_latest:
                 self._lose("was taken over by another run")
                 return
-            self._set_alarm(renewed_s)
 
     def _set_alarm(self, renewed_s: float) -> None:
-        """Be told in time even if the store then keeps the renewing thread waiting."""
-        self._alarm.cancel()
+        """Stop in time even if the store then keeps the renewing thread waiting."""
         left_s = renewed_s + self._pace.expires_s - time.monotonic()
-        self._alarm = threading.Timer(max(left_s, 0.0), self._expire)
-        self._alarm.daemon = True
-        self._alarm.start()
+        alarm = threading.Timer(max(left_s, 0.0), self._expire)
+        alarm.daemon = True
+        # The old one is cancelled last: if no thread can be started, it still stops the run.
+        alarm.start()
+        self._alarm.cancel()
+        self._alarm = alarm
 
     def _expire(self) -> None:
         self._lose(f"could not be renewed for {self._pace.expires_s:.0f} s")

@@ -9,7 +9,7 @@ within its last second. How a segment is stored and merged is ``shelf``'s to kno
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from tasks.core.errors import StorageError
 from tasks.core.paid import shelf
-from tasks.core.paid.account import Account
+from tasks.core.paid.account import Account, OnRows
 from tasks.core.paid.commits import CommitPace
 from tasks.core.paid.shelf import Shelf
 from tasks.core.paid.spill import Spill, folder_of
@@ -29,6 +29,10 @@ from tasks.core.store.location import Location
 logger = logging.getLogger(__name__)
 
 _STORING_AT_ONCE = 16
+_CONNECTIONS = 64
+"""The ledger's own, so that replies are durable within a second while uploads take all other connections: one
+for each thread that stores, the rest for partitions that read their segments meanwhile. More would only make
+more requests of one client at once; fewer would let a commit wait for reads, each of some milliseconds."""
 
 
 class Ledger:
@@ -38,7 +42,8 @@ class Ledger:
 
     Args:
         place: The destination.
-        on_reused: Called with a number of rows that need no request, for progress; on partitions' threads.
+        on_rows: Called for progress on partitions' threads, with a number of rows that need no request; when
+            a partition is opened again, with the rows counted of it before, as a number below 0.
         pace: How long and how many replies may be in memory only.
         fingerprint: What is asked; replies to what was asked otherwise are kept.
         earlier: The same request's keys in versions before 0.3.0, whose replies are found, too.
@@ -47,13 +52,13 @@ class Ledger:
     def __init__(
         self,
         place: Location,
-        on_reused: Callable[[int], object] = lambda _: None,
+        on_rows: OnRows = lambda *_: None,
         pace: CommitPace = CommitPace(),
         fingerprint: str = "",
         earlier: Sequence[EarlierKeys] = (),
     ) -> None:
-        self._place = place
-        self._on_reused = on_reused
+        self._place = place = place.with_own_connections(_CONNECTIONS)
+        self._on_rows = on_rows
         self._pace = pace
         self._fingerprint = fingerprint
         self._earlier = earlier
@@ -124,7 +129,7 @@ class Ledger:
         with self._changed:
             account = self._accounts.get(partition_key)
             if account is None:
-                account = Account(shelf_of_it, self._changed, self._on_reused, self._pace)
+                account = Account(shelf_of_it, self._changed, self._on_rows, self._pace)
                 self._accounts[partition_key] = account
         self._take_spilled(partition_key)
         account.load()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from tasks.core.errors import PipelineError
-from tasks.core.model import Outcome, Text
+from tasks.core.model import Outcome, Status, Text
 from tasks.core.paid.account import Account
 from tasks.core.paid.known import is_final
 from tasks.core.prompt import Request
@@ -119,6 +119,7 @@ class AskOnce:
 
     def _begin(self, texts: "_WhileKept", keys: Sequence[bytes | None]) -> Waiting:
         def keep(place: int, outcome: Outcome) -> None:
+            self._account.count(1, failed=outcome.status is Status.FAILED)
             key = keys[place]
             if key is not None and outcome.status.is_answered:
                 self._account.append(key, outcome)

@@ -113,10 +113,10 @@ def _pixels(points: Points, box: Box) -> Points:
 
 
 def _rates(series: Sequence[Pulse], what: str) -> Points:
-    """Per second, between one pulse and the next."""
+    """Per second, between one pulse and the next; 0 where rows of a retried partition are taken back."""
     count = _errors if what == "errors" else _rows
     return [
-        (later.seconds, (count(later) - count(one)) / (later.seconds - one.seconds))
+        (later.seconds, max(count(later) - count(one), 0) / (later.seconds - one.seconds))
         for one, later in pairwise(series)
         if later.seconds - one.seconds >= _LEAST_S
     ]

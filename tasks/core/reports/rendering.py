@@ -211,7 +211,8 @@ def to_line(now: Pulse, before: Pulse, price: Price | None) -> str:
         price: What tokens cost; None when it is unknown.
     """
     seconds = now.seconds - before.seconds
-    rate = (now.rows - before.rows) / seconds if seconds > 0 else 0.0
+    # Rows of a partition that is retried are taken back, and counted again as they are found in the ledger.
+    rate = max(now.rows - before.rows, 0) / seconds if seconds > 0 else 0.0
     left = f"{_duration((now.total_rows - now.rows) / rate)} left" if rate else "time left unknown"
     cost = "" if price is None else f"{price.cost_usd(*now.bill.tokens):.4f} USD so far, "
     # The page shows the beginning, which is what most people look for.

@@ -6,7 +6,7 @@ Listings are never cached, and a store that does not answer is given up within s
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import fsspec
@@ -20,6 +20,9 @@ from tasks.core.store.failures import failures_of
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 10
 """Two tries of a renewal that hang still leave the lease alive."""
+_S3FS_TRIES = 2
+"""s3fs retries on top of botocore's retries: with two each, a store that never answers costs a minute a call,
+and one that refuses is asked six times in two or three seconds."""
 _S3 = {"s3", "s3a"}
 _NO_FOLDERS = {"http", "https", "data"}
 
@@ -48,6 +51,24 @@ class Location:
         """The folder is in an S3 bucket."""
         protocol = self.fs.protocol
         return not _S3.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
+
+    def with_own_connections(self, most: int) -> "Location":
+        """The same folder through other connections than those of this location.
+
+        A client of S3 has ten connections, and its requests queue for them in the order they came: a small
+        write waits for all uploads before it. Measured: 8.0 s behind 40 uploads that took so long, 5 ms
+        through connections of its own; a second client costs 0.08 s of CPU once a process.
+
+        Args:
+            most: Connections at most. Locations that ask for the same number share them.
+        """
+        if not self.is_s3:
+            return self
+        options = self.fs.storage_options
+        config = {**options.get("config_kwargs", {}), "max_pool_connections": most}
+        fs = type(self.fs)(*self.fs.storage_args, **{**options, "config_kwargs": config})
+        fs.retries = self.fs.retries
+        return replace(self, fs=fs)
 
     def path(self, key: str) -> str:
         """The full path of a key below the folder."""
@@ -78,9 +99,7 @@ def locate(url: str) -> Location:
         message = f"{url} names no bucket: use {scheme}://bucket/folder."
         raise InputError(message)
     if scheme in _S3:
-        # s3fs retries on top of botocore's retries: with two each, a store that never answers costs a minute
-        # a call, and one that refuses is asked six times in two or three seconds.
-        fs.retries = 2
+        fs.retries = _S3FS_TRIES
     return Location(url, root if root == "/" else root.rstrip("/"), fs)
 
 
