@@ -1,4 +1,4 @@
-"""Tables are no folders of files: Delta, Iceberg and Hudi are recognized, refused, and exported as told.
+"""Tables are no folders of files: Delta, Iceberg and Hudi are recognized, refused, and exported as the message says.
 
 The tables are made by deltalake and pyiceberg; each holds dead files beside its live rows.
 """

@@ -105,7 +105,7 @@ def digest(data: bytes) -> str:
 
 
 def decode(data: bytes, expected_digest: str, where: str = "A segment of the ledger") -> pa.Table:
-    """The table of a segment, of ``SCHEMA``; ``is_known`` tells whether that is all of it.
+    """The table of a segment, of ``SCHEMA``; ``is_known`` is whether that is all of it.
 
     Args:
         data: The segment's bytes.

@@ -166,7 +166,7 @@ class Shelf:
             publishing.remove(self._place, [f"{self._folder}/{name}" for name in names])
 
     def remove(self) -> None:
-        """Remove the replies to this request, whoever wrote them; those to other requests stay.
+        """Remove all replies to this request; those to other requests stay.
 
         Raises:
             StorageError: Some of it is still there, which costs nothing but room.

@@ -166,7 +166,7 @@ def _stand(
 
 
 def _why(partition: Partition, footer: Footer | PipelineError, job: Job) -> Why:
-    """What an earlier output tells.
+    """How a partition stands by its earlier output.
 
     Raises:
         InputError: Its format is too new.
