@@ -1,4 +1,4 @@
-"""Tables are no folders of files: they are recognized and refused, and the lines of the message export them."""
+"""Tables are no folders of files: Delta, Iceberg and Hudi are recognized, refused, exported.
 
 The tables are made by deltalake and pyiceberg; each holds dead files beside its live rows.
 """
