@@ -32,14 +32,13 @@ def is_transient(task: Task[..., object], run: TaskRun, state: State[object]) ->
 
 def with_retries(retries: int) -> Task[[Group, Job, Gateway, Ledger, Results], None]:
     """The task, retried that often: after 5 seconds, then 10, 20, ..., and at most 5 minutes."""
-    return summarize_group.with_options(retries=retries)
+    return summarize_group.with_options(retries=retries, retry_delay_seconds=_RETRY_DELAYS_S[:retries])
 
 
 @task(
     name="summarize-partition",
     task_run_name="summarize {group}",
     cache_policy=NO_CACHE,
-    retry_delay_seconds=_RETRY_DELAYS_S,
     retry_jitter_factor=0.5,
     retry_condition_fn=is_transient,
 )

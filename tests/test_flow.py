@@ -27,7 +27,6 @@ from tasks.core.reports.report import PartitionState, RunReport
 from tasks.core.store.location import locate
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
-from tasks.summarize import with_retries
 from tests.conftest import Serve
 from tests.s3server import S3Server
 from tests.tables import marker, partition_table, read, write_partition
@@ -274,17 +273,6 @@ def test_a_run_while_another_one_works_there_is_cancelled_as_an_overlap(
     with pytest.raises(LeaseError):
         overlap.result()
     assert summarize_parquet(*arguments, return_state=True).is_completed()
-
-
-def test_the_wait_before_a_retry_of_a_partition_doubles_up_to_five_minutes() -> None:
-    task = with_retries(100)
-    delays, jitter = task.retry_delay_seconds, task.retry_jitter_factor
-    assert isinstance(delays, list)
-    assert jitter is not None
-    assert task.retries == 100
-    assert delays[:4] == [5, 10, 20, 40]
-    # Prefect takes the last one for all further retries.
-    assert max(delays) * (1 + jitter) == 300
 
 
 def test_a_deployment_that_asks_to_come_back_parks_the_run_and_tells_when(

@@ -26,8 +26,9 @@ logger = logging.getLogger(__name__)
 
 OnLost = Callable[[LostLeaseError], object]
 _DEFAULT_EXPIRES_S = 45.0
-_CONNECTIONS = 2
-"""The lease's own: one thread renews, and one may release or look. Uploads and the ledger use others."""
+_CONNECTIONS = 10
+"""For the leases of all runs of this process, each of which makes one request at a time; uploads and ledger
+use others. With fewer, one run whose store hangs could delay the renewals of another."""
 _working: set[str] = set()
 """Runs of this process; a claim of this process that is not among them is left from one that failed."""
 
