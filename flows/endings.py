@@ -16,6 +16,7 @@ from tasks.core.errors import (
     ParkedError,
     PipelineError,
     StopRunError,
+    without_frames,
 )
 from tasks.core.reports.report import RunReport
 
@@ -37,7 +38,7 @@ def completed(report: RunReport) -> State[Any]:
 def failed(error: PipelineError) -> State[Any]:
     """The run did not do all it was asked to; the error says what to do next."""
     name = next((name for kind, name in _NAMES if isinstance(error, kind)), None)
-    return Failed(name=name or "Failed", message=sentence(error), data=error)
+    return Failed(name=name or "Failed", message=sentence(error), data=without_frames(error))
 
 
 def sentence(error: PipelineError) -> str:
