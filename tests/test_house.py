@@ -14,7 +14,7 @@ CORE = ROOT / "tasks" / "core"
 
 # From the ground up: each room, a file or a folder, may import those on storeys below it.
 STOREYS = [
-    {"model", "errors", "printable", "options", "prices", "ticker"},
+    {"model", "errors", "printable", "options", "prices", "terminal", "ticker"},
     {"prompt", "progress", "settings", "pace", "store"},
     {"footer"},
     {"files"},
