@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from flows import ownserver
-from flows.output import show, write
+from flows.output import show, write, write_error
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError
 from tasks.core.options import (
     DEFAULT_PROMPT,
@@ -58,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = parsed.command(parsed)
     except KeyboardInterrupt:
-        print("Interrupted: what was answered is kept. Run the same command again to go on.", file=sys.stderr)
+        write_error("Interrupted: what was answered is kept. Run the same command again to go on.")
         return _INTERRUPTED
     except ValidationError as error:
         for finding in error.errors():
-            print(f"--{_flag(str(finding['loc'][-1]))}: {finding['msg']}", file=sys.stderr)
+            write_error(f"--{_flag(str(finding['loc'][-1]))}: {finding['msg']}")
         return _WRONG_INPUT
     except PipelineError as error:
-        print(f"{error}", file=sys.stderr)
+        write_error(f"{error}")
         return error.exit_code
     return code
 
@@ -91,7 +91,10 @@ def _run_flow(parsed: argparse.Namespace, options: dict[str, Any], own_url: str 
     from flows.server import find_server  # noqa: PLC0415 - imports Prefect, which takes a second
     from flows.summarize import summarize_parquet  # noqa: PLC0415
     from tasks.core.rows.opening import load_client  # noqa: PLC0415
+    from tasks.core.terminal import log_in_background  # noqa: PLC0415
 
+    # Prefect logs before the flow begins, and after it ends.
+    log_in_background()
     if not options["run"].dry_run:
         # Meanwhile the server starts, and then the flow.
         threading.Thread(target=load_client).start()

@@ -17,6 +17,7 @@ from tasks.core.errors import (
     ParkedError,
     PipelineError,
     StopRunError,
+    without_frames,
 )
 from tasks.core.reports.report import RunReport
 
@@ -43,7 +44,7 @@ def failed(error: PipelineError) -> State[Any]:
     if isinstance(error, LeaseError):
         return Cancelled(name="Overlap", message=sentence(error), data=error)
     name = next((name for kind, name in _NAMES if isinstance(error, kind)), None)
-    return Failed(name=name or "Failed", message=sentence(error), data=error)
+    return Failed(name=name or "Failed", message=sentence(error), data=without_frames(error))
 
 
 def sentence(error: PipelineError) -> str:

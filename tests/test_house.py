@@ -14,7 +14,7 @@ CORE = ROOT / "tasks" / "core"
 
 # From the ground up: each room, a file or a folder, may import those on storeys below it.
 STOREYS = [
-    {"model", "errors", "printable", "options", "prices", "ticker"},
+    {"model", "errors", "printable", "options", "prices", "terminal", "ticker"},
     {"formats", "row_key"},
     {"prompt", "progress", "settings", "ratelimit", "store"},
     {"footer"},

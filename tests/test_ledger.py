@@ -15,6 +15,7 @@ from tasks.core.paid.reuse import AskOnce
 from tasks.core.paid.shelf import Shelf
 from tasks.core.store.location import Location, locate
 from tests.enriching import REQUEST, Echo
+from tests.prefectserver import wait_until
 from tests.test_segment import key
 
 NEVER = CommitPace(commit_after_s=10_000.0)
@@ -160,9 +161,11 @@ def test_an_exception_of_any_class_while_merging_is_recorded_and_the_next_segmen
     with Ledger(place, pace=CommitPace(commit_after_s=0.0)) as ledger:
         account = ledger.open(KEY)
         for number in range(18):
+            # While segments are merged, a further one merges nothing.
+            wait_until(lambda: not account.is_waiting, SOON_S)
             append(account, number)
             assert place.fs.writes.acquire(timeout=SOON_S)
-        # The eighteenth segment, then what is merged.
+        # The eighteenth segment, then the merged one.
         assert place.fs.writes.acquire(timeout=SOON_S)
     assert segments(place) == [18]
     assert "could not be merged yet: unexpected UnlistedError" in caplog.text

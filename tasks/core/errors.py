@@ -29,10 +29,12 @@ The message comes first and says what happened, where, and what to do next. Attr
 with defaults, so every error survives pickling. No message holds a key, a prompt or a row's text.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from tasks.core.reports.report import PartitionReport, RunReport
+
+E = TypeVar("E", bound=BaseException)
 
 
 class PipelineError(Exception):
@@ -204,3 +206,16 @@ class RunFailedError(TerminalError):
         self.report = report
         if refused:
             self.exit_code = InputError.exit_code
+
+
+def without_frames(error: E) -> E:
+    """Make an error fit to be kept, and return it.
+
+    An error keeps every frame it passed through, and with them all that their variables hold, such as tables.
+    So do the errors it was raised from. What a person needs of them is logged before.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            without_frames(one)
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -9,11 +9,11 @@ The same summarizer the pipeline runs on, opened for one call in the caller's ow
     print([outcome.text for outcome in outcomes])
 """
 
+import asyncio
 import operator
 from collections.abc import Callable, Iterable
 
-from tqdm import tqdm
-
+from tasks.core import terminal
 from tasks.core.errors import InputError
 from tasks.core.model import Outcome, Text
 from tasks.core.options import DEFAULT_PROMPT
@@ -65,8 +65,12 @@ async def parallel_summarize(
         StopRunError: The deployment serves no request.
     """
     total = operator.length_hint(texts, 0) or None
-    with tqdm(total=total, unit=" rows", disable=not progress) as bar:
-        return await _summarize(texts, max_concurrent, prompt, max_tokens, lambda _: bar.update())
+    with terminal.progress_bar(total, is_shown=progress) as bar:
+        outcomes = await _summarize(texts, max_concurrent, prompt, max_tokens, lambda _: bar.update())
+    if progress:
+        # Not on the loop: a terminal that is paused takes its time.
+        await asyncio.to_thread(terminal.drain)
+    return outcomes
 
 
 async def _summarize(

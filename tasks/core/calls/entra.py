@@ -1,21 +1,31 @@
 """Entra ID's token, for deployments without a key.
 
-Every request asks for the token on the event loop, so it must be at hand: it is fetched in a thread, kept,
-and renewed before it expires. Its text leaves this room only to be sent.
+A token is used until it expires. It is renewed on a thread beside the requests, which wait for a renewal only
+when no valid token is left. The token's text leaves this room only to be sent.
 """
 
 import asyncio
+import logging
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from copy import copy
 from http import HTTPStatus
 from typing import Protocol
 
 from tasks.core.calls.chatmodel import ChatModel
-from tasks.core.errors import DeploymentError, RequestError
+from tasks.core.errors import DeploymentError, PipelineError, RequestError
 from tasks.core.model import Outcome
+
+logger = logging.getLogger(__name__)
 
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 _RENEW_BEFORE_S = 300.0
+"""Until five minutes before its end azure-identity hands out the token it has; asking sooner is no use."""
+_FIRST_BACKOFF_S = 5.0
+_LONGEST_BACKOFF_S = 30.0
+"""Between renewals that fail: some ten attempts in five minutes, and azure-identity pauses as long itself."""
 
 
 class AccessToken(Protocol):
@@ -41,7 +51,7 @@ class Credential(Protocol):
 
 
 class Token:
-    """A token that is always fresh.
+    """A token that is renewed before it expires; belongs to the event loop it is used in.
 
     Args:
         credential: Where tokens come from.
@@ -51,12 +61,13 @@ class Token:
     def __init__(self, credential: Credential, clock: Callable[[], float] = time.time) -> None:
         self._credential = credential
         self._clock = clock
-        self._lock = asyncio.Lock()
         self._value = ""
-        self._renew_at_s = 0.0
+        self._expires_s = self._renew_at_s = 0.0
+        self._backoff_s = 0.0
+        self._renewal: asyncio.Future[PipelineError | None] | None = None
 
     def value(self) -> str:
-        """The token at hand; never blocks."""
+        """The present token; never blocks."""
         return self._value
 
     def header(self) -> dict[str, str]:
@@ -64,31 +75,78 @@ class Token:
         return {"authorization": f"Bearer {self._value}"}
 
     async def refresh_if_due(self) -> None:
-        """Fetch a token when there is none, or when it ends within five minutes.
+        """Begin a renewal when the token ends within five minutes; wait for it only when it has expired.
+
+        Raises:
+            DeploymentError: The token has expired and no credential gave one.
+            RequestError: The token has expired and Entra ID did not answer.
+        """
+        now_s = self._clock()
+        if now_s >= self._expires_s:
+            await self._renewed()
+        elif now_s >= self._renew_at_s:
+            self._begin_renewal()
+
+    async def renew(self, rejected: str) -> bool:
+        """Replace a token that was rejected before its time; whether there is now another one.
 
         Raises:
             DeploymentError: No credential gave one.
             RequestError: Entra ID did not answer.
         """
-        if self._clock() < self._renew_at_s:
-            return
-        async with self._lock:
-            if self._clock() >= self._renew_at_s:
-                await self._fetch()
+        if self._value == rejected:
+            await self._renewed()
+        return self._value != rejected
 
-    async def renew(self, rejected: str) -> bool:
-        """Replace a token that was rejected before its time; whether there is now another one."""
-        async with self._lock:
-            if self._value == rejected:
-                await self._fetch()
-            return self._value != rejected
+    async def _renewed(self) -> None:
+        # Shielded: a row that is cancelled does not take the renewal from the others.
+        if error := await asyncio.shield(self._begin_renewal()):
+            raise copy(error)  # each row raises an error of its own, or their frames would add up in one
 
-    async def _fetch(self) -> None:
-        fetched = await asyncio.to_thread(self._get)
-        self._value, self._renew_at_s = fetched.token, fetched.expires_on - _RENEW_BEFORE_S
+    def _begin_renewal(self) -> "asyncio.Future[PipelineError | None]":
+        if self._renewal is None or self._renewal.done():
+            loop = asyncio.get_running_loop()
+            self._renewal = loop.create_future()
+            # Not a pool's thread: closing the loop would wait for it, and Entra ID may take minutes.
+            threading.Thread(
+                target=self._fetch, args=(loop, self._renewal), name="token", daemon=True
+            ).start()
+        return self._renewal
 
-    def _get(self) -> AccessToken:
-        from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415 - only without a key
+    def _fetch(
+        self, loop: asyncio.AbstractEventLoop, renewal: "asyncio.Future[PipelineError | None]"
+    ) -> None:
+        fetched = self._get()
+        with suppress(RuntimeError):  # the loop is closed, so no request waits for the token
+            loop.call_soon_threadsafe(self._end_renewal, renewal, fetched)
+
+    def _end_renewal(
+        self, renewal: "asyncio.Future[PipelineError | None]", fetched: AccessToken | PipelineError
+    ) -> None:
+        """Keep the new token, or plan the next attempt; on the loop."""
+        now_s, error = self._clock(), None
+        if isinstance(fetched, PipelineError):
+            error = fetched
+            if now_s < self._expires_s:
+                left_s = self._expires_s - now_s
+                logger.warning(
+                    "The token is valid for %.0f s more and was not renewed yet: %s", left_s, error
+                )
+        else:
+            self._value, self._expires_s = fetched.token, float(fetched.expires_on)
+        # A renewal may also bring the same token again: azure-identity does while Entra ID is away.
+        self._renew_at_s = self._expires_s - _RENEW_BEFORE_S
+        if self._renew_at_s > now_s:
+            self._backoff_s = 0.0
+        else:
+            self._backoff_s = min(max(2 * self._backoff_s, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
+            self._renew_at_s = now_s + self._backoff_s
+        if not renewal.done():
+            renewal.set_result(error)
+
+    def _get(self) -> AccessToken | PipelineError:
+        """A token, or why there is none; blocks."""
+        from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415 - only without a key
 
         try:
             return self._credential.get_token(_SCOPE)
@@ -97,14 +155,14 @@ class Token:
                 "AZURE_OPENAI_API_KEY is not set and Entra ID gave no token: set the key, sign in with "
                 "`az login`, or give this machine an identity."
             )
-            raise DeploymentError(message) from None
-        except AzureError as error:
+            return DeploymentError(message)
+        except Exception as error:  # noqa: BLE001 - returned to the requests; the thread has no caller
             message = f"Entra ID did not answer ({type(error).__name__})"
-            raise RequestError(message, sent=False) from None
+            return RequestError(message, sent=False)
 
 
 class RenewingModel:
-    """A model whose requests carry Entra ID's token: fetched ahead of time, replaced when it is rejected."""
+    """A model whose requests carry Entra ID's token: renewed ahead of time, replaced when it is rejected."""
 
     def __init__(self, model: ChatModel, token: Token) -> None:
         self._model = model

@@ -205,9 +205,9 @@ class Account:
         except Exception as error:  # noqa: BLE001 - a reply that is paid for is not dropped for any reason
             logger.warning("%d replies wait to be stored: %s", len(self._batch), in_words(error))
         finally:
-            self._ended(stored=stored)
-        if stored:
-            self._merge_if_due()
+            merges = self._ended(stored=stored)
+        if merges:
+            self._merge()
 
     def close(self) -> None:
         """Drop what is in memory and remove the segments: the partition is published."""
@@ -231,7 +231,8 @@ class Account:
             return 0.0
         return time.monotonic() + self._pace.wait_s(self._took_s)
 
-    def _ended(self, *, stored: bool) -> None:
+    def _ended(self, *, stored: bool) -> bool:
+        """Whether segments are to be merged, which the caller does next."""
         with self._changed:
             if stored:
                 self._failures = 0
@@ -241,7 +242,10 @@ class Account:
                 self._pending_since_s = self._batch_since_s
             self._batch, self._batch_since_s, self._storing = {}, _NEVER_S, False
             self._due_s = self._next_due_s()
+            merges = stored and not (self._merging or self._closing) and self._shelf.merge_due
+            self._merging |= merges
             self._changed.notify_all()
+            return merges
 
     def _next_due_s(self) -> float:
         """When to store what is in the buffer now."""
@@ -259,11 +263,7 @@ class Account:
             return False
         return self._failures >= _FAILURES_BORNE_AT_CLOSING or time.monotonic() > self._give_up_s
 
-    def _merge_if_due(self) -> None:
-        with self._changed:
-            if self._merging or self._closing or not self._shelf.merge_due:
-                return
-            self._merging = True
+    def _merge(self) -> None:
         try:
             self._shelf.merge()
         except Exception as error:  # noqa: BLE001 - recorded, and tried again after the next segment

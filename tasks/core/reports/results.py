@@ -4,7 +4,9 @@ Told by the threads that work on partitions, the moment it is known. So a run th
 tell what it did, and a group of partitions that is tried again does not repeat what is settled.
 """
 
+import logging
 import threading
+import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -15,9 +17,13 @@ from tasks.core.errors import (
     StopRunError,
     TooManyFailedError,
     TransientError,
+    without_frames,
 )
 from tasks.core.model import Partition, Plan
+from tasks.core.printable import printable
 from tasks.core.reports.report import PartitionReport, PartitionState, RunReport
+
+logger = logging.getLogger(__name__)
 
 
 class Results:
@@ -28,7 +34,10 @@ class Results:
         self._of: dict[str, PartitionReport | BaseException] = {}
 
     def tell(self, partition: Partition, result: PartitionReport | BaseException) -> None:
-        """Note how a partition ended; what is told last counts."""
+        """Record how a partition ended; the last record counts. Errors are kept without their frames."""
+        if isinstance(result, BaseException):
+            _log_if_unexpected(partition, result)
+            without_frames(result)
         with self._lock:
             self._of[partition.key] = result
 
@@ -73,6 +82,14 @@ class Results:
             raise RunFailedError(message, report=report, refused=refused)
 
 
+def _log_if_unexpected(partition: Partition, error: BaseException) -> None:
+    """Log where an error came from that is none of ours; not its message, which may quote a row."""
+    if not isinstance(error, PipelineError):
+        # Frames are formatted with their source lines and without their variables' values.
+        stack = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        logger.error("Partition %s: unexpected %s\n%s", printable(partition.key), type(error).__name__, stack)
+
+
 def _report(partition: Partition, result: PartitionReport | BaseException | None) -> PartitionReport:
     if isinstance(result, PartitionReport):
         return result
@@ -84,5 +101,5 @@ def _report(partition: Partition, result: PartitionReport | BaseException | None
     if isinstance(result, TooManyFailedError) and result.report:
         return result.report
     known = isinstance(result, PipelineError)
-    error = str(result) if known else f"unexpected {type(result).__name__}; the run's log tells where"
+    error = str(result) if known else f"unexpected {type(result).__name__}; the run's log says where"
     return replace(empty, error=error)
