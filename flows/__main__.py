@@ -25,12 +25,12 @@ from tasks.core.options import (
     PriceOptions,
     RunOptions,
 )
-from tasks.core.plans import planview
-from tasks.core.reports.rendering import to_table
+from tasks.core.planning import plan_view
+from tasks.core.reporting.rendering import to_table
 
 if TYPE_CHECKING:
     from tasks.core.job import Job
-    from tasks.core.reports.report import RunReport
+    from tasks.core.reporting.report import RunReport
 
 _GROUPS: dict[str, type[BaseModel]] = {
     "model": ModelOptions,
@@ -83,14 +83,14 @@ def _run(parsed: argparse.Namespace) -> int:
         if error.report:
             show(to_table(error.report))
         raise
-    show(planview.to_table(report.plan) if report.plan else to_table(report))
+    show(plan_view.to_table(report.plan) if report.plan else to_table(report))
     return 0
 
 
 def _run_flow(parsed: argparse.Namespace, options: dict[str, Any], own_url: str | None) -> "RunReport":
     from flows.server import find_server  # noqa: PLC0415 - imports Prefect, which takes a second
     from flows.summarize import summarize_parquet  # noqa: PLC0415
-    from tasks.core.rows.opening import load_client  # noqa: PLC0415
+    from tasks.core.rows.gateway_factory import load_client  # noqa: PLC0415
     from tasks.core.terminal import log_in_background  # noqa: PLC0415
 
     # Prefect logs before the flow begins, and after it ends.
@@ -105,10 +105,10 @@ def _run_flow(parsed: argparse.Namespace, options: dict[str, Any], own_url: str 
 
 
 def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
-    from tasks.core.calls.budget import budget_of  # noqa: PLC0415
     from tasks.core.direct import run_directly  # noqa: PLC0415 - only what is asked for is loaded
+    from tasks.core.llm.budget import budget_of  # noqa: PLC0415
     from tasks.core.progress import Progress  # noqa: PLC0415
-    from tasks.core.rows.opening import open_gateway  # noqa: PLC0415
+    from tasks.core.rows.gateway_factory import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
 
     logging.basicConfig(format="%(asctime)s | %(levelname)-7s | %(name)s - %(message)s")
@@ -126,15 +126,15 @@ def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
 def _plan(parsed: argparse.Namespace) -> int:
     options = _options(parsed)
     job = _job(parsed, options)
-    from tasks.core.plans.survey import make_plan  # noqa: PLC0415
+    from tasks.core.planning.estimate import make_plan  # noqa: PLC0415
     from tasks.core.progress import Progress  # noqa: PLC0415 - only what is asked for is loaded
 
     with Progress("plan") as progress:
         plan = make_plan(job, options["run"], on_total=progress.start, on_rows=progress.advance)
     if parsed.json:
-        write(planview.to_json(plan))
+        write(plan_view.to_json(plan))
     else:
-        show(planview.to_table(plan))
+        show(plan_view.to_table(plan))
     return 0
 
 

@@ -19,7 +19,7 @@ from tasks.core.errors import (
     StopRunError,
     without_frames,
 )
-from tasks.core.reports.report import RunReport
+from tasks.core.reporting.report import RunReport
 
 _NAMES: tuple[tuple[type[StopRunError], str], ...] = (
     (BudgetError, "BudgetExhausted"),

@@ -4,14 +4,14 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from tasks.core.calls.telemetry import describe, partition_span
 from tasks.core.errors import StopRunError, TransientError
 from tasks.core.job import Job
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.llm.telemetry import describe, partition_span
 from tasks.core.model import Partition
-from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
-from tasks.core.plans.grouping import Group
-from tasks.core.reports.results import Results
+from tasks.core.planning.grouping import Group
+from tasks.core.reporting.results import Results
 from tasks.core.rows.gateway import Gateway
 from tasks.events import tell_published
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.errors import RateLimitError
+from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Status
 from tasks.core.ratelimit import ratelimit_headers
 from tasks.core.ratelimit.limiter import Limiter

@@ -11,8 +11,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from flows.__main__ import main
-from tasks.core.paid.lease import Lease
-from tasks.core.store.location import locate
+from tasks.core.lease.lease import Lease
+from tasks.core.storage.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.tables import partition_table, write_partition

@@ -10,11 +10,11 @@ import pytest
 from azure.core.exceptions import ServiceRequestError
 from azure.identity import CredentialUnavailableError
 
-from tasks.core.calls.budget import Budget
-from tasks.core.calls.chatmodel import ChatModel
-from tasks.core.calls.entra import RenewingModel, Token
-from tasks.core.calls.llm import open_model
 from tasks.core.errors import BudgetError, DeploymentError, PipelineError, RequestError
+from tasks.core.llm.budget import Budget
+from tasks.core.llm.chat_model import ChatModel
+from tasks.core.llm.client import open_model
+from tasks.core.llm.entra import RenewingModel, Token
 from tasks.core.model import Outcome, Status
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.gateway import Gateway

@@ -21,10 +21,10 @@ from tasks.core.errors import (
     RunFailedError,
     SettingsError,
 )
+from tasks.core.lease.lease import Lease
 from tasks.core.options import LimitOptions, OutputOptions
-from tasks.core.paid.lease import Lease
-from tasks.core.reports.report import PartitionState, RunReport
-from tasks.core.store.location import locate
+from tasks.core.reporting.report import PartitionState, RunReport
+from tasks.core.storage.location import locate
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
 from tests.conftest import Serve

@@ -14,15 +14,15 @@ from tasks.core.direct import run_directly
 from tasks.core.errors import DeploymentError, InputError, RunFailedError
 from tasks.core.formats import VERSION, check_format
 from tasks.core.job import fact_key
+from tasks.core.ledger import segment_format
+from tasks.core.ledger.segment_store import SegmentStore, folder_of
 from tasks.core.model import Outcome, Status
-from tasks.core.paid import segment
-from tasks.core.paid.shelf import Shelf, folder_of
-from tasks.core.plans.plan import Why
-from tasks.core.plans.standing import look
-from tasks.core.plans.survey import make_plan
+from tasks.core.planning.estimate import make_plan
+from tasks.core.planning.partition_status import look
+from tasks.core.planning.plan import Why
 from tasks.core.progress import Progress
-from tasks.core.reports import archive
-from tasks.core.rows.opening import open_gateway
+from tasks.core.reporting import archive
+from tasks.core.rows.gateway_factory import open_gateway
 from tasks.core.settings import Settings
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
@@ -64,7 +64,7 @@ def rewrite_segments(folder: str, change: Callable[[pa.Table], pa.Table]) -> lis
         data = sink.getvalue()
         path.unlink()
         request, level, _ = path.name.split("-")
-        path.with_name(f"{request}-{level}-{segment.digest(data)}.segment").write_bytes(data)
+        path.with_name(f"{request}-{level}-{segment_format.digest(data)}.segment").write_bytes(data)
         written.append(path)
     return written
 
@@ -119,10 +119,10 @@ def test_a_segment_with_a_column_more_is_not_merged_into_one_without(
     interrupt(here, 30)
     rewrite_segments(here[1], from_the_future)
     job, before = job_of(*here), sorted(Path(here[1], "_ledger").rglob("*.segment"))
-    shelf = Shelf(job.destination, KEY, job.request.fingerprint)
+    shelf = SegmentStore(job.destination, KEY, job.request.fingerprint)
     shelf.read()
     for number in range(17):
-        shelf.add(segment.table_of({bytes([number] * 16): Outcome(Status.OK, "text")}))
+        shelf.add(segment_format.table_of({bytes([number] * 16): Outcome(Status.OK, "text")}))
     shelf.merge()
     after = sorted(Path(here[1], "_ledger").rglob("*.segment"))
     assert set(before) < set(after)

@@ -11,20 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.direct import run_directly
 from tasks.core.errors import PartitionError, RunFailedError, without_frames
 from tasks.core.job import Job
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.options import LimitOptions
-from tasks.core.paid.ledger import Ledger
-from tasks.core.plans.grouping import Group
+from tasks.core.planning.grouping import Group
 from tasks.core.progress import Progress
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.reports.results import Results
+from tasks.core.reporting.results import Results
 from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.summarizer import RetryPolicy
-from tasks.core.store.discovery import discover
+from tasks.core.storage.discovery import discover
 from tasks.summarize import summarize_group
 from tests.conftest import Serve
 from tests.paying import job_of

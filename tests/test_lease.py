@@ -13,16 +13,16 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tasks.core.errors import InputError, LeaseError, LostLeaseError
-from tasks.core.paid.claims import Claim, Claims
-from tasks.core.paid.lease import Lease, LeasePace
-from tasks.core.store.location import Location, locate
-from tasks.core.store.owner import Owner
+from tasks.core.lease.lease import Lease, LeaseTiming
+from tasks.core.lease.lease_file import LeaseFiles, LeaseRecord
+from tasks.core.process_identity import ProcessIdentity
+from tasks.core.storage.location import Location, locate
 from tests.leasing import leasing, says, tell
 from tests.paying import names
 
-ELSEWHERE = replace(Owner.this_process(), host="other-host", pid=77)
-BRISK = LeasePace(renew_s=0.1, expires_s=20.0, look_s=0.1)
-HASTY = LeasePace(renew_s=100.0, expires_s=0.5, look_s=0.05)
+ELSEWHERE = replace(ProcessIdentity.this_process(), host="other-host", pid=77)
+BRISK = LeaseTiming(renew_s=0.1, expires_s=20.0, look_s=0.1)
+HASTY = LeaseTiming(renew_s=100.0, expires_s=0.5, look_s=0.05)
 SOON_S = 20.0
 
 
@@ -34,10 +34,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     return locate(str(tmp_path / "out"))
 
 
-def claimed(place: Location, owner: Owner, expires_s: float = 0.5) -> None:
+def claimed(place: Location, owner: ProcessIdentity, expires_s: float = 0.5) -> None:
     """What a run leaves that ends without a word."""
-    claim = Claim(owner=owner, run="run", since="2026-11-01T00:00:00+00:00", expires_s=expires_s)
-    assert Claims(place).create(Claims(place).highest() + 1, claim)
+    claim = LeaseRecord(owner=owner, run="run", since="2026-11-01T00:00:00+00:00", expires_s=expires_s)
+    assert LeaseFiles(place).create(LeaseFiles(place).highest() + 1, claim)
 
 
 def take(place: Location) -> str:
@@ -122,7 +122,7 @@ def test_a_run_of_another_machine_that_does_not_renew_is_taken_over_when_its_tim
 def test_a_claim_nobody_can_read_is_watched_like_another_machines(
     place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.core.paid.lease._DEFAULT_EXPIRES_S", 0.4)
+    monkeypatch.setattr("tasks.core.lease.lease._DEFAULT_EXPIRES_S", 0.4)
     claimed(place, ELSEWHERE)
     place.fs.pipe_file(place.path("_ledger/lease-000001.json"), b"{")
     started_s = time.monotonic()
@@ -151,14 +151,14 @@ def test_a_run_that_was_taken_over_is_told_once_and_leaves_the_others_claim_alon
     assert len(lost) == 2
     assert lost[0] is lost[1]
     assert "was taken over by another run" in str(lost[0])
-    latest = Claims(place).latest()
+    latest = LeaseFiles(place).latest()
     assert latest.number == 2
     assert latest.claim
     assert latest.claim.owner == ELSEWHERE
 
 
 def test_a_number_used_and_removed_meanwhile_is_no_lease(place: Location) -> None:
-    claims = Claims(place)
+    claims = LeaseFiles(place)
     for _ in range(2):
         claimed(place, ELSEWHERE)
     claims.remove_below(2)
@@ -211,7 +211,7 @@ def failing() -> Location:
 def test_a_run_that_cannot_renew_stops_before_others_may_begin(failing: Location, how: str) -> None:
     told = threading.Event()
     started_s = time.monotonic()
-    with Lease(failing, pace=LeasePace(renew_s=0.05, expires_s=0.5)) as lease:
+    with Lease(failing, pace=LeaseTiming(renew_s=0.05, expires_s=0.5)) as lease:
         lease.when_lost(lambda _: told.set())
         if how == "fails":
             failing.fs.broken = "write"
@@ -247,7 +247,7 @@ def test_an_exception_of_any_class_during_renewals_is_recorded_by_its_class_and_
     assert not lost
     assert "was not renewed, next try in 0.1 s: unexpected UnlistedError" in caplog.text
     assert "text of a row" not in caplog.text
-    latest = Claims(failing).latest().claim
+    latest = LeaseFiles(failing).latest().claim
     assert latest
     assert latest.released
 
@@ -256,7 +256,7 @@ def test_exceptions_of_an_unlisted_class_until_the_lease_expires_end_the_run_lik
     failing: Location,
 ) -> None:
     lost, stopped = list[LostLeaseError](), threading.Event()
-    with Lease(failing, pace=LeasePace(renew_s=0.05, expires_s=0.5)) as lease:
+    with Lease(failing, pace=LeaseTiming(renew_s=0.05, expires_s=0.5)) as lease:
         lease.when_lost(lost.append)
         lease.when_lost(lambda _: stopped.set())
         failing.fs.error = UNLISTED

@@ -14,14 +14,14 @@ import pytest
 
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
 from tasks.core.job import FINGERPRINT, Job, fact_key
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.model import Outcome, Partition, Status, Text
-from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import is_within, summarize_partition
 from tasks.core.progress import Progress
-from tasks.core.reports.report import PartitionState
-from tasks.core.store import storage
-from tasks.core.store.discovery import discover
-from tasks.core.store.location import locate
+from tasks.core.reporting.report import PartitionState
+from tasks.core.storage import stored_files
+from tasks.core.storage.discovery import discover
+from tasks.core.storage.location import locate
 from tests.enriching import REQUEST, Echo, job_of, run_partition
 from tests.s3server import running_s3_server
 
@@ -81,7 +81,7 @@ def output(job: Job) -> pa.Table:
 def left(job: Job) -> list[str]:
     """Every file of the destination, finished or not, but for what the ledger keeps."""
     place = job.destination
-    files = [file.path.removeprefix(f"{place.root}/") for file in storage.find(place, place.root)]
+    files = [file.path.removeprefix(f"{place.root}/") for file in stored_files.find(place, place.root)]
     return [name for name in files if not name.startswith("_ledger/")]
 
 

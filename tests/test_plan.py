@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import DeploymentError, InputError, PreflightError
+from tasks.core.lease.lease import Lease
 from tasks.core.options import RunOptions
-from tasks.core.paid.lease import Lease
-from tasks.core.plans.plan import RunPlan, Why
-from tasks.core.plans.standing import find_work
-from tasks.core.plans.survey import make_plan
-from tasks.core.plans.tokens import Tokenizer
-from tasks.core.store.location import locate
+from tasks.core.planning.estimate import make_plan
+from tasks.core.planning.partition_status import find_work
+from tasks.core.planning.plan import RunPlan, Why
+from tasks.core.planning.token_counting import Tokenizer
+from tasks.core.storage.location import locate
 from tasks.local.handle import Endpoint
 from tasks.local.wire import tokens_of
 from tests.conftest import Serve

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.errors import StorageError
-from tasks.core.store.reading import CountingFile
+from tasks.core.storage.reading import CountingFile
 
 CONTENT = os.urandom(5000)
 

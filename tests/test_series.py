@@ -2,12 +2,12 @@ import itertools
 import threading
 from dataclasses import replace
 
-from tasks.core.prices import Price
-from tasks.core.reports.histogram import Counting, Histogram
-from tasks.core.reports.rendering import to_line
-from tasks.core.reports.series import Pulse, Series
-from tasks.core.reports.tally import Bill
-from tasks.core.ticker import every
+from tasks.core.periodic import every
+from tasks.core.pricing import Price
+from tasks.core.reporting.histogram import Counting, Histogram
+from tasks.core.reporting.rendering import to_line
+from tasks.core.reporting.series import Pulse, Series
+from tasks.core.reporting.tally import Bill
 
 
 def test_a_series_stays_small_and_keeps_its_ends_and_its_order() -> None:

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from tasks.core.errors import DeploymentError, RequestError
+from tasks.core.ledger.singleflight import SharedReplies
 from tasks.core.model import Outcome, Status
-from tasks.core.paid.sharing import SharedReplies
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.reports.tally import Tally
+from tasks.core.reporting.tally import Tally
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tests.test_summarizer import ScriptedModel
 from tests.virtualtime import run_virtually

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tasks.core.calls.replies import CANNOT_BE_SENT
 from tasks.core.errors import BreakerError, ParkedError
+from tasks.core.llm.response_policy import CANNOT_BE_SENT
 from tasks.core.model import Outcome, Status
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.ratelimit.window import SMALL

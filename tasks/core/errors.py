@@ -32,7 +32,7 @@ with defaults, so every error survives pickling. No message holds a key, a promp
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from tasks.core.reports.report import PartitionReport, RunReport
+    from tasks.core.reporting.report import PartitionReport, RunReport
 
 E = TypeVar("E", bound=BaseException)
 

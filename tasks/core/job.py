@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tasks.core.files.columns import SummaryColumns
 from tasks.core.formats import FORMAT, PROGRAM, VERSION
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.options import ModelOptions, OutputOptions, PriceOptions
-from tasks.core.prices import Price, price_of
+from tasks.core.parquet.summary_columns import SummaryColumns
+from tasks.core.pricing import Price, price_of
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
-from tasks.core.store import discovery
-from tasks.core.store.location import Location, locate
+from tasks.core.storage import discovery
+from tasks.core.storage.location import Location, locate
 
 _ENTRY = "summarize_parquet"
 OUTPUT_FORMAT = 3

@@ -11,22 +11,22 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tasks.core.errors import PartitionError, TooManyFailedError
-from tasks.core.files.reader import Reader
-from tasks.core.files.writer import Writer
-from tasks.core.footer.footer import Footer
+from tasks.core.escaping import printable
 from tasks.core.job import Job, RowCounts
+from tasks.core.ledger import prior_outputs
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.reuse import AskOnce, RowService
 from tasks.core.model import Outcome, Partition, Status
-from tasks.core.paid import outputs
-from tasks.core.paid.ledger import Ledger
-from tasks.core.paid.reuse import AskOnce, RowService
-from tasks.core.plans.preflight import footer_problems
-from tasks.core.printable import printable
-from tasks.core.reports.report import FailedRow, PartitionReport, PartitionState
-from tasks.core.reports.tally import Tally
-from tasks.core.rows.readahead import summarized
-from tasks.core.store import publishing, reading, storage
-from tasks.core.store.appending import publish_appended
-from tasks.core.store.storage import Found
+from tasks.core.parquet.append_writer import Writer
+from tasks.core.parquet.footer import Footer
+from tasks.core.parquet.reader import Reader
+from tasks.core.planning.preflight import footer_problems
+from tasks.core.reporting.report import FailedRow, PartitionReport, PartitionState
+from tasks.core.reporting.tally import Tally
+from tasks.core.rows.row_group_pipeline import summarized
+from tasks.core.storage import atomic_write, reading, stored_files
+from tasks.core.storage.publish import publish_appended
+from tasks.core.storage.stored_files import Found
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     started_s, name = time.monotonic(), printable(partition.key)
     logger.info("Partition %s: started", name)
     account = ledger.open(partition.key)
-    earlier = outputs.find(partition.key, job)
-    account.add_known(outputs.paid_rows(earlier, partition.key, job))
+    earlier = prior_outputs.find(partition.key, job)
+    account.add_known(prior_outputs.paid_rows(earlier, partition.key, job))
     report = _enrich(partition, job, AskOnce(rows, job.request, account), earlier)
     # From here on the output is what remembers; a kill in between leaves entries that are not needed.
     ledger.settle(partition.key)
@@ -69,13 +69,13 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
 
 def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None) -> PartitionReport:
     """Write what is appended to the source, and publish both."""
-    found = storage.look_at(job.source, partition.path)
+    found = stored_files.look_at(job.source, partition.path)
     partition = replace(partition, size_bytes=found.size_bytes, version=found.version)
     with ExitStack() as stack:
         with reading.open_to_read(job.source, found) as file:
             reader = Reader(file, partition.key)
             _check_footer(reader.footer, partition, job)
-            folder = publishing.building_folder(job.destination)
+            folder = atomic_write.building_folder(job.destination)
             writer = Writer(reader.footer, job.columns, job.text_column, folder, partition.key)
             counts = RowCounts()
             report = _fill(stack.enter_context(writer), reader, job, rows, partition.key, counts)
