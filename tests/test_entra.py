@@ -20,8 +20,8 @@ from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.core.settings import Settings
-from tests.asking import REQUEST
 from tests.conftest import Serve
+from tests.endpoint_requests import REQUEST
 
 ROWS, WINDOW = 30, 8
 TEXTS = [f"Text {row}." for row in range(ROWS)]

@@ -27,7 +27,7 @@ from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.storage.discovery import discover
 from tasks.summarize import summarize_group
 from tests.conftest import Serve
-from tests.paying import job_of
+from tests.core_runs import job_of
 
 ROWS, PARTITIONS = 2000, 6
 TEXT = "A sentence. " * 200

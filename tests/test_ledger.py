@@ -14,7 +14,7 @@ from tasks.core.ledger.reuse import AskOnce
 from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.model import Outcome, Status
 from tasks.core.storage.location import Location, locate
-from tests.enriching import REQUEST, Echo
+from tests.enriched_files import REQUEST, Echo
 from tests.prefectserver import wait_until
 from tests.test_segment_format import key
 

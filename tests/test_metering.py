@@ -21,7 +21,7 @@ from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 from tests.conftest import Serve
-from tests.paying import job_of, write
+from tests.core_runs import job_of, write
 
 ROWS = 40
 WINDOW = 20

@@ -11,7 +11,7 @@ from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.ratelimit.pacing import Pace
 from tasks.core.ratelimit.ratelimit_headers import read
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
-from tests.quotas import Deployment, Headers, work_until
+from tests.simulated_deployment import Deployment, Headers, work_until
 from tests.virtualtime import run_virtually
 
 # 20 requests/s, 40,000 tokens/min in requests of 750, and Azure's smallest and largest usual quotas.

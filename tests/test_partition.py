@@ -22,7 +22,7 @@ from tasks.core.reporting.report import PartitionState
 from tasks.core.storage import stored_files
 from tasks.core.storage.discovery import discover
 from tasks.core.storage.location import locate
-from tests.enriching import REQUEST, Echo, job_of, run_partition
+from tests.enriched_files import REQUEST, Echo, job_of, run_partition
 from tests.s3server import running_s3_server
 
 GROUPS = (40, 3, 57)
@@ -132,7 +132,7 @@ def test_an_exception_at_any_row_leaves_the_destination_as_it_was(job: Job, row:
 
 KILLED = """
 import sys, threading
-from tests.enriching import job_of, run_partition
+from tests.enriched_files import job_of, run_partition
 from tests.test_partition import At, only
 
 def block():
@@ -210,7 +210,7 @@ def test_partitions_without_rows_come_out_too(job: Job, tmp_path: Path, rows: in
 STORE_DIES = """
 import sys, time
 from pathlib import Path
-from tests.enriching import job_of, run_partition
+from tests.enriched_files import job_of, run_partition
 from tests.test_partition import At, only
 from tasks.core.errors import StorageError
 

@@ -9,7 +9,7 @@ from tasks.core.errors import StorageError
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import locate
 from tasks.core.storage.publish import publish_appended
-from tests.appending import KEY, MEGABYTE, OLD, Scene, get, put, tail_of
+from tests.publish_setup import KEY, MEGABYTE, OLD, Scene, get, put, tail_of
 
 PLACES = ["local", "s3", "memory"]
 

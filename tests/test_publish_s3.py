@@ -8,8 +8,8 @@ import pytest
 from tasks.core.errors import InputError, StorageError
 from tasks.core.ledger.cleanup import remove_leftovers
 from tasks.core.storage.publish import Moved
-from tests.appending import KEY, MEGABYTE, OLD, Scene, get, put
-from tests.faultyproxy import FaultyProxy, Kind
+from tests.faulty_s3_proxy import FaultyProxy, Kind
+from tests.publish_setup import KEY, MEGABYTE, OLD, Scene, get, put
 
 SIZE = 11 * MEGABYTE
 COMPLETE, COPY = "CompleteMultipartUpload", "UploadPartCopy"

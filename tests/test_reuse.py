@@ -11,9 +11,9 @@ from tasks.core.ledger import segment_format
 from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import WINDOW, job_of, names, read, run, segments_in, tally, write
+from tests.core_runs import WINDOW, job_of, names, read, run, segments_in, tally, write
 from tests.test_segment_format import entries
 
 

@@ -17,7 +17,7 @@ from tasks.core.model import Outcome, Text
 from tasks.core.parquet.reader import Reader
 from tasks.core.rows import row_group_pipeline
 from tasks.core.storage.location import locate
-from tests.enriching import REQUEST, outcome_of
+from tests.enriched_files import REQUEST, outcome_of
 
 
 class Counted:

@@ -10,7 +10,7 @@ from tasks.core.llm.client import record_request
 from tasks.core.llm.sdk_bypass import Fields, RowEndedError, Wire
 from tasks.core.llm.transport import Reply, Transport
 from tasks.core.settings import Settings
-from tests.asking import REQUEST
+from tests.endpoint_requests import REQUEST
 
 SETTINGS = Settings(azure_openai_endpoint="https://x.openai.azure.com", azure_openai_deployment="d")
 GZIPPED = (b"Content-Encoding", b"gzip")

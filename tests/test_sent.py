@@ -15,7 +15,7 @@ from tasks.core.llm.sdk_bypass import Recorder, Wire
 from tasks.core.llm.transport import Reply, Transport
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
-from tests.asking import AWKWARD, REQUEST
+from tests.endpoint_requests import AWKWARD, REQUEST
 
 SETTINGS = Settings(azure_openai_endpoint="https://x.openai.azure.com", azure_openai_deployment="d")
 

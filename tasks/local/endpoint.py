@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from tasks.local.config import EndpointConfig, add_flags, from_flags
 from tasks.local.counters import RecordedRequest, Stats
+from tasks.local.endpoint_config import EndpointConfig, add_flags, from_flags
+from tasks.local.endpoint_control import Endpoint, LocalHandle
 from tasks.local.faults import KINDS
-from tasks.local.handle import Endpoint, LocalHandle
-from tasks.local.server import EndpointServer
+from tasks.local.http_server import EndpointServer
 
 __all__ = ["Endpoint", "EndpointConfig", "RecordedRequest", "Stats", "main", "serve"]
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import RemoteHandle
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import RemoteHandle
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import environment, flags, measured, median, tell, text, write_source
 from tests.prefectserver import run_of
 

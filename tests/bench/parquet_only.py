@@ -33,7 +33,7 @@ from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, tell, told_by
-from tests.enriching import run_partition
+from tests.enriched_files import run_partition
 
 _SUMMARY_CHARACTERS = 200
 _COLUMNS = SummaryColumns("summary")

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import RemoteHandle
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import RemoteHandle
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import environment, flags, measured, median, note, tell, write_source
 from tests.prefectserver import run_of
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tasks.local.counters import row_digest
-from tasks.local.extract import extract
+from tasks.local.extractive_summary import extract
 from tasks.local.faults import SAFE_RESULTS
 
 BYTES_PER_TOKEN: Final = 4

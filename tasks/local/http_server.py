@@ -18,10 +18,10 @@ from typing import Any, Final, Self
 
 from aiohttp import web
 
-from tasks.local.config import EndpointConfig
+from tasks.local.chat_protocol import Target, read_target
 from tasks.local.counters import Flight
+from tasks.local.endpoint_config import EndpointConfig
 from tasks.local.replies import Decider, Reply
-from tasks.local.wire import Target, read_target
 
 HOST: Final = "127.0.0.1"
 DRIP_S: Final = 0.1

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.local.extract import CHARACTERS_MAX, WORDS_MAX, extract
-from tests.asking import LEAD, PROSE
+from tasks.local.extractive_summary import CHARACTERS_MAX, WORDS_MAX, extract
+from tests.endpoint_requests import LEAD, PROSE
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def publishing_apart(scene: Scene, folder: Path) -> Iterator[subprocess.Popen[by
     """Publish in a process of its own, which is killed at the end if it still runs."""
     (folder / "tail").write_bytes(scene.tail)
     places = (scene.source.url, scene.destination.url)
-    command = [sys.executable, "-m", "tests.appending", *places, str(folder / "tail")]
+    command = [sys.executable, "-m", "tests.publish_setup", *places, str(folder / "tail")]
     with subprocess.Popen(command, cwd=ROOT) as child:
         try:
             yield child

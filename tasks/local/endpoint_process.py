@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tasks.local.config import EndpointConfig, to_flags
 from tasks.local.endpoint import LISTENING
-from tasks.local.handle import RemoteHandle
+from tasks.local.endpoint_config import EndpointConfig, to_flags
+from tasks.local.endpoint_control import RemoteHandle
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STOP_S: Final = 10.0

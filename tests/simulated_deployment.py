@@ -12,7 +12,7 @@ from tasks.core.model import Outcome, Status
 from tasks.core.ratelimit import ratelimit_headers
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
-from tasks.local.buckets import Quota
+from tasks.local.quota import Quota
 
 Headers = Literal["all", "remaining", "none"]
 
