@@ -42,7 +42,7 @@ def tell(child: subprocess.Popen[str]) -> None:
 
 def _main(url: str) -> None:
     place = locate(url)
-    stored_files.find(place, place.root)
+    stored_files.list_files(place, place.root)
     _say("ready")
     sys.stdin.readline()
     try:

@@ -14,7 +14,7 @@ from tasks.core.options import RunOptions
 from tasks.core.planning import orphans
 from tasks.core.planning.partition_status import look
 from tasks.core.storage.discovery import check_distinct, discover
-from tasks.core.storage.left_out_files import in_words
+from tasks.core.storage.left_out_files import describe_left_out
 from tasks.core.storage.location import locate
 from tasks.core.storage.partition_names import is_hidden
 from tests.conftest import Serve
@@ -107,7 +107,7 @@ def test_each_reason_has_its_count_and_up_to_three_examples_of_different_kinds(s
     assert (left_out.hidden, left_out.other_files, left_out.maybe_parquet) == (2, 1, 6)
     assert left_out.examples["hidden"] == (".x/y.parquet", "_SUCCESS")
     assert left_out.examples["maybe_parquet"] == ("b.parq", "c.PARQUET", "day=1/000000_0")
-    assert in_words(left_out) == (
+    assert describe_left_out(left_out) == (
         "2 hidden names (.x/y.parquet, _SUCCESS), 1 other files (notes.txt), 6 files that may be Parquet "
         "under another suffix (b.parq, c.PARQUET, day=1/000000_0, ...; to take them, add .parq, .PARQUET, "
         "none to --suffix)"
@@ -118,8 +118,8 @@ def test_each_reason_has_its_count_and_up_to_three_examples_of_different_kinds(s
 
 
 def test_nothing_left_out_is_nothing_and_names_are_shown_in_one_line() -> None:
-    assert in_words(LeftOut()) == "nothing"
-    shown = in_words(LeftOut(other_files=1, examples={"other_files": ("a\n\x1b.txt",)}))
+    assert describe_left_out(LeftOut()) == "nothing"
+    shown = describe_left_out(LeftOut(other_files=1, examples={"other_files": ("a\n\x1b.txt",)}))
     assert shown == r"1 other files (a\n\x1b.txt)"
 
 

@@ -81,7 +81,7 @@ def output(job: Job) -> pa.Table:
 def left(job: Job) -> list[str]:
     """Every file of the destination, finished or not, but for what the ledger keeps."""
     place = job.destination
-    files = [file.path.removeprefix(f"{place.root}/") for file in stored_files.find(place, place.root)]
+    files = [file.path.removeprefix(f"{place.root}/") for file in stored_files.list_files(place, place.root)]
     return [name for name in files if not name.startswith("_ledger/")]
 
 

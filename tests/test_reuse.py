@@ -40,10 +40,10 @@ def test_a_finished_run_repeated_makes_no_request_and_writes_nothing(
     write(folders[0], texts(10), "day=1/other.parquet")
     assert tally(*folders).ok == 310
     before, places = server.stats().requests, locate(folders[1])
-    versions = stored_files.find(places, places.root)
+    versions = stored_files.list_files(places, places.root)
     assert run(*folders) == []
     assert server.stats().requests == before
-    assert stored_files.find(places, places.root) == versions
+    assert stored_files.list_files(places, places.root) == versions
     assert names(folders[1]) == ["day=1/other.parquet", "part.parquet"]
 
 

@@ -47,7 +47,7 @@ class Reply:
     paid: tuple[int, int, int] | None = None
 
 
-class Decider:
+class ReplyBuilder:
     """The endpoint's mind. Not thread-safe: its loop owns it."""
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -84,7 +84,7 @@ class Decider:
         if "seed" in changes:
             self._seed()
 
-    def decide(self, target: chat_protocol.Target, headers: Mapping[str, str], raw: bytes) -> Reply:
+    def reply_to(self, target: chat_protocol.Target, headers: Mapping[str, str], raw: bytes) -> Reply:
         """The reply to one request; counts it, charges the quota, never waits."""
         if not target.api_version or not target.deployment:
             return self._refuse(RESOURCE_NOT_FOUND, target)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from tasks.core.errors import LeaseError, LostLeaseError, StorageError, in_words
+from tasks.core.errors import LeaseError, LostLeaseError, StorageError, describe_error
 from tasks.core.lease.lease_file import LeaseFiles, LeaseRecord, Numbered
 from tasks.core.process_identity import ProcessIdentity
 from tasks.core.storage import atomic_write
@@ -118,7 +118,9 @@ class Lease:
                 self._claims.overwrite(self._number, self._claim.model_copy(update={"released": True}))
                 self._claims.remove_below(self._number)
         except Exception as failure:  # noqa: BLE001 - the run's work is done; a claim left behind expires
-            logger.warning("The lease of %s could not be released: %s", self._place.url, in_words(failure))
+            logger.warning(
+                "The lease of %s could not be released: %s", self._place.url, describe_error(failure)
+            )
         finally:
             _working.discard(self._claim.run)
 
@@ -182,7 +184,7 @@ class Lease:
             except Exception as error:  # noqa: BLE001 - only a lease that is taken over or expires ends a run
                 logger.warning(
                     "The lease of %s was not renewed, next try in %g s: %s",
-                    *(self._place.url, self._pace.renew_s, in_words(error)),
+                    *(self._place.url, self._pace.renew_s, describe_error(error)),
                 )
                 continue
             if not is_latest:

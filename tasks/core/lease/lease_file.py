@@ -13,7 +13,7 @@ from tasks.core.ledger.segment_store import FOLDER
 from tasks.core.process_identity import ProcessIdentity
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
+from tasks.core.storage.storage_errors import translate_errors
 
 _PREFIX = "lease-"
 _NAME = re.compile(r"lease-(\d{6,})\.json")
@@ -73,7 +73,7 @@ class LeaseFiles:
             StorageError: The store does not answer.
         """
         while number := self.highest():
-            content = stored_files.read_whole(self._place, [self._place.path(_key(number))])[0]
+            content = stored_files.read_files(self._place, [self._place.path(_key(number))])[0]
             if not isinstance(content, FileNotFoundError):
                 return Numbered(number, *_read(content, self._place, number))
             # Removed since it was listed, which happens to a claim only when there is a higher one.
@@ -81,7 +81,7 @@ class LeaseFiles:
 
     def highest(self) -> int:
         """The number that counts; 0 when there is none."""
-        names = stored_files.names(self._place, FOLDER, _PREFIX)
+        names = stored_files.names_with_prefix(self._place, FOLDER, _PREFIX)
         return max((int(match[1]) for name in names if (match := _NAME.fullmatch(name))), default=0)
 
     def create(self, number: int, claim: LeaseRecord) -> bool:
@@ -90,7 +90,7 @@ class LeaseFiles:
         Returns:
             Whether it counts: nobody else has the number, nor a higher one.
         """
-        if not atomic_write.create_new(self._place, _key(number), _encode(claim)):
+        if not atomic_write.create_exclusive(self._place, _key(number), _encode(claim)):
             return False
         # Who was slow may have got a number that others had used, released and removed meanwhile.
         if self.highest() > number:
@@ -100,11 +100,11 @@ class LeaseFiles:
 
     def overwrite(self, number: int, claim: LeaseRecord) -> None:
         """Say something new under an own number."""
-        atomic_write.create(self._place, _key(number), _encode(claim))
+        atomic_write.write(self._place, _key(number), _encode(claim))
 
     def remove_below(self, number: int) -> None:
         """Remove what does not count any more."""
-        names = stored_files.names(self._place, FOLDER, _PREFIX)
+        names = stored_files.names_with_prefix(self._place, FOLDER, _PREFIX)
         old = [name for name in names if (match := _NAME.fullmatch(name)) and int(match[1]) < number]
         atomic_write.remove(self._place, [f"{FOLDER}/{name}" for name in old])
 
@@ -118,7 +118,7 @@ def _encode(claim: LeaseRecord) -> bytes:
 
 
 def _read(content: bytes | Exception, place: Location, number: int) -> tuple[LeaseRecord | None, bytes]:
-    with failures_of(place.url, _key(number)):
+    with translate_errors(place.url, _key(number)):
         if isinstance(content, Exception):
             raise content
     try:

@@ -58,7 +58,7 @@ def make_plan(
         StorageError: A store does not answer.
         PartitionError: A partition cannot be read.
     """
-    stored_files.check_bucket(job.destination)
+    stored_files.check_bucket_exists(job.destination)
     standing = look(job, run)
     on_total(check(standing.todo, job).rows)
     counted = tokenizer or tokenizer_for(job.request.model)

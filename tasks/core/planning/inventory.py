@@ -69,7 +69,7 @@ def read_rows(
     """
     read, partition = Inventory(), stand.partition
     paid, earlier = _paid(stand, job, read)
-    found = stored_files.look_at(job.source, partition.path)
+    found = stored_files.stat(job.source, partition.path)
     with reading.open_to_read(job.source, found) as file:
         for rows in Reader(file, partition.key).slices([job.text_column]):
             _take(TextColumn(rows[job.text_column]), paid, earlier, job, read, sample)

@@ -20,7 +20,7 @@ from tasks.core.planning.plan import Why
 from tasks.core.planning.preflight import preflight
 from tasks.core.storage import stored_files, table_formats
 from tasks.core.storage.discovery import check_distinct, discover, is_whole_folder, matches
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def look(job: Job, run: RunOptions = RunOptions()) -> Standing:
     wanted = [partition for partition in found.partitions if matches(partition.key, run.only)]
     check_distinct(wanted, job.destination)
     if found.tables:
-        logger.warning(table_formats.warning(found.tables))
+        logger.warning(table_formats.table_warning(found.tables))
     listed = _listed(job)
     stands = {stand.partition: stand for stand in _stands(wanted, listed, job)}
     whole = is_whole_folder(job.pattern, found)
@@ -133,13 +133,17 @@ def _check(found: Discovery, job: Job, run: RunOptions) -> None:
         raise InputError(message)
 
 
-def _listed(job: Job) -> dict[str, Found]:
+def _listed(job: Job) -> dict[str, StoredFile]:
     """Every file of the destination by its key, the ledger's among them."""
     place = job.destination
-    return {file.path.removeprefix(place.path("")): file for file in stored_files.find(place, place.root)}
+    return {
+        file.path.removeprefix(place.path("")): file for file in stored_files.list_files(place, place.root)
+    }
 
 
-def _stands(partitions: Sequence[Partition], listed: Mapping[str, Found], job: Job) -> list[PartitionStatus]:
+def _stands(
+    partitions: Sequence[Partition], listed: Mapping[str, StoredFile], job: Job
+) -> list[PartitionStatus]:
     published = [listed[partition.key] for partition in partitions if partition.key in listed]
     # In the same order, one after the other: a footer of many columns is large.
     footers = read_footers(job.destination, published)

@@ -17,7 +17,7 @@ from rich.text import Text
 from tasks.core.escaping import printable
 from tasks.core.planning.plan import PartitionPlan, RunPlan, Why
 from tasks.core.planning.sampling import Range
-from tasks.core.storage.left_out_files import in_words
+from tasks.core.storage.left_out_files import describe_left_out
 
 _PARTITIONS_TOLD = 30
 _KEYS_TOLD = 10
@@ -43,7 +43,7 @@ def facts(plan: RunPlan) -> list[tuple[str, str]]:
     reasons = Counter(partition.why for partition in plan.partitions)
     told = [
         ("partitions", ", ".join(f"{reasons[why]:,} {why}" for why in Why if reasons[why])),
-        ("left out", in_words(plan.left_out)),
+        ("left out", describe_left_out(plan.left_out)),
     ]
     if running:
         told += [

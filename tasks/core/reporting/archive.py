@@ -40,7 +40,7 @@ def write(report: RunReport, job: Job, sample_rows: int, name: str, healing: str
         }
         for form, content in contents.items():
             key = f"{FOLDER}/{name}.{form}"
-            atomic_write.create(place, key, content.encode())
+            atomic_write.write(place, key, content.encode())
             written.append(place.url_of(key))
     except Exception as error:
         # Whatever it is, it must not take the place of what the run ended with.
@@ -64,10 +64,10 @@ def read(destination: str, run_id: str) -> RunReport:
     """
     place = locate(destination)
     ending = f"-{run_id[:8]}.json"
-    written = [name for name in stored_files.names(place, FOLDER, "") if name.endswith(ending)]
+    written = [name for name in stored_files.names_with_prefix(place, FOLDER, "") if name.endswith(ending)]
     if not written:
         message = f"No report of the run {run_id} is in {place.url_of(FOLDER)}: its page tells how it ended."
         raise SourceError(message)
-    found = stored_files.look_at(place, place.path(f"{FOLDER}/{max(written)}"))
+    found = stored_files.stat(place, place.path(f"{FOLDER}/{max(written)}"))
     with reading.open_to_read(place, found) as file:
         return from_json(file.read(), place.url_of(f"{FOLDER}/{max(written)}"))

@@ -20,7 +20,7 @@ from tasks.core.reporting.histogram import Histogram
 from tasks.core.reporting.report import PartitionReport, PartitionState, RunReport
 from tasks.core.reporting.series import Pulse
 from tasks.core.reporting.tally import Bill
-from tasks.core.storage.left_out_files import in_words
+from tasks.core.storage.left_out_files import describe_left_out
 
 AGAIN = "Run again when the cause is gone: only what is missing is asked for."
 REPORT_FORMAT = 2
@@ -40,7 +40,7 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
     statuses = ", ".join(f"{count} {status}" for status, count in by_status.items() if count) or "none"
     return [
         ("partitions", _partitions(report)),
-        ("left out", in_words(report.left_out)),
+        ("left out", describe_left_out(report.left_out)),
         ("rows", f"{tally.rows} ({statuses})"),
         ("requests", _requests(report.bill)),
         ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),
