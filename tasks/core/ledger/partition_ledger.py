@@ -17,7 +17,8 @@ from tasks.core.ledger.commit_policy import CommitPolicy
 from tasks.core.ledger.reply_index import ReplyIndex, better_of
 from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.model import Outcome, Text
-from tasks.core.row_key import EarlierKeys, keys_of
+from tasks.core.earlier_keys import EarlierKeys
+from tasks.core.row_key import keys_of
 
 logger = logging.getLogger(__name__)
 

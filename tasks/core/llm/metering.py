@@ -10,10 +10,10 @@ from dataclasses import fields
 
 from tasks.core.errors import DeploymentError, PipelineError, RequestError
 from tasks.core.llm.budget import Budget
-from tasks.core.llm.chat_model import ChatModel
-from tasks.core.llm.response_policy import CANNOT_BE_SENT
+from tasks.core.llm.chat_model import Answer, ChatModel
 from tasks.core.llm.telemetry import RequestMetrics
 from tasks.core.model import Outcome, Status
+from tasks.core.prompt import RenderedRow
 from tasks.core.reporting.histogram import SECONDS, TOKENS, Counting, Histograms
 from tasks.core.reporting.tally import Bill
 
@@ -33,8 +33,8 @@ class MeteredModel:
         self._metrics = metrics
         # All names are in it from the start, since other threads read it meanwhile.
         self._counts = Counter(dict.fromkeys((field.name for field in fields(Bill)), 0))
-        # Hashes of texts whose last request brought no answer: a row that is requested again is one of them.
-        self._unanswered: set[int] = set()
+        # Keys of rows whose last request brought no answer: a row that is requested again is one of them.
+        self._unanswered: set[bytes] = set()
         self._latency_s = Counting(SECONDS)
         self._prompt_tokens, self._completion_tokens = Counting(TOKENS), Counting(TOKENS)
 
@@ -49,47 +49,45 @@ class MeteredModel:
         counted = (self._latency_s, self._prompt_tokens, self._completion_tokens)
         return Histograms(*(one.histogram for one in counted))
 
-    async def summarize(self, text: str) -> Outcome:
+    async def complete(self, row: RenderedRow) -> Answer:
         """Send one request; see ``ChatModel``.
 
         Raises:
             BudgetError: It would exceed the budget; it was not sent.
         """
-        row, began_s = hash(text), _now_s()
-        with self._budget.request(text) as most_usd:
+        began_s = _now_s()
+        with self._budget.request(row.size_bytes) as most_usd:
             try:
-                outcome = await self._model.summarize(text)
+                answer = await self._model.complete(row)
             except BaseException as error:
                 # A request that was cancelled, or failed in another way, may have been served.
                 end = _end_of(error) if isinstance(error, PipelineError) else "lost"
-                self._count(end, row)
+                self._count(end, row.key)
                 if end == "lost":
                     self._budget.unknown(most_usd)
                 if self._metrics:
                     self._metrics.failed(_now_s() - began_s, error)
                 raise
-            if outcome is CANNOT_BE_SENT:
-                self._count("unsent", row)
-                return outcome
-            self._count("answered", row)
+            outcome = answer.outcome
+            self._count("answered", row.key)
             self._count_tokens(outcome)
             self._measure(_now_s() - began_s, outcome)
             if outcome.prompt_tokens is None and (outcome.model or outcome.status is Status.FILTERED):
                 self._budget.unknown(most_usd)
-            return outcome
+            return answer
 
-    def _count(self, end: str, row: int) -> None:
+    def _count(self, end: str, key: bytes) -> None:
         """Count a request when it has ended; one that was never sent is no request."""
         self._counts[end] += 1
         if end == "unsent":
             self._budget.unsent()
             return
         self._counts["sent"] += 1
-        self._counts["retried"] += row in self._unanswered
+        self._counts["retried"] += key in self._unanswered
         if end == "answered":
-            self._unanswered.discard(row)
+            self._unanswered.discard(key)
         else:
-            self._unanswered.add(row)
+            self._unanswered.add(key)
 
     def _count_tokens(self, outcome: Outcome) -> None:
         self._counts["prompt_tokens"] += outcome.prompt_tokens or 0
