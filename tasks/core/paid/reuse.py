@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from tasks.core.errors import PipelineError
+from tasks.core.errors import InterruptedRunError, PipelineError
 from tasks.core.model import Outcome, Text
 from tasks.core.paid.account import Account
 from tasks.core.prompt import Request
@@ -104,6 +104,8 @@ class AskOnce:
             key = keys[place]
             if key is not None and outcome.status.is_answered:
                 self._account.append(key, outcome)
+            else:
+                texts.check_wanted()
 
         return self._rows.begin(texts, keys, keep)
 
@@ -125,6 +127,16 @@ class _WhileKept:
                 return
             self._account.check()
             yield text
+
+    def check_wanted(self) -> None:
+        """Fail the batch once it was given up: rows that wait for an equal row's reply are not requested.
+
+        Raises:
+            InterruptedRunError: It was given up.
+        """
+        if self._is_ended:
+            message = "The partition was given up: no further row of it is requested."
+            raise InterruptedRunError(message)
 
     def end(self) -> None:
         """Yield no further text; from any thread."""
