@@ -3,14 +3,18 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 BIN := .venv/bin
 
-.PHONY: demo test check format lock
+.PHONY: demo test test-schedulers check format lock
 
 demo: .venv/installed
 	$(BIN)/python -m flows demo
 
 # In two processes, since most of the time is spent waiting for servers.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not schedulers"
+
+# Installs Dagster and Airflow from the registry, each apart, and runs README's examples in them.
+test-schedulers: .venv/installed
+	$(BIN)/python -m pytest -m schedulers tests/test_readme.py
 
 check: .venv/installed
 	$(BIN)/ruff check .

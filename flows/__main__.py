@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from flows import ownserver
-from flows.output import show, write
+from flows.output import show, write, write_error
 from tasks.core.errors import PipelineError, RunFailedError, StopRunError
 from tasks.core.options import (
     DEFAULT_PROMPT,
@@ -25,12 +25,12 @@ from tasks.core.options import (
     PriceOptions,
     RunOptions,
 )
-from tasks.core.plans import planview
-from tasks.core.reports.rendering import to_table
+from tasks.core.planning import plan_view
+from tasks.core.reporting.rendering import to_table
 
 if TYPE_CHECKING:
     from tasks.core.job import Job
-    from tasks.core.reports.report import RunReport
+    from tasks.core.reporting.report import RunReport
 
 _GROUPS: dict[str, type[BaseModel]] = {
     "model": ModelOptions,
@@ -44,7 +44,8 @@ _WRONG_INPUT = 2
 
 _EPILOG = """\
 exit codes: 0 every row has a summary or needs none, 1 rows or partitions failed, 2 wrong input or settings,
-3 the budget is spent (run again to go on), 4 the deployment asks for a long wait, 130 interrupted.
+3 the budget is spent (run again to go on), 4 the deployment asks for a long wait, 5 another run works on the
+destination, 130 interrupted.
 
 The deployment and its key come from the environment: AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT,
 AZURE_OPENAI_API_KEY (or Entra ID), AWS_* for S3. See the settings table in README.md.
@@ -57,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = parsed.command(parsed)
     except KeyboardInterrupt:
-        print("Interrupted: what was answered is kept. Run the same command again to go on.", file=sys.stderr)
+        write_error("Interrupted: what was answered is kept. Run the same command again to go on.")
         return _INTERRUPTED
     except ValidationError as error:
         for finding in error.errors():
-            print(f"--{_flag(str(finding['loc'][-1]))}: {finding['msg']}", file=sys.stderr)
+            write_error(f"--{_flag(str(finding['loc'][-1]))}: {finding['msg']}")
         return _WRONG_INPUT
     except PipelineError as error:
-        print(f"{error}", file=sys.stderr)
+        write_error(f"{error}")
         return error.exit_code
     return code
 
@@ -82,15 +83,18 @@ def _run(parsed: argparse.Namespace) -> int:
         if error.report:
             show(to_table(error.report))
         raise
-    show(planview.to_table(report.plan) if report.plan else to_table(report))
+    show(plan_view.to_table(report.plan) if report.plan else to_table(report))
     return 0
 
 
 def _run_flow(parsed: argparse.Namespace, options: dict[str, Any], own_url: str | None) -> "RunReport":
     from flows.server import find_server  # noqa: PLC0415 - imports Prefect, which takes a second
     from flows.summarize import summarize_parquet  # noqa: PLC0415
-    from tasks.core.rows.opening import load_client  # noqa: PLC0415
+    from tasks.core.rows.gateway_factory import load_client  # noqa: PLC0415
+    from tasks.core.terminal import log_in_background  # noqa: PLC0415
 
+    # Prefect logs before the flow begins, and after it ends.
+    log_in_background()
     if not options["run"].dry_run:
         # Meanwhile the server starts, and then the flow.
         threading.Thread(target=load_client).start()
@@ -101,10 +105,10 @@ def _run_flow(parsed: argparse.Namespace, options: dict[str, Any], own_url: str 
 
 
 def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
-    from tasks.core.calls.budget import budget_of  # noqa: PLC0415
     from tasks.core.direct import run_directly  # noqa: PLC0415 - only what is asked for is loaded
+    from tasks.core.llm.budget import budget_of  # noqa: PLC0415
     from tasks.core.progress import Progress  # noqa: PLC0415
-    from tasks.core.rows.opening import open_gateway  # noqa: PLC0415
+    from tasks.core.rows.gateway_factory import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
 
     logging.basicConfig(format="%(asctime)s | %(levelname)-7s | %(name)s - %(message)s")
@@ -122,15 +126,15 @@ def _run_directly(job: "Job", options: dict[str, Any]) -> "RunReport":
 def _plan(parsed: argparse.Namespace) -> int:
     options = _options(parsed)
     job = _job(parsed, options)
-    from tasks.core.plans.survey import make_plan  # noqa: PLC0415
+    from tasks.core.planning.estimate import make_plan  # noqa: PLC0415
     from tasks.core.progress import Progress  # noqa: PLC0415 - only what is asked for is loaded
 
     with Progress("plan") as progress:
         plan = make_plan(job, options["run"], on_total=progress.start, on_rows=progress.advance)
     if parsed.json:
-        write(planview.to_json(plan))
+        write(plan_view.to_json(plan))
     else:
-        show(planview.to_table(plan))
+        show(plan_view.to_table(plan))
     return 0
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.output import show, write
-from tasks.core.store.discovery import discover
+from tasks.core.storage.discovery import discover
 from tasks.local.config import EndpointConfig
 from tasks.local.sample import write_sample
 from tasks.local.spawn import spawn

@@ -7,17 +7,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from tasks.core.errors import (
     BudgetError,
     InterruptedRunError,
+    LeaseError,
     LostLeaseError,
     ParkedError,
     PipelineError,
     StopRunError,
+    without_frames,
 )
-from tasks.core.reports.report import RunReport
+from tasks.core.reporting.report import RunReport
 
 _NAMES: tuple[tuple[type[StopRunError], str], ...] = (
     (BudgetError, "BudgetExhausted"),
@@ -26,7 +28,7 @@ _NAMES: tuple[tuple[type[StopRunError], str], ...] = (
     (LostLeaseError, "Interrupted"),
     (StopRunError, "Stopped"),
 )
-"""All of type Failed, so that callers, hooks and automations see that not every row has its summary."""
+"""Of type Failed, so that callers, hooks and automations see that not every row has its summary."""
 
 
 def completed(report: RunReport) -> State[Any]:
@@ -35,9 +37,14 @@ def completed(report: RunReport) -> State[Any]:
 
 
 def failed(error: PipelineError) -> State[Any]:
-    """The run did not do all it was asked to; the error says what to do next."""
+    """The run did not do all it was asked to; the error says what to do next.
+
+    A run that found another one at work is cancelled, not failed: the other one does its work.
+    """
+    if isinstance(error, LeaseError):
+        return Cancelled(name="Overlap", message=sentence(error), data=error)
     name = next((name for kind, name in _NAMES if isinstance(error, kind)), None)
-    return Failed(name=name or "Failed", message=sentence(error), data=error)
+    return Failed(name=name or "Failed", message=sentence(error), data=without_frames(error))
 
 
 def sentence(error: PipelineError) -> str:

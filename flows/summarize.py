@@ -9,9 +9,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import endings, logs
 from flows.credentials import run_settings
-from tasks.core.calls.budget import budget_of
 from tasks.core.errors import PipelineError
 from tasks.core.job import Job, prepare
+from tasks.core.lease.lease import Lease
+from tasks.core.ledger.cleanup import remove_leftovers
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.llm.budget import budget_of
 from tasks.core.model import Plan
 from tasks.core.monitor import Monitor
 from tasks.core.options import (
@@ -23,17 +26,14 @@ from tasks.core.options import (
     RunOptions,
     titled,
 )
-from tasks.core.paid.housekeeping import remove_leftovers
-from tasks.core.paid.lease import Lease
-from tasks.core.paid.ledger import Ledger
-from tasks.core.plans import gone
-from tasks.core.plans.grouping import group, open_at_once
+from tasks.core.planning import orphans
+from tasks.core.planning.grouping import group, open_at_once
 from tasks.core.progress import Progress
-from tasks.core.reports import archive
-from tasks.core.reports.report import RunReport
-from tasks.core.reports.results import Results
+from tasks.core.reporting import archive
+from tasks.core.reporting.report import RunReport
+from tasks.core.reporting.results import Results
 from tasks.core.rows.gateway import Gateway
-from tasks.core.rows.opening import open_gateway
+from tasks.core.rows.gateway_factory import open_gateway
 from tasks.discover import find_partitions
 from tasks.dryrun import dry_run
 from tasks.events import tell_end, tell_plan
@@ -74,6 +74,7 @@ def summarize_parquet(
 
     Raises:
         InputError: What was asked for cannot be done; nothing was spent.
+        LeaseError: Another run works on the destination; nothing was spent.
         StopRunError: The budget is spent, the deployment serves no request, or it asks for a long wait.
         RunFailedError: Rows or partitions failed; all others are published.
     """
@@ -117,7 +118,13 @@ def _run(
     monitor, results, plan = Monitor(progress, gateway), Results(), None
     pruned: tuple[str, ...] = ()
     try:
-        ledger = Ledger(job.destination, progress.advance, fingerprint=job.request.fingerprint)
+        request = job.request
+        ledger = Ledger(
+            job.destination,
+            progress.advance,
+            fingerprint=request.fingerprint,
+            earlier=request.earlier,
+        )
         with progress, Lease(job.destination) as lease, ledger:
             lease.when_lost(gateway.stop)
             remove_leftovers(job.destination)
@@ -127,7 +134,7 @@ def _run(
             tell_plan(plan)
             if plan.partitions:
                 _summarize_all(plan, job, gateway, ledger, limits, monitor, results)
-            pruned = () if results.stopped_by else gone.prune(plan, job, run)
+            pruned = () if results.stopped_by else orphans.prune(plan, job, run)
             ledger.sweep(pruned)
     finally:
         if plan:

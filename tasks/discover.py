@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.job import Job
 from tasks.core.model import Plan
 from tasks.core.options import RunOptions
-from tasks.core.plans.standing import find_work
+from tasks.core.planning.partition_status import find_work
 
 
 @task(name="find-partitions", cache_policy=NO_CACHE)

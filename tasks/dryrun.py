@@ -4,8 +4,8 @@ import time
 
 from tasks.core.job import Job
 from tasks.core.options import RunOptions
-from tasks.core.plans.plan import Why
-from tasks.core.reports.report import PartitionReport, PartitionState, RunReport
+from tasks.core.planning.plan import Why
+from tasks.core.reporting.report import PartitionReport, PartitionState, RunReport
 from tasks.plan import plan_run
 
 _STATES = {Why.FINISHED: PartitionState.SKIPPED, Why.LEFT: PartitionState.LEFT}

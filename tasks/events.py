@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from tasks.core.errors import BudgetError, ParkedError, StopRunError
 from tasks.core.model import Plan
-from tasks.core.reports.report import PartitionReport, RunReport
+from tasks.core.reporting.report import PartitionReport, RunReport
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.core.job import Job
 from tasks.core.options import RunOptions
-from tasks.core.plans.plan import RunPlan
-from tasks.core.plans.planview import headline, to_markdown
-from tasks.core.plans.survey import make_plan
+from tasks.core.planning.estimate import make_plan
+from tasks.core.planning.plan import RunPlan
+from tasks.core.planning.plan_view import headline, to_markdown
 
 ARTIFACT_KEY = "summarize-parquet-plan"
 

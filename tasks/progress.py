@@ -10,9 +10,9 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.runtime import flow_run
 
 from tasks.core.monitor import Monitor
-from tasks.core.prices import Price
-from tasks.core.reports.rendering import to_line
-from tasks.core.ticker import every
+from tasks.core.periodic import every
+from tasks.core.pricing import Price
+from tasks.core.reporting.rendering import to_line
 
 _PERIOD_S = 2.0
 _PULSES_KEPT = 16

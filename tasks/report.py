@@ -11,9 +11,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment, flow_run
 
-from tasks.core.reports.charts import timeline
-from tasks.core.reports.rendering import to_markdown, to_rows
-from tasks.core.reports.report import RunReport
+from tasks.core.reporting.charts import timeline
+from tasks.core.reporting.rendering import to_markdown, to_rows
+from tasks.core.reporting.report import RunReport
 
 _KEY = "summarize-parquet"
 _PARTITIONS_TOLD = 1000

@@ -3,20 +3,26 @@
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import exponential_backoff
 
-from tasks.core.calls.telemetry import describe, partition_span
 from tasks.core.errors import StopRunError, TransientError
 from tasks.core.job import Job
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.llm.telemetry import describe, partition_span
 from tasks.core.model import Partition
-from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
-from tasks.core.plans.grouping import Group
-from tasks.core.reports.results import Results
+from tasks.core.planning.grouping import Group
+from tasks.core.reporting.results import Results
 from tasks.core.rows.gateway import Gateway
 from tasks.events import tell_published
 
-_FIRST_RETRY_S = 5
+_RETRY_DELAYS_S = [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 200.0]
+"""Before each retry of a partition; the last one also before all further retries.
+
+Each is varied at random by up to a half, so that partitions which failed together do not come back together.
+The longest is thus 5 minutes. Waiting longer would spare a store that is away for hours a few
+requests a partition, and let the run idle for as long after the store is back; waiting less would use up the
+three retries of the default within a short outage. Doubled without a limit, the twentieth would be 30 days.
+"""
 
 
 def is_transient(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:  # noqa: ARG001 - Prefect's
@@ -25,11 +31,8 @@ def is_transient(task: Task[..., object], run: TaskRun, state: State[object]) ->
 
 
 def with_retries(retries: int) -> Task[[Group, Job, Gateway, Ledger, Results], None]:
-    """The task, tried again that often: 5 seconds later, then 10, 20, ..., each up to half as long again."""
-    # Prefect works out the delays when it is told the retries, so both are told together.
-    return summarize_group.with_options(
-        retries=retries, retry_delay_seconds=exponential_backoff(_FIRST_RETRY_S)
-    )
+    """The task, retried that often: after 5 seconds, then 10, 20, ..., and at most 5 minutes."""
+    return summarize_group.with_options(retries=retries, retry_delay_seconds=_RETRY_DELAYS_S[:retries])
 
 
 @task(

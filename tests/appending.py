@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.core.store import storage
-from tasks.core.store.appending import Moved, Tail, publish_appended
-from tasks.core.store.location import Location, locate
-from tasks.core.store.storage import Found
-from tasks.core.store.uploads import FOLDER
+from tasks.core.storage import stored_files
+from tasks.core.storage.location import Location, locate
+from tasks.core.storage.multipart_uploads import FOLDER
+from tasks.core.storage.publish import Moved, Tail, publish_appended
+from tasks.core.storage.stored_files import Found
 
 MEGABYTE = 2**20
 ROOT = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ def put(place: Location, data: bytes, key: str = KEY) -> Found:
     path = place.path(key)
     place.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
     place.fs.pipe_file(path, data)
-    found = storage.found_at(place, path)
+    found = stored_files.found_at(place, path)
     assert found
     return found
 
@@ -80,9 +80,9 @@ class Scene:
 
     def listed(self) -> tuple[Found, Found | None]:
         """Source and older output as they are now."""
-        file = storage.found_at(self.source, self.source.path(KEY))
+        file = stored_files.found_at(self.source, self.source.path(KEY))
         assert file
-        return file, storage.found_at(self.destination, self.destination.path(KEY))
+        return file, stored_files.found_at(self.destination, self.destination.path(KEY))
 
     def publish(self, listed: tuple[Found, Found | None] | None = None) -> Moved:
         """Publish it, as listed before or now."""
@@ -94,7 +94,9 @@ class Scene:
         """Unfinished uploads, records of them, and files aside."""
         place = self.destination
         found = [
-            file.path for folder in (FOLDER, "_aside") for file in storage.find(place, place.path(folder))
+            file.path
+            for folder in (FOLDER, "_aside")
+            for file in stored_files.find(place, place.path(folder))
         ]
         return [*found, *(unfinished_uploads(self.url) if place.is_s3 else [])]
 

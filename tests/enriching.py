@@ -6,19 +6,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.files.columns import SummaryColumns
-from tasks.core.files.reader import Reader
-from tasks.core.files.texts import TextColumn
-from tasks.core.files.writer import Writer
 from tasks.core.job import Job
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.reuse import RowService, Waiting
 from tasks.core.model import Outcome, Partition, Status, Text
-from tasks.core.paid.ledger import Ledger
-from tasks.core.paid.reuse import RowService, Waiting
+from tasks.core.parquet.append_writer import Writer
+from tasks.core.parquet.reader import Reader
+from tasks.core.parquet.summary_columns import SummaryColumns
+from tasks.core.parquet.text_column import TextColumn
 from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
-from tasks.core.reports.report import PartitionReport
-from tasks.core.store.discovery import source_location
-from tasks.core.store.location import locate
+from tasks.core.reporting.report import PartitionReport
+from tasks.core.storage.discovery import source_location
+from tasks.core.storage.location import locate
 
 COLUMNS = SummaryColumns()
 FACTS = {"summarize_parquet.summary.fingerprint": "f00d"}

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.core.errors import LeaseError
-from tasks.core.paid.lease import Lease
-from tasks.core.store import storage
-from tasks.core.store.location import locate
+from tasks.core.lease.lease import Lease
+from tasks.core.storage import stored_files
+from tasks.core.storage.location import locate
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,7 +42,7 @@ def tell(child: subprocess.Popen[str]) -> None:
 
 def _main(url: str) -> None:
     place = locate(url)
-    storage.find(place, place.root)
+    stored_files.find(place, place.root)
     _say("ready")
     sys.stdin.readline()
     try:

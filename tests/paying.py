@@ -3,47 +3,59 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.errors import PartitionError
 from tasks.core.job import Job, prepare
+from tasks.core.ledger import segment_format
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
-from tasks.core.paid import segment
-from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
-from tasks.core.plans.plan import Why
-from tasks.core.plans.preflight import preflight
-from tasks.core.plans.standing import look
-from tasks.core.reports.report import PartitionReport
-from tasks.core.reports.tally import Tally
-from tasks.core.rows.opening import open_gateway
+from tasks.core.planning.partition_status import look
+from tasks.core.planning.plan import Why
+from tasks.core.planning.preflight import preflight
+from tasks.core.reporting.report import PartitionReport
+from tasks.core.reporting.tally import Tally
+from tasks.core.rows.gateway_factory import open_gateway
 from tasks.core.settings import Settings
-from tasks.core.store import storage
-from tasks.core.store.location import locate
+from tasks.core.storage import stored_files
+from tasks.core.storage.location import locate
 
 WINDOW = 20
 LIMITS = LimitOptions(max_concurrent=WINDOW, max_attempts=2)
 
 
-def job_of(source: str, destination: str, prompt: str = "Summarize.", prefix: str = "summary") -> Job:
+def job_of(
+    source: str,
+    destination: str,
+    prompt: str = "Summarize.",
+    prefix: str = "summary",
+    max_output_tokens: int = 256,
+) -> Job:
     return prepare(
         source,
         destination,
         "body",
         prompt=prompt,
-        model=ModelOptions(),
+        model=ModelOptions(max_output_tokens=max_output_tokens),
         output=OutputOptions(column_prefix=prefix, max_failed_fraction=1.0),
         settings=Settings.from_environment(),
     )
 
 
-def run(source: str, destination: str, **how: str) -> list[PartitionReport]:
+def ledger_of(job: Job) -> Ledger:
+    request = job.request
+    return Ledger(job.destination, fingerprint=request.fingerprint, earlier=request.earlier)
+
+
+def run(source: str, destination: str, **how: Any) -> list[PartitionReport]:
     """Summarize all partitions that are not finished, as many at once as there are."""
     job = job_of(source, destination, **how)
     with (
-        Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
+        ledger_of(job) as ledger,
         ThreadPoolExecutor(8) as pool,
         open_gateway(Settings.from_environment(), job.request, LIMITS) as gateway,
     ):
@@ -56,17 +68,17 @@ def run(source: str, destination: str, **how: str) -> list[PartitionReport]:
         return [partition.result() for partition in started]
 
 
-def tally(source: str, destination: str, **how: str) -> Tally:
+def tally(source: str, destination: str, **how: Any) -> Tally:
     return sum((report.tally for report in run(source, destination, **how)), Tally())
 
 
 def segments_in(destination: str) -> list[pa.Table]:
     """Every whole segment in a destination's ledger, whoever's."""
     place, tables = locate(destination), []
-    for file in storage.find(place, place.path("_ledger")):
+    for file in stored_files.find(place, place.path("_ledger")):
         digest = file.path.rpartition("-")[2].partition(".")[0]
         with suppress(PartitionError):
-            tables.append(segment.decode(place.fs.cat_file(file.path), digest))
+            tables.append(segment_format.decode(place.fs.cat_file(file.path), digest))
     return tables
 
 
@@ -90,5 +102,5 @@ def read(folder: str, key: str = "part.parquet") -> pa.Table:
 def names(folder: str) -> list[str]:
     """Keys of all files but the runs' reports."""
     place = locate(folder)
-    keys = [file.path.removeprefix(place.path("")) for file in storage.find(place, place.root)]
+    keys = [file.path.removeprefix(place.path("")) for file in stored_files.find(place, place.root)]
     return [key for key in keys if not key.startswith("_reports/")]

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.errors import RateLimitError
+from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Status
-from tasks.core.pace import quota
-from tasks.core.pace.limiter import Limiter
+from tasks.core.ratelimit import ratelimit_headers
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.local.buckets import Quota
 
@@ -48,12 +48,12 @@ class Deployment:
         if wait_s:
             self.refused_s.append(self._loop.time())
             await asyncio.sleep(self.refusal_s)
-            quota.let_hear(told)
+            ratelimit_headers.emit(told)
             message = "HTTP 429"
             raise RateLimitError(message, retry_after_s=max(wait_s, 1.0) if self.retry_after else None)
         self.served_s.append(self._loop.time())
         await asyncio.sleep(self.latency_s * self._random.lognormvariate(0, self.sigma))
-        quota.let_hear(told)
+        ratelimit_headers.emit(told)
         return Outcome(Status.OK, text)
 
     def _told(self) -> list[tuple[bytes, bytes]]:

@@ -6,9 +6,9 @@ import pytest
 
 from tasks.core.errors import SourceError
 from tasks.core.model import LeftOut
-from tasks.core.reports import archive
-from tasks.core.reports.report import FailedRow, PartitionReport, PartitionState, RunReport
-from tasks.core.reports.tally import Bill, Tally
+from tasks.core.reporting import archive
+from tasks.core.reporting.report import FailedRow, PartitionReport, PartitionState, RunReport
+from tasks.core.reporting.tally import Bill, Tally
 from tests.enriching import job_of
 
 RUN = "06a1c9de-0000-0000-0000-000000000000"

@@ -3,11 +3,12 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from tasks.core.calls.budget import Budget
-from tasks.core.calls.meter import Meter
-from tasks.core.errors import BudgetError, RequestError
+from tasks.core.errors import BudgetError, DeploymentError, RequestError
+from tasks.core.llm.budget import Budget
+from tasks.core.llm.metering import MeteredModel
+from tasks.core.llm.response_policy import CANNOT_BE_SENT
 from tasks.core.model import Outcome, Status
-from tasks.core.prices import Price, price_of
+from tasks.core.pricing import Price, price_of
 
 
 def test_requests_end_at_their_limit() -> None:
@@ -74,12 +75,12 @@ def test_what_may_be_on_the_bill_without_a_number_counts_as_all_it_may_cost(end:
 
     async def run() -> None:
         budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
-        meter = Meter(Ending(), budget)
+        metered = MeteredModel(Ending(), budget)
         for _ in range(3):
             with suppress(RequestError):
-                await meter.summarize("a text")
+                await metered.summarize("a text")
         with pytest.raises(BudgetError, match=r"3 USD, 3\.0000 of them spent"):
-            await meter.summarize("a text")
+            await metered.summarize("a text")
 
     asyncio.run(run())
 
@@ -93,11 +94,38 @@ def test_what_was_refused_or_rejected_costs_nothing() -> None:
             raise RequestError(message)
 
     async def run() -> None:
-        meter = Meter(
+        metered = MeteredModel(
             Refusing(), Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
         )
         for text in ["too long", "any"] * 10:
             with suppress(RequestError):
-                await meter.summarize(text)
+                await metered.summarize(text)
+
+    asyncio.run(run())
+
+
+def test_attempts_that_were_never_sent_use_up_no_requests() -> None:
+    unsent: list[Outcome | Exception] = [
+        RequestError("no connection", sent=False),
+        DeploymentError("no token"),
+        CANNOT_BE_SENT,
+    ]
+    ends = iter([*unsent * 10, Outcome(Status.OK, "s"), Outcome(Status.OK, "s")])
+
+    class Ending:
+        async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - a ChatModel's
+            end = next(ends)
+            if isinstance(end, Exception):
+                raise end
+            return end
+
+    async def run() -> None:
+        metered = MeteredModel(Ending(), Budget(max_requests=2))
+        for _ in range(32):
+            with suppress(RequestError, DeploymentError):
+                await metered.summarize("a text")
+        assert (metered.bill.sent, metered.bill.unsent) == (2, 30)
+        with pytest.raises(BudgetError):
+            await metered.summarize("a text")
 
     asyncio.run(run())

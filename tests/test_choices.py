@@ -10,8 +10,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from flows.summarize import summarize_parquet
 from tasks.core.errors import BudgetError, InputError
 from tasks.core.options import LimitOptions, RunOptions
-from tasks.core.reports.rendering import to_json
-from tasks.core.reports.report import PartitionState
+from tasks.core.reporting.rendering import to_json
+from tasks.core.reporting.report import PartitionState
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.paying import names, write

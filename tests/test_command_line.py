@@ -11,6 +11,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from flows.__main__ import main
+from tasks.core.lease.lease import Lease
+from tasks.core.storage.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.tables import partition_table, write_partition
@@ -38,6 +40,7 @@ def test_help_names_every_option_its_default_and_the_exit_codes(capsys: pytest.C
         assert flag in text
     assert "(default: 64)" in text
     assert "exit codes" in text
+    assert "5 another run works on" in " ".join(text.split())
 
 
 def test_help_does_not_load_prefect() -> None:
@@ -121,6 +124,21 @@ def test_wrong_input_ends_with_2_and_a_sentence_without_a_traceback(
     assert sentence in capsys.readouterr().err
     assert not any(record.exc_info for record in caplog.records)
     assert server.stats().requests == 0
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-prefect"]], ids=["with Prefect", "without"])
+def test_a_run_while_another_one_works_there_ends_with_5_and_its_plan_with_0(
+    endpoint: Serve, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    server = endpoint()
+    arguments = [f"{sample}", f"{tmp_path}/out", "--text-column", "body"]
+    with Lease(locate(f"{tmp_path}/out")):
+        assert main(["run", *arguments, *flags]) == 5
+        assert f"Another run works on {tmp_path}/out: process {os.getpid()} on " in capsys.readouterr().err
+        assert main(["plan", *arguments]) == 0
+        assert main(["run", *arguments, *flags, "--dry-run"]) == 0
+        assert server.stats().requests == 0
+    assert main(["run", *arguments, *flags]) == 0
 
 
 @pytest.mark.parametrize(("command", "code"), [(["plan"], 0), (["plan", "--json"], 0), (["run"], 1)])

@@ -5,7 +5,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.store import crc32
+from tasks.core.storage import crc32
 
 
 @given(st.binary(), st.binary(), st.binary())

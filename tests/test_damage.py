@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.__main__ import main
-from tasks.core.store.location import locate
+from tasks.core.storage.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.paying import names, read, segments_in, write
@@ -26,7 +26,7 @@ def tear(data: bytes) -> bytes:
 
 @contextmanager
 def logging_to(handler: logging.Handler) -> Iterator[None]:
-    logger = logging.getLogger("tasks.core.paid.shelf")
+    logger = logging.getLogger("tasks.core.ledger.segment_store")
     logger.addHandler(handler)
     try:
         yield

@@ -10,6 +10,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.credentials import run_settings
 from tasks.core.errors import SettingsError
+from tasks.core.lease.lease import Lease
+from tasks.core.storage.location import locate
 from tests.prefectserver import DEPLOYMENT
 from tests.tables import read
 from tests.team import BLOCKS_KEY, Team
@@ -70,6 +72,16 @@ def test_a_scheduled_run_fires_with_the_blocks_key_and_the_next_one_is_cancelled
     assert "auto-scheduled" in first["tags"]
     waiting = [run for run in team.runs("production") if run["state"]["type"] == "SCHEDULED"]
     assert waiting == []
+
+
+def test_a_run_that_finds_another_one_at_work_is_cancelled_and_not_failed(team: Team) -> None:
+    parameters = team.write_source("overlapping", 1, 20)
+    with Lease(locate(parameters["destination"])):
+        state = team.ended(team.start(**parameters))
+    assert (state["type"], state["name"]) == ("CANCELLED", "Overlap")
+    assert state["message"].startswith("Another run works on ")
+    assert team.endpoint.stats().requests == 0
+    assert team.ended(team.start(**parameters))["type"] == "COMPLETED"
 
 
 def test_retrying_a_failed_run_from_its_page_goes_on_and_pays_for_nothing_twice(team: Team) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from tasks.core.errors import InputError, SourceError
 from tasks.core.options import RunOptions
-from tasks.core.store.discovery import check_apart, discover, source_location
-from tasks.core.store.location import locate
+from tasks.core.storage.discovery import check_apart, discover, source_location
+from tasks.core.storage.location import locate
 
 KEYS = [
     "_year=2024/_month=/a.parquet",

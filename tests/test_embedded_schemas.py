@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.footer.embedded_schemas import with_columns
+from tasks.core.parquet.embedded_schemas import with_columns
 from tests.enriching import COLUMNS, enrich
 
 ARROW = b"ARROW:schema"

@@ -1,17 +1,24 @@
-"""Requests that carry Entra ID's token, and what the bill says of those whose token was rejected."""
+"""Requests that carry Entra ID's token: renewed beside them, and the bill where it was rejected."""
 
-from collections.abc import Iterable
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
+from azure.identity import CredentialUnavailableError
 
-from tasks.core.calls.budget import Budget
-from tasks.core.calls.llm import open_model
-from tasks.core.errors import BudgetError, DeploymentError
-from tasks.core.model import Status
-from tasks.core.pace.limiter import Limiter
+from tasks.core.errors import BudgetError, DeploymentError, PipelineError, RequestError
+from tasks.core.llm.budget import Budget
+from tasks.core.llm.chat_model import ChatModel
+from tasks.core.llm.client import open_model
+from tasks.core.llm.entra import RenewingModel, Token
+from tasks.core.model import Outcome, Status
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.gateway import Gateway
-from tasks.core.rows.summarizer import RetryPolicy
+from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.core.settings import Settings
 from tests.asking import REQUEST
 from tests.conftest import Serve
@@ -29,10 +36,193 @@ class CountingCredential:
     def get_token(self, *scopes: str) -> Any:
         assert scopes == ("https://cognitiveservices.azure.com/.default",)
         self.fetched += 1
-        return type("AccessToken", (), {"token": f"token-{self.fetched}", "expires_on": 4_000_000_000})()
+        return access_token(f"token-{self.fetched}", 4_000_000_000)
 
 
-def gateway_of(credential: CountingCredential, budget: Budget | None = None) -> Gateway:
+def access_token(token: str, expires_on: int) -> Any:
+    return type("AccessToken", (), {"token": token, "expires_on": expires_on})()
+
+
+class Entra:
+    """Entra ID with its own clock: hands out token-1, token-2, ..., valid for an hour, unless it is away.
+
+    Attributes:
+        now_s: The clock.
+        away: What it raises while it is away.
+        asked_s: When it was asked.
+        stale: It hands out the token it has, as azure-identity does while its own renewal fails.
+    """
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.away: Exception | None = None
+        self.asked_s: list[float] = []
+        self.stale = False
+        self._given = access_token("", 0)
+        self._number = 0
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def get_token(self, *_: str) -> Any:
+        self.asked_s.append(self.now_s)
+        if self.away:
+            raise self.away
+        if not self.stale:
+            self._number += 1
+            self._given = access_token(f"token-{self._number}", int(self.now_s) + 3600)
+        return self._given
+
+
+class Deployment:
+    """Answers every request; keeps the tokens they carried."""
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+        self.carried: list[str] = []
+
+    async def summarize(self, text: str) -> Outcome:
+        self.carried.append(self._token.value())
+        return Outcome(Status.OK, text)
+
+
+async def renewal_ended() -> None:
+    """Wait for the thread of a renewal; the loop has its result by then."""
+    for thread in threading.enumerate():
+        if thread.name == "token":
+            await asyncio.to_thread(thread.join)
+
+
+async def step(entra: Entra, summarizer: Summarizer, seconds: float, period_s: float = 5.0) -> set[Status]:
+    """Send three rows every few seconds of the clock."""
+    ended, seen = entra.now_s + seconds, set[Status]()
+    while entra.now_s < ended:
+        seen |= {outcome.status for outcome in await summarizer.summarize(["a", "b", "c"])}
+        await renewal_ended()
+        entra.now_s += period_s
+    return seen
+
+
+AWAY = [
+    CredentialUnavailableError("no managed identity endpoint found"),
+    ServiceRequestError("connection refused"),
+    OSError("not one of azure's"),
+]
+away = pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
+
+
+@away
+def test_entra_id_away_for_four_minutes_with_five_minutes_of_validity_left_fails_no_row(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        entra = Entra()
+        token = Token(entra, entra.clock)
+        deployment = Deployment(token)
+        policy = RetryPolicy(max_attempts=1)
+        summarizer = Summarizer(RenewingModel(deployment, token), Limiter(4), policy)
+        assert await step(entra, summarizer, 3600 - 300) == {Status.OK}
+        assert len(entra.asked_s) == 1
+        entra.away, began_s = error, entra.now_s
+        assert await step(entra, summarizer, 240) == {Status.OK}
+        # Not at every row: after 5 s, 10 s, 20 s, then every 30 s.
+        assert [int(at_s - began_s) for at_s in entra.asked_s[1:]] == [0, 5, 15, 35, *range(65, 240, 30)]
+        assert set(deployment.carried) == {"token-1"}
+        entra.away = None
+        assert await step(entra, summarizer, 60 + 300) == {Status.OK}
+        assert deployment.carried[-1] == "token-2"
+        assert entra.asked_s[-1] <= began_s + 240 + 30
+
+    asyncio.run(work())
+    assert "valid for 300 s more and was not renewed yet" in caplog.text
+    assert "token-1" not in caplog.text
+
+
+@away
+def test_once_the_token_has_expired_the_rows_that_need_one_share_one_renewal_and_its_failure(
+    error: Exception,
+) -> None:
+    async def work() -> None:
+        entra = Entra()
+        token = Token(entra, entra.clock)
+        await token.refresh_if_due()
+        entra.away, entra.now_s = error, entra.now_s + 3600
+        failures = await asyncio.gather(*(token.refresh_if_due() for _ in range(20)), return_exceptions=True)
+        expected = DeploymentError if isinstance(error, CredentialUnavailableError) else RequestError
+        assert {type(failure) for failure in failures} == {expected}
+        assert len(set(map(id, failures))) == 20
+        assert all(isinstance(failure, PipelineError) and not failure.__context__ for failure in failures)
+        assert len(entra.asked_s) == 2
+        entra.away = None
+        await token.refresh_if_due()
+        assert token.value() == "token-2"
+
+    asyncio.run(work())
+
+
+def test_a_renewal_that_brings_the_same_token_is_not_repeated_at_every_request() -> None:
+    async def work() -> None:
+        entra = Entra()
+        token = Token(entra, entra.clock)
+        deployment = Deployment(token)
+        summarizer = Summarizer(RenewingModel(deployment, token), Limiter(4))
+        await step(entra, summarizer, 3600 - 300)
+        entra.stale = True
+        await step(entra, summarizer, 200)
+        assert len(entra.asked_s) < 12
+        entra.stale = False
+        await step(entra, summarizer, 40)
+        assert deployment.carried[-1] == "token-2"
+
+    asyncio.run(work())
+
+
+def test_a_row_that_is_cancelled_while_it_waits_for_a_token_leaves_the_renewal_to_the_others() -> None:
+    async def work() -> None:
+        entra = Entra()
+        token = Token(entra, entra.clock)
+        gone, waiting = (asyncio.ensure_future(token.refresh_if_due()) for _ in range(2))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await waiting
+        assert token.value() == "token-1"
+        assert len(entra.asked_s) == 1
+
+    asyncio.run(work())
+
+
+class Hanging(Entra):
+    """Does not answer its second question before the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = threading.Event()
+
+    def get_token(self, *scopes: str) -> Any:
+        given = super().get_token(*scopes)
+        if len(self.asked_s) > 1:
+            self.answers.wait()
+        return given
+
+
+def test_a_renewal_that_hangs_holds_up_neither_rows_nor_the_end_of_the_run() -> None:
+    entra = Hanging()
+
+    @asynccontextmanager
+    async def open_model(measured: Callable[[ChatModel], ChatModel]) -> AsyncIterator[ChatModel]:
+        token = Token(entra, entra.clock)
+        await token.refresh_if_due()
+        entra.now_s += 3400
+        yield RenewingModel(measured(Deployment(token)), token)
+
+    assert statuses(Gateway(open_model, lambda: Limiter(WINDOW), RetryPolicy())) == {Status.OK}
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "token"]
+    assert len(entra.asked_s) == 2
+    entra.answers.set()
+    thread.join()
+
+
+def gateway_of(credential: Any, budget: Budget | None = None) -> Gateway:
     settings = Settings.from_environment().model_copy(update={"azure_openai_api_key": None})
     return Gateway(
         lambda measured: open_model(

@@ -10,7 +10,7 @@ import pytest
 from flows.summarize import summarize_parquet
 from tasks.core.errors import PipelineError
 from tasks.core.options import LimitOptions
-from tasks.core.reports.report import RunReport
+from tasks.core.reporting.report import RunReport
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.faultyproxy import FaultyProxy, Kind

@@ -13,9 +13,18 @@ from prefect import flow
 from prefect.client.schemas.objects import StateType
 
 from flows.summarize import summarize_parquet
-from tasks.core.errors import BudgetError, DeploymentError, PreflightError, RunFailedError, SettingsError
+from tasks.core.errors import (
+    BudgetError,
+    DeploymentError,
+    LeaseError,
+    PreflightError,
+    RunFailedError,
+    SettingsError,
+)
+from tasks.core.lease.lease import Lease
 from tasks.core.options import LimitOptions, OutputOptions
-from tasks.core.reports.report import PartitionState, RunReport
+from tasks.core.reporting.report import PartitionState, RunReport
+from tasks.core.storage.location import locate
 from tasks.local.config import EndpointConfig
 from tasks.local.spawn import spawn
 from tests.conftest import Serve
@@ -249,6 +258,21 @@ def test_the_state_of_a_run_is_its_sentence(endpoint: Serve, tmp_path: Path) -> 
     missing = summarize_parquet(arguments[0], arguments[1], "text", return_state=True)
     assert missing.name == "Failed"
     assert (missing.message or "").startswith("2 of 2 partitions that need work cannot be summarized")
+
+
+def test_a_run_while_another_one_works_there_is_cancelled_as_an_overlap(
+    endpoint: Serve, tmp_path: Path
+) -> None:
+    endpoint()
+    write_source(tmp_path / "in", partitions=1, rows=20)
+    arguments = f"{tmp_path}/in", f"{tmp_path}/out", "body"
+    with Lease(locate(f"{tmp_path}/out")):
+        overlap = summarize_parquet(*arguments, return_state=True)
+    assert (overlap.type, overlap.name) == (StateType.CANCELLED, "Overlap")
+    assert (overlap.message or "").startswith(f"Another run works on {tmp_path}/out: process ")
+    with pytest.raises(LeaseError):
+        overlap.result()
+    assert summarize_parquet(*arguments, return_state=True).is_completed()
 
 
 def test_a_deployment_that_asks_to_come_back_parks_the_run_and_tells_when(

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.calls.chatmodel import ChatModel
 from tasks.core.errors import DeploymentError, InterruptedRunError, ParkedError, SettingsError
+from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Status
 from tasks.core.options import LimitOptions
-from tasks.core.pace.limiter import Limiter
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.gateway import Gateway
-from tasks.core.rows.opening import open_gateway
+from tasks.core.rows.gateway_factory import open_gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 from tests.asking import REQUEST

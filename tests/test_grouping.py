@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tasks.core.model import LeftOut, Partition, Plan
 from tasks.core.options import LimitOptions
-from tasks.core.plans.grouping import group, open_at_once
+from tasks.core.planning.grouping import group, open_at_once
 
 SIZES = st.lists(st.integers(0, 2**34), min_size=1, max_size=300)
 

@@ -13,16 +13,16 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tasks.core.errors import InputError, LeaseError, LostLeaseError
-from tasks.core.paid.claims import Claim, Claims
-from tasks.core.paid.lease import Lease, LeasePace
-from tasks.core.store.location import Location, locate
-from tasks.core.store.owner import Owner
+from tasks.core.lease.lease import Lease, LeaseTiming
+from tasks.core.lease.lease_file import LeaseFiles, LeaseRecord
+from tasks.core.process_identity import ProcessIdentity
+from tasks.core.storage.location import Location, locate
 from tests.leasing import leasing, says, tell
 from tests.paying import names
 
-ELSEWHERE = replace(Owner.this_process(), host="other-host", pid=77)
-BRISK = LeasePace(renew_s=0.1, expires_s=20.0, look_s=0.1)
-HASTY = LeasePace(renew_s=100.0, expires_s=0.5, look_s=0.05)
+ELSEWHERE = replace(ProcessIdentity.this_process(), host="other-host", pid=77)
+BRISK = LeaseTiming(renew_s=0.1, expires_s=20.0, look_s=0.1)
+HASTY = LeaseTiming(renew_s=100.0, expires_s=0.5, look_s=0.05)
 SOON_S = 20.0
 
 
@@ -34,10 +34,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     return locate(str(tmp_path / "out"))
 
 
-def claimed(place: Location, owner: Owner, expires_s: float = 0.5) -> None:
+def claimed(place: Location, owner: ProcessIdentity, expires_s: float = 0.5) -> None:
     """What a run leaves that ends without a word."""
-    claim = Claim(owner=owner, run="run", since="2026-11-01T00:00:00+00:00", expires_s=expires_s)
-    assert Claims(place).create(Claims(place).highest() + 1, claim)
+    claim = LeaseRecord(owner=owner, run="run", since="2026-11-01T00:00:00+00:00", expires_s=expires_s)
+    assert LeaseFiles(place).create(LeaseFiles(place).highest() + 1, claim)
 
 
 def take(place: Location) -> str:
@@ -99,7 +99,7 @@ def test_a_run_is_refused_while_another_works_and_told_who_since_when_and_what_t
         r"Run again when it has ended, end it, or choose another destination\.",
         refusal,
     )
-    assert LeaseError.exit_code == 2
+    assert LeaseError.exit_code == 5
 
 
 def test_a_run_of_another_machine_that_renews_is_left_alone(place: Location) -> None:
@@ -122,7 +122,7 @@ def test_a_run_of_another_machine_that_does_not_renew_is_taken_over_when_its_tim
 def test_a_claim_nobody_can_read_is_watched_like_another_machines(
     place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.core.paid.lease._DEFAULT_EXPIRES_S", 0.4)
+    monkeypatch.setattr("tasks.core.lease.lease._DEFAULT_EXPIRES_S", 0.4)
     claimed(place, ELSEWHERE)
     place.fs.pipe_file(place.path("_ledger/lease-000001.json"), b"{")
     started_s = time.monotonic()
@@ -151,14 +151,14 @@ def test_a_run_that_was_taken_over_is_told_once_and_leaves_the_others_claim_alon
     assert len(lost) == 2
     assert lost[0] is lost[1]
     assert "was taken over by another run" in str(lost[0])
-    latest = Claims(place).latest()
+    latest = LeaseFiles(place).latest()
     assert latest.number == 2
     assert latest.claim
     assert latest.claim.owner == ELSEWHERE
 
 
 def test_a_number_used_and_removed_meanwhile_is_no_lease(place: Location) -> None:
-    claims = Claims(place)
+    claims = LeaseFiles(place)
     for _ in range(2):
         claimed(place, ELSEWHERE)
     claims.remove_below(2)
@@ -169,7 +169,7 @@ def test_a_number_used_and_removed_meanwhile_is_no_lease(place: Location) -> Non
 
 
 class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no annotations
-    """A store that may fail or never answer a write."""
+    """A store that may fail, at the calls of one name, or never answer a write."""
 
     protocol = "failing"
     store: dict[str, object] = {}  # noqa: RUF012 - the base class keeps it so
@@ -177,15 +177,27 @@ class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships
 
     def __init__(self) -> None:
         super().__init__()
-        self.broken = False
+        self.broken = ""
+        self.error: Exception = TimeoutError()
+        self.failures = threading.Semaphore(0)
+        self.renewals = threading.Semaphore(0)
         self.answer = threading.Event()
         self.answer.set()
 
     def pipe_file(self, *args: object, **how: object) -> None:
         self.answer.wait()
-        if self.broken:
-            raise TimeoutError
+        self._fail_at("write")
         super().pipe_file(*args, **how)
+        self.renewals.release()
+
+    def ls(self, *args: object, **how: object) -> object:
+        self._fail_at("list")
+        return super().ls(*args, **how)
+
+    def _fail_at(self, call: str) -> None:
+        if self.broken == call:
+            self.failures.release()
+            raise self.error
 
 
 @pytest.fixture
@@ -199,10 +211,10 @@ def failing() -> Location:
 def test_a_run_that_cannot_renew_stops_before_others_may_begin(failing: Location, how: str) -> None:
     told = threading.Event()
     started_s = time.monotonic()
-    with Lease(failing, pace=LeasePace(renew_s=0.05, expires_s=0.5)) as lease:
+    with Lease(failing, pace=LeaseTiming(renew_s=0.05, expires_s=0.5)) as lease:
         lease.when_lost(lambda _: told.set())
         if how == "fails":
-            failing.fs.broken = True
+            failing.fs.broken = "write"
         else:
             failing.fs.answer.clear()
         assert told.wait(SOON_S)
@@ -210,10 +222,57 @@ def test_a_run_that_cannot_renew_stops_before_others_may_begin(failing: Location
         failing.fs.answer.set()
 
 
-def test_a_lease_that_could_not_be_released_does_not_lock_its_own_process_out(failing: Location) -> None:
+class UnlistedError(Exception):
+    """An exception class that this program does not know, as another store's client may raise."""
+
+
+UNLISTED = UnlistedError("text of a row")
+
+
+@pytest.mark.parametrize("call", ["write", "list"])
+def test_an_exception_of_any_class_during_renewals_is_recorded_by_its_class_and_the_run_goes_on(
+    failing: Location, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    lost = list[LostLeaseError]()
+    with Lease(failing, pace=BRISK) as lease:
+        lease.when_lost(lost.append)
+        failing.fs.error = UNLISTED
+        failing.fs.broken = call
+        for _ in range(3):
+            assert failing.fs.failures.acquire(timeout=SOON_S)
+        failing.fs.broken = ""
+        while failing.fs.renewals.acquire(blocking=False):
+            pass
+        assert failing.fs.renewals.acquire(timeout=SOON_S)
+    assert not lost
+    assert "was not renewed, next try in 0.1 s: unexpected UnlistedError" in caplog.text
+    assert "text of a row" not in caplog.text
+    latest = LeaseFiles(failing).latest().claim
+    assert latest
+    assert latest.released
+
+
+def test_exceptions_of_an_unlisted_class_until_the_lease_expires_end_the_run_like_any_others(
+    failing: Location,
+) -> None:
+    lost, stopped = list[LostLeaseError](), threading.Event()
+    with Lease(failing, pace=LeaseTiming(renew_s=0.05, expires_s=0.5)) as lease:
+        lease.when_lost(lost.append)
+        lease.when_lost(lambda _: stopped.set())
+        failing.fs.error = UNLISTED
+        failing.fs.broken = "write"
+        assert stopped.wait(SOON_S)
+    assert "could not be renewed" in str(lost[0])
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), UNLISTED])
+def test_a_lease_that_could_not_be_released_does_not_lock_its_own_process_out(
+    failing: Location, error: Exception
+) -> None:
     with Lease(failing):
-        failing.fs.broken = True
-    failing.fs.broken = False
+        failing.fs.error = error
+        failing.fs.broken = "write"
+    failing.fs.broken = ""
     assert take(failing) == "taken"
 
 

@@ -7,17 +7,18 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tasks.core.errors import InterruptedRunError, StorageError
+from tasks.core.ledger.commit_policy import CommitPolicy
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.partition_ledger import PartitionLedger
+from tasks.core.ledger.reuse import AskOnce
+from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.model import Outcome, Status
-from tasks.core.paid.account import Account
-from tasks.core.paid.commits import CommitPace
-from tasks.core.paid.ledger import Ledger
-from tasks.core.paid.reuse import AskOnce
-from tasks.core.paid.shelf import Shelf
-from tasks.core.store.location import Location, locate
+from tasks.core.storage.location import Location, locate
 from tests.enriching import REQUEST, Echo
-from tests.test_segment import key
+from tests.prefectserver import wait_until
+from tests.test_segment_format import key
 
-NEVER = CommitPace(commit_after_s=10_000.0)
+NEVER = CommitPolicy(commit_after_s=10_000.0)
 KEY = "part.parquet"
 SOON_S = 20.0
 
@@ -32,6 +33,8 @@ class WatchedFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships
     def __init__(self) -> None:
         super().__init__()
         self.failures_left = 0
+        self.read_failures_left = self.removal_failures_left = 0
+        self.error: Exception = TimeoutError()
         self.tries = threading.Semaphore(0)
         self.writes = threading.Semaphore(0)
 
@@ -39,9 +42,21 @@ class WatchedFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships
         self.tries.release()
         if self.failures_left:
             self.failures_left -= 1
-            raise TimeoutError
+            raise self.error
         super().pipe_file(*args, **how)
         self.writes.release()
+
+    def cat_file(self, *args: object, **how: object) -> object:
+        if self.read_failures_left:
+            self.read_failures_left -= 1
+            raise self.error
+        return super().cat_file(*args, **how)
+
+    def rm_file(self, *args: object, **how: object) -> None:
+        if self.removal_failures_left:
+            self.removal_failures_left -= 1
+            raise self.error
+        super().rm_file(*args, **how)
 
 
 @pytest.fixture
@@ -53,25 +68,25 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
     return Location("watched://out", "/out", WatchedFileSystem())
 
 
-def append(account: Account, *numbers: int) -> None:
+def append(account: PartitionLedger, *numbers: int) -> None:
     for number in numbers:
         account.append(key(number), Outcome(Status.OK, f"{number}", requests=1))
 
 
 def segments(place: Location) -> list[int]:
     """How many replies each segment holds."""
-    return sorted(len(table) for table in Shelf(place, KEY).read())
+    return sorted(len(table) for table in SegmentStore(place, KEY).read())
 
 
 def test_replies_of_a_second_are_stored_together_without_anybody_asking(place: Location) -> None:
-    with Ledger(place, pace=CommitPace(commit_after_s=0.05)) as ledger:
+    with Ledger(place, pace=CommitPolicy(commit_after_s=0.05)) as ledger:
         append(ledger.open(KEY), *range(10))
         assert place.fs.writes.acquire(timeout=SOON_S)
         assert segments(place) == [10]
 
 
 def test_a_slow_store_is_asked_less_often_and_any_store_within_a_second() -> None:
-    assert [CommitPace().wait_s(took_s) for took_s in (0.0, 0.001, 0.05, 3.0)] == [0.2, 0.2, 0.5, 1.0]
+    assert [CommitPolicy().wait_s(took_s) for took_s in (0.0, 0.001, 0.05, 3.0)] == [0.2, 0.2, 0.5, 1.0]
 
 
 def test_a_few_hundred_replies_are_stored_at_once(place: Location) -> None:
@@ -114,13 +129,66 @@ def test_whatever_ends_the_run_stores_the_rest_first(
 
 def test_what_a_store_did_not_take_is_kept_and_tried_again(place: Location) -> None:
     place.fs.failures_left = 1
-    with Ledger(place, pace=CommitPace(commit_after_s=0.0)) as ledger:
+    with Ledger(place, pace=CommitPolicy(commit_after_s=0.0)) as ledger:
         account = ledger.open(KEY)
         append(account, 1)
         assert place.fs.tries.acquire(timeout=SOON_S)
         append(account, 2)
         assert place.fs.writes.acquire(timeout=SOON_S)
     assert sum(segments(place)) == 2
+
+
+class UnlistedError(Exception):
+    """An exception class that this program does not know, as another store's client may raise."""
+
+
+def test_an_exception_of_any_class_while_storing_is_recorded_by_its_class_and_storing_is_tried_again(
+    place: Location, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.fs.failures_left, place.fs.error = 3, UnlistedError("text of a row")
+    with Ledger(place, pace=CommitPolicy(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
+        append(ledger.open(KEY), 1)
+        assert place.fs.writes.acquire(timeout=SOON_S)
+    assert segments(place) == [1]
+    assert caplog.text.count("1 replies wait to be stored: unexpected UnlistedError") == 3
+    assert "text of a row" not in caplog.text
+
+
+def test_an_exception_of_any_class_while_merging_is_recorded_and_the_next_segment_merges_again(
+    place: Location, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.fs.read_failures_left, place.fs.error = 1, UnlistedError("text of a row")
+    with Ledger(place, pace=CommitPolicy(commit_after_s=0.0)) as ledger:
+        account = ledger.open(KEY)
+        for number in range(18):
+            # While segments are merged, a further one merges nothing.
+            wait_until(lambda: not account.is_waiting, SOON_S)
+            append(account, number)
+            assert place.fs.writes.acquire(timeout=SOON_S)
+        # The eighteenth segment, then the merged one.
+        assert place.fs.writes.acquire(timeout=SOON_S)
+    assert segments(place) == [18]
+    assert "could not be merged yet: unexpected UnlistedError" in caplog.text
+
+
+def test_a_published_partition_whose_ledger_cannot_be_removed_is_published_all_the_same(
+    place: Location,
+) -> None:
+    with Ledger(place) as ledger:
+        append(ledger.open(KEY), 1)
+        assert place.fs.writes.acquire(timeout=SOON_S)
+        place.fs.removal_failures_left, place.fs.error = 1, UnlistedError()
+        ledger.settle(KEY)
+    assert place.fs.removal_failures_left == 0
+
+
+def test_an_equal_key_does_not_delay_the_commit_of_the_first(place: Location) -> None:
+    with Ledger(place, pace=NEVER) as ledger:
+        account = ledger.open(KEY)
+        append(account, 1)
+        due_s = account.due_s
+        append(account, 1, 1)
+        assert account.due_s == due_s
 
 
 def test_a_store_that_takes_nothing_to_the_end_is_told_with_a_count(place: Location) -> None:
@@ -155,7 +223,7 @@ def test_a_second_try_in_the_same_process_knows_what_is_in_memory_only(place: Lo
 
 def test_a_store_that_recovers_takes_everything(place: Location) -> None:
     place.fs.failures_left = 5
-    with Ledger(place, pace=CommitPace(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
+    with Ledger(place, pace=CommitPolicy(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
         account = ledger.open(KEY)
         append(account, 1)
         assert place.fs.writes.acquire(timeout=SOON_S)
@@ -164,7 +232,7 @@ def test_a_store_that_recovers_takes_everything(place: Location) -> None:
 
 
 def test_no_more_is_asked_while_replies_cannot_be_kept(place: Location) -> None:
-    rows, pace = Echo(), CommitPace(commit_after_s=0.0, longest_unsaved_s=0.0)
+    rows, pace = Echo(), CommitPolicy(commit_after_s=0.0, longest_unsaved_s=0.0)
     place.fs.failures_left = 1000
 
     def work() -> None:
@@ -179,7 +247,7 @@ def test_many_look_ups_of_rows_say_what_is_reused(tmp_path: Path) -> None:
     place, reused = locate(str(tmp_path)), list[int]()
     with Ledger(place) as ledger:
         append(ledger.open(KEY), *range(1000))
-    with Ledger(place, reused.append) as ledger:
+    with Ledger(place, lambda rows, _: reused.append(rows)) as ledger:
         account = ledger.open(KEY)
         known = account.look_up([key(n) for n in range(500, 1500)])
         assert [outcome.text for outcome in known[:500] if outcome] == [f"{n}" for n in range(500, 1000)]

@@ -11,12 +11,12 @@ from flows.__main__ import main
 from tasks.core.errors import InputError, SourceError
 from tasks.core.model import LeftOut, Partition
 from tasks.core.options import RunOptions
-from tasks.core.plans import gone
-from tasks.core.plans.standing import look
-from tasks.core.store.discovery import check_distinct, discover
-from tasks.core.store.leftout import in_words
-from tasks.core.store.location import locate
-from tasks.core.store.naming import is_hidden
+from tasks.core.planning import orphans
+from tasks.core.planning.partition_status import look
+from tasks.core.storage.discovery import check_distinct, discover
+from tasks.core.storage.left_out_files import in_words
+from tasks.core.storage.location import locate
+from tasks.core.storage.partition_names import is_hidden
 from tests.conftest import Serve
 from tests.paying import job_of, names, run, write
 
@@ -159,7 +159,7 @@ def test_a_partition_below_such_a_folder_is_summarized_skipped_and_pruned_like_a
     Path(here[0], "_year=2/a.parquet").unlink()
     keys = look(job_of(*here)).gone
     assert keys == ("_year=2/a.parquet",)
-    assert gone.remove(keys, job_of(*here), RunOptions()) == keys
+    assert orphans.remove(keys, job_of(*here), RunOptions()) == keys
     assert names(here[1]) == ["_year=1/a.parquet", "_year=3/a.parquet"]
     assert server.stats().requests == 3
 

@@ -3,8 +3,8 @@ import asyncio
 import pytest
 
 from tasks.core.errors import BreakerError, DeploymentError, ParkedError
-from tasks.core.pace.limiter import Limiter
-from tasks.core.pace.window import SMALL
+from tasks.core.ratelimit.limiter import Limiter
+from tasks.core.ratelimit.window import SMALL
 from tests.virtualtime import run_virtually
 
 

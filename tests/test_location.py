@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import InputError
-from tasks.core.store.location import locate
+from tasks.core.storage.location import locate
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from flows.summarize import summarize_parquet
 from tasks.core.errors import BudgetError
 from tasks.core.model import LeftOut
 from tasks.core.options import LimitOptions, OutputOptions
-from tasks.core.reports.charts import bars, timeline
-from tasks.core.reports.histogram import Histogram
-from tasks.core.reports.page import to_html
-from tasks.core.reports.report import Observed, PartitionReport, PartitionState, RunReport
-from tasks.core.reports.series import Pulse
-from tasks.core.reports.tally import Bill
+from tasks.core.reporting.charts import bars, timeline
+from tasks.core.reporting.histogram import Histogram
+from tasks.core.reporting.page import to_html
+from tasks.core.reporting.report import Observed, PartitionReport, PartitionState, RunReport
+from tasks.core.reporting.series import Pulse
+from tasks.core.reporting.tally import Bill
 from tests.conftest import Serve
 from tests.tables import write_partition
 

@@ -14,10 +14,10 @@ import pytest
 from pyarrow.parquet import encryption
 
 from tasks.core.errors import PartitionError
-from tasks.core.files.reader import Reader
-from tasks.core.files.texts import TextColumn
-from tasks.core.files.writer import Writer
-from tasks.core.footer.footer import footer_bytes, parse_footer
+from tasks.core.parquet.append_writer import Writer
+from tasks.core.parquet.footer import footer_bytes, parse_footer
+from tasks.core.parquet.reader import Reader
+from tasks.core.parquet.text_column import TextColumn
 from tests.enriching import COLUMNS, FACTS, enrich, outcome_of
 
 TEXT_TYPES = [

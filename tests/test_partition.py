@@ -14,11 +14,14 @@ import pytest
 
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
 from tasks.core.job import FINGERPRINT, Job, fact_key
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.model import Outcome, Partition, Status, Text
-from tasks.core.reports.report import PartitionState
-from tasks.core.store import storage
-from tasks.core.store.discovery import discover
-from tasks.core.store.location import locate
+from tasks.core.partition import is_within, summarize_partition
+from tasks.core.progress import Progress
+from tasks.core.reporting.report import PartitionState
+from tasks.core.storage import stored_files
+from tasks.core.storage.discovery import discover
+from tasks.core.storage.location import locate
 from tests.enriching import REQUEST, Echo, job_of, run_partition
 from tests.s3server import running_s3_server
 
@@ -78,7 +81,7 @@ def output(job: Job) -> pa.Table:
 def left(job: Job) -> list[str]:
     """Every file of the destination, finished or not, but for what the ledger keeps."""
     place = job.destination
-    files = [file.path.removeprefix(f"{place.root}/") for file in storage.find(place, place.root)]
+    files = [file.path.removeprefix(f"{place.root}/") for file in stored_files.find(place, place.root)]
     return [name for name in files if not name.startswith("_ledger/")]
 
 
@@ -251,3 +254,46 @@ def test_a_store_that_dies_meanwhile_is_a_storage_error_soon_and_the_program_end
     assert child.returncode == 0
     assert said.startswith("StorageError")
     assert not [path for path in tmp_path.glob("out/**/*.parquet") if "_ledger" not in path.parts]
+
+
+class Counted(Echo):
+    """Counts rows as the gateway does; some rows fail, and at one row the store does, a few times."""
+
+    def __init__(self, progress: Progress, failures: int) -> None:
+        self._progress, self._failures = progress, failures
+
+    def one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+        if text == "text 80" and self._failures:
+            self._failures -= 1
+            message = "the store is away"
+            raise StorageError(message)
+        if isinstance(text, str) and text.endswith("7"):
+            outcome = Outcome(Status.FAILED, error="HTTP 500")
+            on_row(place, outcome)
+        else:
+            outcome = super().one(text, place, on_row)
+        self._progress(outcome)
+        return outcome
+
+
+def test_a_partition_that_is_tried_again_is_counted_once_in_the_progress(job: Job) -> None:
+    partition, progress = only(job), Progress()
+    rows = Counted(progress, failures=2)
+    with Ledger(job.destination, progress.advance, fingerprint=job.request.fingerprint) as ledger:
+        for _ in range(2):
+            with pytest.raises(StorageError, match="away"):
+                summarize_partition(partition, job, rows, ledger)
+        assert 0 < progress.rows < 100
+        report = summarize_partition(partition, job, rows, ledger)
+    assert report.tally.reused > 0
+    assert (progress.rows, progress.failed) == (report.tally.rows, report.tally.failed) == (100, 9)
+
+
+@pytest.mark.parametrize("rows", [100, 1000, 30_000])
+def test_a_fraction_of_failed_rows_is_compared_as_it_was_written(rows: int) -> None:
+    """As binary fractions, 29 of 100 rows are more than 0.29 of them."""
+    for percent in range(101):
+        fraction, most = float(f"{percent / 100:.2f}"), rows * percent // 100
+        assert is_within(most, rows, fraction)
+        assert not is_within(most + 1, rows, fraction)
+    assert is_within(0, 0, 0.0)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import DeploymentError, InputError, PreflightError
+from tasks.core.lease.lease import Lease
 from tasks.core.options import RunOptions
-from tasks.core.paid.lease import Lease
-from tasks.core.plans.plan import RunPlan, Why
-from tasks.core.plans.standing import find_work
-from tasks.core.plans.survey import make_plan
-from tasks.core.plans.tokens import Tokenizer
-from tasks.core.store.location import locate
+from tasks.core.planning.estimate import make_plan
+from tasks.core.planning.partition_status import find_work
+from tasks.core.planning.plan import RunPlan, Why
+from tasks.core.planning.token_counting import Tokenizer
+from tasks.core.storage.location import locate
 from tasks.local.handle import Endpoint
 from tasks.local.wire import tokens_of
 from tests.conftest import Serve
@@ -92,7 +92,10 @@ def test_what_is_estimated_from_a_sample_is_billed_within_the_bounds(
     chance = random.Random(5)
     for number in range(3):
         rows = [f"Row {number}.{n}. " + "word " * int(chance.lognormvariate(3, 1)) for n in range(200)]
-        rows += [f"Zeile {n}: " + "\N{SNOWMAN} größer " * chance.randint(1, 40) for n in range(60 * number)]
+        rows += [
+            f"Zeile {number}.{n}: " + "\N{SNOWMAN} größer " * chance.randint(1, 40)
+            for n in range(60 * number)
+        ]
         write(here[0], rows, f"part-{number}.parquet")
     plan = plan_of(here, sampled_rows=150)
     assert [partition.sampled for partition in plan.partitions] == [50, 50, 50]

@@ -12,9 +12,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.errors import InputError, PreflightError, StorageError
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
-from tasks.core.plans.preflight import preflight
-from tasks.core.store.discovery import discover
-from tasks.core.store.location import Location, locate
+from tasks.core.planning.preflight import preflight
+from tasks.core.storage.discovery import discover
+from tasks.core.storage.location import Location, locate
 from tests.enriching import job_of
 
 TEXT = "string, large_string, string_view or dictionary of one of them"

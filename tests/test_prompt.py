@@ -23,15 +23,21 @@ def test_a_prompt_with_a_place_for_the_text_is_the_one_message() -> None:
 def test_the_fingerprint_changes_with_everything_that_decides_a_reply() -> None:
     changed = [
         REQUEST,
-        replace(REQUEST, deployment="e"),
         replace(REQUEST, model="n"),
-        replace(REQUEST, api_version="w"),
         replace(REQUEST, prompt=Prompt("Be brief!")),
+        replace(REQUEST, prompt=Prompt("Be brief.{text}")),
         replace(REQUEST, temperature=0.1),
-        replace(REQUEST, max_output_tokens=11),
     ]
     assert len({request.fingerprint for request in changed}) == len(changed)
+    assert len({request.row_keys(["a"])[0] for request in changed}) == len(changed)
     assert REQUEST.fingerprint == replace(REQUEST).fingerprint
+
+
+def test_neither_the_limit_nor_the_way_to_the_model_changes_a_row_s_key() -> None:
+    for same in ({"deployment": "e"}, {"api_version": "w"}, {"max_output_tokens": 11}, {"temperature": 0}):
+        other = replace(REQUEST, **same)
+        assert other.fingerprint == REQUEST.fingerprint
+        assert other.row_keys(["a"]) == REQUEST.row_keys(["a"])
 
 
 def test_the_fingerprint_tells_nothing_of_the_prompt() -> None:

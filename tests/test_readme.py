@@ -136,6 +136,7 @@ def written_for(scheduler: str) -> str:
     return "".join(block for block in BLOCKS if any(one in block for one in wanted))
 
 
+@pytest.mark.schedulers
 @pytest.mark.timeout(900)
 def test_dagster_runs_its_example(team: Team, nightly: Callable[[str], int], tmp_path: Path) -> None:
     programs = installed_apart("dagster==1.13.29", tmp_path / "dagster")
@@ -146,6 +147,7 @@ def test_dagster_runs_its_example(team: Team, nightly: Callable[[str], int], tmp
     assert nightly("summaries") == 24
 
 
+@pytest.mark.schedulers
 @pytest.mark.timeout(900)
 def test_airflow_runs_its_example(team: Team, nightly: Callable[[str], int], tmp_path: Path) -> None:
     programs = installed_apart("apache-airflow==3.3.2", tmp_path / "airflow")

@@ -60,6 +60,10 @@ class Released:
                     key = path.relative_to(self._folder).as_posix()
                     self.fs.pipe_file(f"{self.run['bucket']}/{key}", path.read_bytes())
 
+    def configure(self, name: str, value: str) -> None:
+        """Let the commands that follow run with another setting."""
+        self._environment[name] = value
+
     @property
     def finished(self) -> set[str]:
         """Keys of the partitions without a row to be requested."""
@@ -171,3 +175,28 @@ def test_a_run_requests_only_the_rows_that_a_released_version_did_not_pay_for(
     released.flows("run", "--no-prefect")
     assert llm.stats().requests == sent
     assert {plan["why"] for plan in released.plan()[0].values()} == {"finished"}
+
+
+def test_under_a_larger_limit_outputs_of_a_released_version_are_reused_but_for_truncated_rows(
+    released: Released, endpoint: Serve
+) -> None:
+    llm = endpoint()
+    released.run["max_output_tokens"] += 1
+    plans, _ = released.plan()
+    for key in released.finished:
+        truncated = sum(row is not None and row[STATUS] == "truncated" for row in released.paid[key])
+        assert (plans[key]["why"], plans[key]["requests"]) == ("rows cut at a smaller limit", truncated)
+    assert llm.stats().requests == 0
+
+
+def test_another_api_version_changes_nothing_that_a_released_version_paid_for(
+    released: Released, endpoint: Serve
+) -> None:
+    llm = endpoint()
+    plans, _ = released.plan()
+    released.configure("OPENAI_API_VERSION", "2025-04-01-preview")
+    again, _ = released.plan()
+    assert {key: (plan["why"], plan["requests"], plan["paid"]) for key, plan in again.items()} == {
+        key: (plan["why"], plan["requests"], plan["paid"]) for key, plan in plans.items()
+    }
+    assert llm.stats().requests == 0

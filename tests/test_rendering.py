@@ -5,10 +5,10 @@ import pickle
 from rich.console import Console
 
 from tasks.core.model import LeftOut, Outcome, Status
-from tasks.core.prices import Price
-from tasks.core.reports.rendering import to_json, to_markdown, to_table
-from tasks.core.reports.report import FailedRow, PartitionReport, PartitionState, RunReport
-from tasks.core.reports.tally import Bill, Tally
+from tasks.core.pricing import Price
+from tasks.core.reporting.rendering import to_json, to_markdown, to_table
+from tasks.core.reporting.report import FailedRow, PartitionReport, PartitionState, RunReport
+from tasks.core.reporting.tally import Bill, Tally
 
 GOOD = PartitionReport(
     key="a=1/x.parquet",

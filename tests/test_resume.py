@@ -110,7 +110,7 @@ def test_kill_9_at_random_moments_pays_again_for_what_was_in_flight_and_a_second
 WAITS = """
 import sys, threading
 from tasks.core import partition
-from tasks.core.paid.ledger import Ledger
+from tasks.core.ledger.ledger import Ledger
 from tests.paying import run
 
 def wait(*_):

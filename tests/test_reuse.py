@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import DeploymentError, StorageError
-from tasks.core.paid import segment
-from tasks.core.paid.shelf import Shelf
-from tasks.core.store import storage
-from tasks.core.store.location import locate
+from tasks.core.ledger import segment_format
+from tasks.core.ledger.segment_store import SegmentStore
+from tasks.core.storage import stored_files
+from tasks.core.storage.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.paying import WINDOW, job_of, names, read, run, segments_in, tally, write
-from tests.test_segment import entries
+from tests.test_segment_format import entries
 
 
 def texts(rows: int) -> list[str | None]:
@@ -40,10 +40,10 @@ def test_a_finished_run_repeated_makes_no_request_and_writes_nothing(
     write(folders[0], texts(10), "day=1/other.parquet")
     assert tally(*folders).ok == 310
     before, places = server.stats().requests, locate(folders[1])
-    versions = storage.find(places, places.root)
+    versions = stored_files.find(places, places.root)
     assert run(*folders) == []
     assert server.stats().requests == before
-    assert storage.find(places, places.root) == versions
+    assert stored_files.find(places, places.root) == versions
     assert names(folders[1]) == ["day=1/other.parquet", "part.parquet"]
 
 
@@ -177,7 +177,9 @@ def test_what_a_kill_between_publishing_and_removing_left_is_swept_by_the_next_r
     run(*folders)
     published = locate(folders[1])
 
-    Shelf(published, "part.parquet", job_of(*folders).request.fingerprint).add(segment.table_of(entries()))
+    SegmentStore(published, "part.parquet", job_of(*folders).request.fingerprint).add(
+        segment_format.table_of(entries())
+    )
     assert run(*folders) == []
     assert names(folders[1]) == ["part.parquet"]
     assert server.stats().requests == 50
@@ -209,7 +211,8 @@ def test_an_answer_two_partitions_share_is_kept_for_both(tmp_path: Path, endpoin
         run(f"{tmp_path}/in", f"{tmp_path}/out")
     job = job_of(f"{tmp_path}/in", f"{tmp_path}/out")
     shelves = [
-        Shelf(job.destination, f"part-{number}.parquet", job.request.fingerprint) for number in range(2)
+        SegmentStore(job.destination, f"part-{number}.parquet", job.request.fingerprint)
+        for number in range(2)
     ]
     assert min(sum(map(len, shelf.read())) for shelf in shelves) >= 100 - 2 * WINDOW
 
@@ -235,7 +238,7 @@ def test_what_the_footer_told_of_a_first_enriching_is_told_after_a_second(
         pq.read_metadata(tmp_path / folder / "part.parquet").metadata for folder in ("out", "again")
     )
     told = {key: value for key, value in first.items() if key.startswith(b"summarize_parquet.")}
-    assert len(told) == 8
+    assert len(told) == 11
     assert told.items() <= both.items()
     assert server.stats().requests == 10
 
@@ -245,8 +248,8 @@ def test_finishing_with_one_prompt_keeps_what_was_answered_to_another(
 ) -> None:
     write(folders[0], texts(50))
     other = job_of(*folders, prompt="Say it in French.")
-    shelf = Shelf(other.destination, "part.parquet", other.request.fingerprint)
-    shelf.add(segment.table_of(entries()))
+    shelf = SegmentStore(other.destination, "part.parquet", other.request.fingerprint)
+    shelf.add(segment_format.table_of(entries()))
     for _ in range(2):  # once it is settled, and once it is swept
         run(*folders)
         assert len(shelf.read()) == 1

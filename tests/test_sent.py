@@ -9,10 +9,10 @@ import pytest
 from llama_index.llms.azure_openai import AzureOpenAI
 from openai.lib.azure import API_KEY_SENTINEL
 
-from tasks.core.calls.llm import AzureChatModel, build_llm, check_model, over_wire, record_request
-from tasks.core.calls.transport import Reply, Transport
-from tasks.core.calls.wire import Recorder, Wire
 from tasks.core.errors import RequestError, SettingsError
+from tasks.core.llm.client import AzureChatModel, build_llm, check_model, over_wire, record_request
+from tasks.core.llm.sdk_bypass import Recorder, Wire
+from tasks.core.llm.transport import Reply, Transport
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
 from tests.asking import AWKWARD, REQUEST

@@ -1,12 +1,13 @@
 import itertools
 import threading
+from dataclasses import replace
 
-from tasks.core.prices import Price
-from tasks.core.reports.histogram import Counting, Histogram
-from tasks.core.reports.rendering import to_line
-from tasks.core.reports.series import Pulse, Series
-from tasks.core.reports.tally import Bill
-from tasks.core.ticker import every
+from tasks.core.periodic import every
+from tasks.core.pricing import Price
+from tasks.core.reporting.histogram import Counting, Histogram
+from tasks.core.reporting.rendering import to_line
+from tasks.core.reporting.series import Pulse, Series
+from tasks.core.reporting.tally import Bill
 
 
 def test_a_series_stays_small_and_keeps_its_ends_and_its_order() -> None:
@@ -47,6 +48,8 @@ def test_the_line_tells_percent_rate_time_left_and_cost() -> None:
     counts = "30%, 20.0 rows/s, 0:00:35 left, 2.5000 USD so far, 300 of 1,000 rows, 2 failed"
     assert to_line(now, before, Price(2.5, 10.0)) == f"{counts}, 7 of 64 requests in flight"
     assert "time left unknown, 300 of" in to_line(now, now, None)
+    # Rows of a partition that is tried again are taken back.
+    assert to_line(replace(before, seconds=30), now, None).startswith("10%, 0.0 rows/s, time left unknown")
     assert Pulse(seconds=0).percent == 0.0
 
 

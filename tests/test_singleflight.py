@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.calls.chatmodel import ChatModel
+from tasks.core.llm.chat_model import ChatModel
 from tasks.core.errors import DeploymentError, RequestError, StorageError
 from tasks.core.model import Outcome, Status
-from tasks.core.pace.limiter import Limiter
-from tasks.core.paid.ledger import Ledger
-from tasks.core.paid.reuse import AskOnce
-from tasks.core.paid.singleflight import RecentReplies, Singleflight, replies_remembered
-from tasks.core.reports.tally import Tally
+from tasks.core.ratelimit.limiter import Limiter
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.ledger.reuse import AskOnce
+from tasks.core.ledger.singleflight import RecentReplies, Singleflight, replies_remembered
+from tasks.core.reporting.tally import Tally
 from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
-from tasks.core.store.location import locate
+from tasks.core.storage.location import locate
 from tests.asking import REQUEST
 from tests.test_summarizer import ScriptedModel, Step
 from tests.virtualtime import run_virtually

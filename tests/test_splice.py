@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import PartitionError
-from tasks.core.footer import thrift
-from tasks.core.footer.footer import Footer, parse_footer, read_footer
-from tasks.core.footer.thrift import Field, Lists, Struct, array, binary, edited, integer
-from tasks.core.plans.preflight import footer_problems
+from tasks.core.parquet import thrift
+from tasks.core.parquet.footer import Footer, parse_footer, read_footer
+from tasks.core.parquet.thrift import Field, Lists, Struct, array, binary, edited, integer
+from tasks.core.planning.preflight import footer_problems
 from tests.enriching import COLUMNS, enrich
 
 SCHEMA, ROWS, GROUPS, ENTRIES, CREATED_BY, ORDERS, UNKNOWN = 2, 3, 4, 5, 6, 7, 1234

@@ -100,3 +100,14 @@ def test_a_dead_endpoint_stops_the_run_and_an_earlier_good_output_survives(
 def test_partitions_are_tried_again_later_and_later() -> None:
     assert with_retries(3).retries == 3
     assert with_retries(3).retry_delay_seconds == [5, 10, 20]
+
+
+def test_the_wait_before_a_retry_of_a_partition_doubles_up_to_five_minutes() -> None:
+    task = with_retries(100)
+    delays, jitter = task.retry_delay_seconds, task.retry_jitter_factor
+    assert isinstance(delays, list)
+    assert jitter is not None
+    assert task.retries == 100
+    assert delays[:4] == [5, 10, 20, 40]
+    # Prefect takes the last one for all further retries.
+    assert max(delays) * (1 + jitter) == 300

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import DeploymentError, ParkedError, RateLimitError, RequestError
 from tasks.core.model import Outcome, Status
-from tasks.core.pace.limiter import Limiter
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tests.virtualtime import run_virtually
 

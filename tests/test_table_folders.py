@@ -1,4 +1,4 @@
-"""Tables are no folders of files: Delta, Iceberg and Hudi are recognized, refused, and exported as told.
+"""Tables are no folders of files: Delta, Iceberg and Hudi are recognized, refused, exported.
 
 The tables are made by deltalake and pyiceberg; each holds dead files beside its live rows.
 """
@@ -23,14 +23,14 @@ from flows.__main__ import main
 from flows.summarize import summarize_parquet
 from tasks.core.errors import InputError, TableFolderError
 from tasks.core.options import RunOptions
-from tasks.core.store.discovery import discover
-from tasks.core.store.location import locate
+from tasks.core.storage.discovery import discover
+from tasks.core.storage.location import locate
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
 from tests.faultyproxy import faulty_proxy
 from tests.paying import write
 from tests.s3server import S3Server
-from tests.test_storage import without_privileges
+from tests.test_stored_files import without_privileges
 
 Make = Callable[[str], None]
 

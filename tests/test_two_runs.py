@@ -9,12 +9,12 @@ from prefect import flow
 
 from flows.summarize import summarize_parquet
 from tasks.core.errors import LeaseError, LostLeaseError
+from tasks.core.lease.lease import Lease, LeaseTiming
+from tasks.core.lease.lease_file import LeaseFiles, LeaseRecord
 from tasks.core.options import LimitOptions
-from tasks.core.paid.claims import Claim, Claims
-from tasks.core.paid.lease import Lease, LeasePace
-from tasks.core.reports.report import RunReport
-from tasks.core.store.location import locate
-from tasks.core.store.owner import Owner
+from tasks.core.process_identity import ProcessIdentity
+from tasks.core.reporting.report import RunReport
+from tasks.core.storage.location import locate
 from tests.conftest import Serve
 from tests.paying import names, read, segments_in, write
 
@@ -66,12 +66,14 @@ def test_a_run_whose_lease_is_taken_over_sends_no_further_request_and_keeps_what
     endpoint: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "flows.summarize.Lease", lambda place: Lease(place, pace=LeasePace(renew_s=0.1, expires_s=30.0))
+        "flows.summarize.Lease", lambda place: Lease(place, pace=LeaseTiming(renew_s=0.1, expires_s=30.0))
     )
     server = endpoint(latency_ms=200)
     write(f"{tmp_path}/in", [f"This is row {n}. And more." for n in range(ROWS)])
-    claims = Claims(locate(f"{tmp_path}/out"))
-    claim = Claim(owner=Owner("other-host", "", 7, ""), run="other", since="now", expires_s=0.1)
+    claims = LeaseFiles(locate(f"{tmp_path}/out"))
+    claim = LeaseRecord(
+        owner=ProcessIdentity("other-host", "", 7, ""), run="other", since="now", expires_s=0.1
+    )
     with ThreadPoolExecutor() as pool:
         running = pool.submit(run, str(tmp_path))
         while not server.stats().paid:

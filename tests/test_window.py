@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.core.pace.window import SMALL, Window
+from tasks.core.ratelimit.window import SMALL, Window
 
 
 def test_a_window_never_gets_wider_than_allowed() -> None:

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from tasks.core.calls.replies import CANNOT_BE_SENT
 from tasks.core.errors import BreakerError, ParkedError
+from tasks.core.llm.response_policy import CANNOT_BE_SENT
 from tasks.core.model import Outcome, Status
-from tasks.core.pace.limiter import Limiter
-from tasks.core.pace.window import SMALL
+from tasks.core.ratelimit.limiter import Limiter
+from tasks.core.ratelimit.window import SMALL
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tests.test_summarizer import ScriptedModel
 from tests.virtualtime import run_virtually

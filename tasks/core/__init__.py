@@ -7,7 +7,7 @@ so importing one room of this package does not load the others.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks.core.recipe import asummarize, parallel_summarize
+    from tasks.core.api import asummarize, parallel_summarize
 
 __all__ = ["asummarize", "parallel_summarize"]
 
@@ -16,6 +16,6 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from tasks.core import recipe  # noqa: PLC0415 - the front door loads what is behind it when it is opened
+    from tasks.core import api  # noqa: PLC0415 - the front door loads what is behind it when it is opened
 
-    return getattr(recipe, name)
+    return getattr(api, name)

@@ -9,20 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from tasks.core.job import Job
+from tasks.core.lease.lease import Lease
+from tasks.core.ledger.cleanup import remove_leftovers
+from tasks.core.ledger.ledger import Ledger
 from tasks.core.model import Partition, Plan
 from tasks.core.monitor import Monitor
 from tasks.core.options import LimitOptions, OutputOptions, RunOptions
-from tasks.core.paid.housekeeping import remove_leftovers
-from tasks.core.paid.lease import Lease
-from tasks.core.paid.ledger import Ledger
 from tasks.core.partition import summarize_partition
-from tasks.core.plans import gone
-from tasks.core.plans.grouping import open_at_once
-from tasks.core.plans.standing import find_work
+from tasks.core.planning import orphans
+from tasks.core.planning.grouping import open_at_once
+from tasks.core.planning.partition_status import find_work
 from tasks.core.progress import Progress
-from tasks.core.reports import archive
-from tasks.core.reports.report import RunReport
-from tasks.core.reports.results import Results
+from tasks.core.reporting import archive
+from tasks.core.reporting.report import RunReport
+from tasks.core.reporting.results import Results
 from tasks.core.rows.gateway import Gateway
 
 
@@ -49,13 +49,20 @@ def run_directly(
 
     Raises:
         InputError: What was asked for cannot be done; nothing was spent.
+        LeaseError: Another run works on the destination; nothing was spent.
         StopRunError: The budget is spent, or the deployment serves no request for now.
         RunFailedError: Rows or partitions failed; all others are published.
     """
     monitor, results, plan = Monitor(progress, gateway), Results(), None
     pruned: tuple[str, ...] = ()
     try:
-        ledger = Ledger(job.destination, progress.advance, fingerprint=job.request.fingerprint)
+        request = job.request
+        ledger = Ledger(
+            job.destination,
+            progress.advance,
+            fingerprint=request.fingerprint,
+            earlier=request.earlier,
+        )
         with progress, Lease(job.destination) as lease, ledger:
             lease.when_lost(gateway.stop)
             remove_leftovers(job.destination)
@@ -63,7 +70,7 @@ def run_directly(
             ledger.sweep([partition.key for partition in plan.finished])
             progress.start(plan.rows)
             _summarize_all(plan, job, gateway, ledger, limits, monitor, results)
-            pruned = () if results.stopped_by else gone.prune(plan, job, run)
+            pruned = () if results.stopped_by else orphans.prune(plan, job, run)
             ledger.sweep(pruned)
     finally:
         if plan:

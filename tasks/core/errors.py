@@ -8,12 +8,12 @@
     |   |-- RequestError          a request got no usable reply: the summarizer retries the row
     |   `-- RateLimitError        the deployment asks to wait: every row waits, no attempt is spent
     `-- TerminalError             the same again cannot succeed
+        |-- LeaseError            exit code 5: another run works on the destination
         |-- InputError            exit code 2: what was asked for cannot be done
         |   |-- SettingsError     an environment variable is missing or wrong
         |   |-- SourceError       no partition where was looked
         |   |-- TableFolderError  the source is a table, of which some files are dead
-        |   |-- PreflightError    partitions that cannot be enriched
-        |   `-- LeaseError        another run works on the destination
+        |   `-- PreflightError    partitions that cannot be enriched
         |-- PartitionError        this partition's data cannot be read or written
         |   `-- TooManyFailedError  more of its rows failed than may be published
         |-- StopRunError          wrong for every row: no further request is sent
@@ -23,22 +23,29 @@
         |   |-- ParkedError       exit code 4: the deployment asks for a long wait; resumable
         |   |-- LostLeaseError    another run may have taken the destination over; resumable
         |   `-- InterruptedRunError  exit code 130: the run was asked to stop
-        `-- RunFailedError        rows or partitions failed; carries the report
+        `-- RunFailedError        rows or partitions failed; exit code 2 if partitions were refused
 
 The message comes first and says what happened, where, and what to do next. Attributes are keyword-only
 with defaults, so every error survives pickling. No message holds a key, a prompt or a row's text.
 """
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from tasks.core.reports.report import PartitionReport, RunReport
+    from tasks.core.reporting.report import PartitionReport, RunReport
+
+E = TypeVar("E", bound=BaseException)
 
 
 class PipelineError(Exception):
     """Anything this project raises on purpose."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
+
+
+def in_words(error: Exception) -> str:
+    """An error for a log line: one of ours by its message, any other by its class, as it may quote data."""
+    return str(error) if isinstance(error, PipelineError) else f"unexpected {type(error).__name__}"
 
 
 class TransientError(PipelineError):
@@ -81,6 +88,15 @@ class TerminalError(PipelineError):
     """The same again cannot succeed."""
 
 
+class LeaseError(TerminalError):
+    """Another run works on the destination; the message says which process, and since when.
+
+    A scheduler that starts a run while the last one works gets this, and not an error of its settings.
+    """
+
+    exit_code = 5
+
+
 class InputError(TerminalError):
     """What was asked for cannot be done as asked."""
 
@@ -101,10 +117,6 @@ class TableFolderError(InputError):
 
 class PreflightError(InputError):
     """Some partitions cannot be enriched; the message lists every problem."""
-
-
-class LeaseError(InputError):
-    """Another run works on the destination; the message says who, and since when."""
 
 
 class PartitionError(TerminalError):
@@ -186,8 +198,24 @@ class RunFailedError(TerminalError):
     Args:
         message: One line with the counts.
         report: What happened to every partition.
+        refused: Some partitions cannot be done as asked, which is exit code 2.
     """
 
-    def __init__(self, message: str, *, report: "RunReport | None" = None) -> None:
+    def __init__(self, message: str, *, report: "RunReport | None" = None, refused: bool = False) -> None:
         super().__init__(message)
         self.report = report
+        if refused:
+            self.exit_code = InputError.exit_code
+
+
+def without_frames(error: E) -> E:
+    """Make an error fit to be kept, and return it.
+
+    An error keeps every frame it passed through, and with them all that their variables hold, such as tables.
+    So do the errors it was raised from. What a person needs of them is logged before.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            without_frames(one)
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -5,34 +5,38 @@ before a listing is read.
 """
 
 import hashlib
+import json
 import socket
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from tasks.core.files.columns import SummaryColumns
-from tasks.core.model import Partition
+from tasks.core.formats import FORMAT, PROGRAM, VERSION
+from tasks.core.model import Outcome, Partition, Status
 from tasks.core.options import ModelOptions, OutputOptions, PriceOptions
-from tasks.core.prices import Price, price_of
+from tasks.core.parquet.summary_columns import SummaryColumns
+from tasks.core.pricing import Price, price_of
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
-from tasks.core.store import discovery
-from tasks.core.store.location import Location, locate
-
-VERSION = "0.2.0"
-"""Of this program."""
+from tasks.core.storage import discovery
+from tasks.core.storage.location import Location, locate
 
 _ENTRY = "summarize_parquet"
-FORMAT = "format"
-"""Which layout an output has; outputs of 0.1.0, which were written anew, have no such entry."""
-APPENDED = "2"
-"""The source, byte for byte, the new columns, a footer."""
-PROGRAM = "program"
-"""The version of this program that wrote it."""
+OUTPUT_FORMAT = 3
+"""Format of an output. 1, without the entry: written anew by 0.1.0. 2: the source, byte for byte, the new
+columns, a footer. 3: the same, with rows per status and limits, and a fingerprint without the deployment."""
 SOURCE_SIZE = "source_size"
 """Where the source's bytes end in an output, and the new columns begin."""
 FINGERPRINT = "fingerprint"
 TEXT_COLUMN = "text_column"
 SOURCE_VERSION = "source_version"
 FAILED_ROWS = "failed_rows"
+STATUSES = "statuses"
+"""Rows per status, as a JSON object."""
+MAX_OUTPUT_TOKENS = "max_output_tokens"
+"""The limit of the run that wrote it."""
+TRUNCATED_AT = "truncated_at"
+"""Truncated rows by the limit they were answered under, as a JSON object."""
 ORIGIN = "origin"
 """Which partition of which source this is, as a hash: a copy under another name is no output of its place."""
 
@@ -47,6 +51,26 @@ def fact_of(entry: bytes) -> tuple[str, str] | None:
     program, _, rest = entry.decode(errors="replace").partition(".")
     prefix, dot, fact = rest.rpartition(".")
     return (prefix, fact) if program == _ENTRY and dot else None
+
+
+@dataclass(slots=True)
+class RowCounts:
+    """How the rows of an output ended, counted for its footer.
+
+    Attributes:
+        by_status: Rows by status, unknown ones among them.
+        truncated_at: Truncated rows by the limit they were answered under.
+    """
+
+    by_status: Counter[str] = field(default_factory=Counter)
+    truncated_at: Counter[int] = field(default_factory=Counter)
+
+    def add(self, outcomes: Iterable[Outcome], max_output_tokens: int) -> None:
+        """Count rows; those that do not say their limit were answered under the given one."""
+        for outcome in outcomes:
+            self.by_status[outcome.status.value] += 1
+            if outcome.status is Status.TRUNCATED:
+                self.truncated_at[outcome.max_output_tokens or max_output_tokens] += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,21 +108,25 @@ class Job:
         address = "\0".join((store, discovery.real_path(self.source).rstrip("/"), partition_key))
         return hashlib.blake2b(address.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
-    def facts_of(self, partition: Partition, failed_rows: int) -> dict[str, str]:
+    def facts_of(self, partition: Partition, rows: "RowCounts") -> dict[str, str]:
         """The entries of an enriched partition's footer: how it was made.
 
         Args:
             partition: The source.
-            failed_rows: Rows without an answer.
+            rows: How its rows ended.
         """
         facts = {
-            FORMAT: APPENDED,
+            FORMAT: str(OUTPUT_FORMAT),
             PROGRAM: VERSION,
             FINGERPRINT: self.request.fingerprint,
             TEXT_COLUMN: self.text_column,
             SOURCE_VERSION: self.version_of(partition),
             SOURCE_SIZE: str(partition.size_bytes),
-            FAILED_ROWS: str(failed_rows),
+            # Of the statuses, what 0.1.0 and 0.2.0 read.
+            FAILED_ROWS: str(rows.by_status[Status.FAILED.value]),
+            STATUSES: _compact(rows.by_status),
+            MAX_OUTPUT_TOKENS: str(self.request.max_output_tokens),
+            TRUNCATED_AT: _compact(rows.truncated_at),
             ORIGIN: self.origin_of(partition.key),
         }
         return {fact_key(self.columns.prefix, fact): value for fact, value in facts.items()}
@@ -144,3 +172,7 @@ def prepare(
     )
     discovery.check_apart(job.source, job.destination)
     return job
+
+
+def _compact(counts: Counter[str] | Counter[int]) -> str:
+    return json.dumps(counts, sort_keys=True, separators=(",", ":"))

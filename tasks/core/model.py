@@ -8,13 +8,27 @@ what a run tells at its end in ``report``.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 Text = str | bytes | None
 """A row's text: None when it is null, raw bytes when it is not valid UTF-8."""
 
 
-class Status(StrEnum):
-    """What a row ended with."""
+class OpenStrEnum(StrEnum):
+    """Words of which a later version of this program may have written others: those are kept as they are."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        # A member that is not listed: it compares, hashes and pickles by its value.
+        member = str.__new__(cls, value)
+        member._name_ = member._value_ = value
+        return member
+
+
+class Status(OpenStrEnum):
+    """What a row ended with; a status of a later version counts as answered."""
 
     OK = "ok"
     EMPTY = "empty"
@@ -28,6 +42,29 @@ class Status(StrEnum):
     def is_answered(self) -> bool:
         """The deployment gave its final answer: it is paid for, kept, and never asked for again."""
         return self not in {Status.EMPTY, Status.FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply as it came, for the ledger: what is derived from it can change without paying again.
+
+    Attributes:
+        received_s: When, in seconds since 1970, UTC.
+        endpoint: The deployment and the host that answered; no secret.
+        text: The text before anything was stripped from it.
+        finish_reason: Why the model stopped.
+        refusal: The model's refusal.
+        usage: The tokens with all their details, as JSON.
+        service_tier: The tier that served the request.
+    """
+
+    received_s: float
+    endpoint: str
+    text: str | None = None
+    finish_reason: str | None = None
+    refusal: str | None = None
+    usage: str | None = None
+    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +82,8 @@ class Outcome:
         lost_replies: Requests whose reply never arrived; they may be on the bill.
         reused: The answer was paid for earlier, or for another row; its tokens are those of that request.
         cached_tokens: Prompt tokens the deployment had in its cache.
+        max_output_tokens: The limit of the request that was answered; None when it is not known.
+        reply: The reply as it came; None when no reply came, or it was kept earlier.
     """
 
     status: Status
@@ -57,6 +96,8 @@ class Outcome:
     lost_replies: int = 0
     reused: bool = False
     cached_tokens: int | None = None
+    max_output_tokens: int | None = None
+    reply: Reply | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

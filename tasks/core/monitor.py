@@ -7,12 +7,12 @@ from typing import Self
 
 from tasks.core.job import Job
 from tasks.core.model import Plan
+from tasks.core.periodic import every
 from tasks.core.progress import Progress
-from tasks.core.reports.report import Observed, RunReport
-from tasks.core.reports.results import Results
-from tasks.core.reports.series import Pulse, Series
+from tasks.core.reporting.report import Observed, RunReport
+from tasks.core.reporting.results import Results
+from tasks.core.reporting.series import Pulse, Series
 from tasks.core.rows.gateway import Gateway
-from tasks.core.ticker import every
 
 _PERIOD_S = 1.0
 

@@ -1,10 +1,9 @@
 """How far a run is: its rows counted, and shown on a terminal.
 
-Fed with every outcome from the gateway's thread; shows nothing where nobody looks, that is, without a
-terminal. Log lines that go to the terminal meanwhile are written above the bar.
+Fed with every outcome from the gateway's thread; shows nothing without a terminal. Bar and log lines are
+written in the background; log lines appear above the bar.
 """
 
-import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -13,8 +12,8 @@ from types import TracebackType
 from typing import Never, Self
 
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
+from tasks.core import terminal
 from tasks.core.model import Outcome, Status
 
 
@@ -42,8 +41,7 @@ class Progress:
         """Begin counting towards a number of rows."""
         self.total = rows
         if sys.stderr.isatty():
-            self._shown.enter_context(logging_redirect_tqdm(_loggers_on_the_terminal()))
-            self._bar = self._shown.enter_context(tqdm(total=rows, unit=" rows", desc=self._title))
+            self._bar = self._shown.enter_context(terminal.progress_bar(rows, self._title))
 
     def watch(self, state: Callable[[], str]) -> None:
         """Show what goes on beside the count.
@@ -53,24 +51,30 @@ class Progress:
         """
         self._state = state
 
-    def advance(self, rows: int) -> None:
-        """Count rows that need no request; from any thread."""
+    def advance(self, rows: int, failed: int = 0) -> None:
+        """Count rows that need no request; from any thread.
+
+        Args:
+            rows: How many; below 0 takes back rows of a partition that is tried again.
+            failed: How many of them failed.
+        """
         with self._lock:
             self.rows += rows
+            self.failed += failed
             if self._bar is not None:
                 self._bar.update(rows)
 
     def __call__(self, outcome: Outcome) -> None:
         """Count one row."""
-        if outcome.status is Status.FAILED:
-            self.failed += 1
+        failed = outcome.status is Status.FAILED
         if self._bar is not None:
-            words = [f"{self.failed} failed"] if self.failed else []
+            words = [f"{self.failed + failed} failed"] if self.failed + failed else []
             self._bar.set_postfix_str(", ".join([*words, self._state()]).rstrip(", "), refresh=False)
-        self.advance(1)
+        self.advance(1, failed)
 
     def __enter__(self) -> Self:
-        """Nothing is shown before ``start``."""
+        """Log in the background from now on; the bar is shown from ``start`` on."""
+        terminal.log_in_background()
         return self
 
     def __exit__(
@@ -78,8 +82,3 @@ class Progress:
     ) -> None:
         """Leave the bar as it stands."""
         self._shown.close()
-
-
-def _loggers_on_the_terminal() -> list[logging.Logger]:
-    loggers = (logging.root, logging.getLogger("prefect"))
-    return [log for log in loggers if any(isinstance(h, logging.StreamHandler) for h in log.handlers)]

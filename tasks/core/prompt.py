@@ -3,17 +3,21 @@
 The row's text is data: it is put in unread, braces and all, and nothing of it reaches the instruction.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeGuard
 
 from tasks.core.model import Text
+from tasks.core.row_key import PLACEHOLDER, EarlierKeys, RowKeys, keys_of
 
-PLACEHOLDER = "{text}"
-_FORMAT = 1
 _BYTES_A_TOKEN = 4
+_EARLIER_API_VERSION = "2024-10-21"
+"""The default of 0.1.0 and 0.2.0; a later default must not make their ledgers be paid again."""
+_EARLIER_LIMIT = 256
+"""The same for ``max_output_tokens``."""
+_LARGEST_LIMIT = 128_000
+"""The largest one those versions took; trying all takes half a second for each other fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Everything but the row's text that decides a reply.
+    """What all requests of a run have in common, and the way to the model.
 
     Attributes:
         deployment: The deployment's name.
@@ -61,9 +65,17 @@ class Request:
 
     @property
     def fingerprint(self) -> str:
-        """A hash that is equal only for requests whose replies may stand for each other, as 32 hex digits."""
-        facts = json.dumps({"format": _FORMAT, **asdict(self)}, sort_keys=True)
-        return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
+        """The part of the key that is the same for all rows, as 32 hex digits; see ``row_key``."""
+        return _row_keys(self).fingerprint
+
+    @property
+    def earlier(self) -> tuple[EarlierKeys, ...]:
+        """The keys this request's rows may have in ledgers and outputs of versions before 0.3.0."""
+        return _earlier(self)
+
+    def earlier_limit(self, fingerprint: str) -> int | None:
+        """The limit with which versions before 0.3.0 gave this request a fingerprint; None if none did."""
+        return _earlier_limit(self, fingerprint)
 
     def charged_tokens(self, text: str) -> int:
         """What Azure charges a quota of tokens with when the request arrives, estimated as it does.
@@ -81,16 +93,37 @@ class Request:
         return prompt_tokens + self.max_output_tokens
 
     def row_keys(self, texts: Iterable[Text]) -> list[bytes | None]:
-        """The key of each row: 16 bytes that are equal only for rows whose replies may stand for each other.
+        """The key of each row; None for a row that is never sent. See ``row_key``."""
+        return keys_of(texts, _row_keys(self).of)
 
-        The fingerprint holds the prompt, so together with the row's text it decides every message that is
-        sent.
 
-        Returns:
-            One key per row; None for a row that is never sent (null, blank, not valid UTF-8).
-        """
-        start = hashlib.blake2b(self.fingerprint.encode(), digest_size=16)
-        return [_key(start, text) if is_sendable(text) else None for text in texts]
+@lru_cache(maxsize=16)
+def _row_keys(request: Request) -> RowKeys:
+    return RowKeys(request.model, request.prompt.messages, {"temperature": request.temperature})
+
+
+@lru_cache(maxsize=16)
+def _earlier(request: Request) -> tuple[EarlierKeys, ...]:
+    """By the configured limit and API version first, then by the defaults of those versions."""
+    return tuple(_under(request, dict.fromkeys((request.max_output_tokens, _EARLIER_LIMIT))))
+
+
+@lru_cache(maxsize=256)
+def _earlier_limit(request: Request, fingerprint: str) -> int | None:
+    keys = _under(request, range(1, _LARGEST_LIMIT + 1))
+    return next((one.max_output_tokens for one in keys if one.fingerprint == fingerprint), None)
+
+
+def _under(request: Request, limits: Iterable[int]) -> Iterator[EarlierKeys]:
+    for version in dict.fromkeys((request.api_version, _EARLIER_API_VERSION)):
+        yield from EarlierKeys.under_limits(
+            limits,
+            deployment=request.deployment,
+            model=request.model,
+            api_version=version,
+            instruction=request.prompt.instruction,
+            temperature=request.temperature,
+        )
 
 
 def is_sendable(text: Text) -> TypeGuard[str]:
@@ -102,9 +135,3 @@ def _estimated_tokens(text: str) -> int:
     # Most texts are ASCII, which Python knows without looking; encoding others takes a microsecond.
     size_bytes = len(text) if text.isascii() else len(text.encode(errors="replace"))
     return -(-size_bytes // _BYTES_A_TOKEN)
-
-
-def _key(start: "hashlib.blake2b", text: str) -> bytes:
-    row = start.copy()
-    row.update(text.encode("utf-8", "surrogatepass"))
-    return row.digest()

@@ -63,6 +63,11 @@ class Settings(BaseSettings):
         """The model LlamaIndex should assume."""
         return self.azure_openai_model or self.azure_openai_deployment
 
+    @property
+    def endpoint_name(self) -> str:
+        """The deployment and the host, for records; no secret is in it."""
+        return f"{self.azure_openai_deployment}@{urlsplit(self.azure_openai_endpoint).hostname}"
+
     def check_needs_no_prefect(self) -> None:
         """Refuse what only a Prefect server could look up.
 

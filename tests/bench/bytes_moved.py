@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from s3fs import S3FileSystem
 
-from tasks.core.footer.footer import parse_footer
 from tasks.core.job import prepare
 from tasks.core.options import ModelOptions, OutputOptions
+from tasks.core.parquet.footer import parse_footer
 from tasks.core.settings import Settings
-from tasks.core.store.discovery import discover
+from tasks.core.storage.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, tell
 from tests.bench.parquet_only import AtOnce
 from tests.enriching import run_partition

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tasks.core.store.discovery import discover
-from tasks.core.store.location import Location, locate
+from tasks.core.storage.discovery import discover
+from tasks.core.storage.location import Location, locate
 from tasks.local.config import EndpointConfig
 from tasks.local.handle import Endpoint
 from tasks.local.spawn import spawn

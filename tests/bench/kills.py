@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.core.paid.shelf import Shelf
+from tasks.core.ledger.segment_store import SegmentStore
 from tasks.local.config import EndpointConfig
 from tasks.local.handle import Endpoint
 from tasks.local.spawn import spawn
@@ -112,7 +112,7 @@ class Scene:
             return [*self.texts]
         job = job_of(f"{self.folder}/in", f"{self.folder}/{out}")
         keys = dict(zip(job.request.row_keys(self.texts), self.texts, strict=True))
-        tables = Shelf(job.destination, KEY, job.request.fingerprint).read()
+        tables = SegmentStore(job.destination, KEY, job.request.fingerprint).read()
         return [keys[key] for key in {key for table in tables for key in table["key"].to_pylist()}]
 
 

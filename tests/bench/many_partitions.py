@@ -134,13 +134,13 @@ class _Asking:
 
 def _bare(source: str, destination: str, open_partitions: int) -> None:
     """The same partitions without Prefect, as many at once."""
+    from tasks.core.ledger.ledger import Ledger  # noqa: PLC0415
     from tasks.core.options import LimitOptions  # noqa: PLC0415
-    from tasks.core.paid.ledger import Ledger  # noqa: PLC0415
     from tasks.core.partition import summarize_partition  # noqa: PLC0415
-    from tasks.core.plans.preflight import preflight  # noqa: PLC0415
-    from tasks.core.rows.opening import open_gateway  # noqa: PLC0415
+    from tasks.core.planning.preflight import preflight  # noqa: PLC0415
+    from tasks.core.rows.gateway_factory import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
-    from tasks.core.store.discovery import discover  # noqa: PLC0415 - the measured process alone
+    from tasks.core.storage.discovery import discover  # noqa: PLC0415 - the measured process alone
     from tests.paying import job_of  # noqa: PLC0415
 
     job, settings = job_of(source, destination), Settings.from_environment()

@@ -23,15 +23,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.core.files.columns import SummaryColumns
-from tasks.core.files.reader import Reader
-from tasks.core.files.writer import Writer
 from tasks.core.job import prepare
+from tasks.core.ledger.reuse import Waiting
 from tasks.core.model import Outcome, Status, Text
 from tasks.core.options import ModelOptions, OutputOptions
-from tasks.core.paid.reuse import Waiting
+from tasks.core.parquet.append_writer import Writer
+from tasks.core.parquet.reader import Reader
+from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.settings import Settings
-from tasks.core.store.discovery import discover
+from tasks.core.storage.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, tell, told_by
 from tests.enriching import run_partition
 

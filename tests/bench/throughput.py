@@ -44,12 +44,12 @@ def peer(run: Callable[[str, list[str], int], None]) -> Callable[[str, int, int]
 def product(url: str, rows: int, window: int) -> None:
     """This product, Parquet in and out, without Prefect around it."""
     from tasks.core.job import prepare  # noqa: PLC0415
+    from tasks.core.ledger.ledger import Ledger  # noqa: PLC0415
     from tasks.core.options import LimitOptions, ModelOptions, OutputOptions  # noqa: PLC0415
-    from tasks.core.paid.ledger import Ledger  # noqa: PLC0415
     from tasks.core.partition import summarize_partition  # noqa: PLC0415
-    from tasks.core.rows.opening import open_gateway  # noqa: PLC0415
+    from tasks.core.rows.gateway_factory import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
-    from tasks.core.store.discovery import discover  # noqa: PLC0415 - each process loads what it measures
+    from tasks.core.storage.discovery import discover  # noqa: PLC0415 - each process loads what it measures
 
     settings = Settings(
         azure_openai_endpoint=url, azure_openai_api_key=KEY, azure_openai_deployment=DEPLOYMENT

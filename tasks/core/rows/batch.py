@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.core.model import Outcome, Text
 
@@ -95,8 +95,9 @@ class Batch:
     def put(self, place: int, outcome: Outcome) -> None:
         """Take a row's outcome; a cancelled batch ignores it."""
         if not self._is_cancelled:
-            self._outcomes[place] = outcome
             self._on_row(place, outcome)
+            # The reply as it came is for the ledger: thousands of them are not held until the batch ends.
+            self._outcomes[place] = replace(outcome, reply=None) if outcome.reply else outcome
 
     def fail(self, error: BaseException) -> None:
         """Pull no further row; the first error is the one that is told."""

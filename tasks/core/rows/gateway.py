@@ -14,16 +14,15 @@ from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import NoReturn, Self
 
-from tasks.core.calls.budget import Budget
-from tasks.core.calls.chatmodel import ChatModel
-from tasks.core.calls.gauge import Gauge
-from tasks.core.calls.meter import Meter
-from tasks.core.calls.telemetry import RequestMetrics
 from tasks.core.errors import InterruptedRunError, StopRunError
+from tasks.core.llm.budget import Budget
+from tasks.core.llm.chat_model import ChatModel
+from tasks.core.llm.metering import MeteredModel
+from tasks.core.llm.telemetry import RequestMetrics
 from tasks.core.model import Outcome, Text
-from tasks.core.pace.limiter import Limiter
-from tasks.core.reports.histogram import Histograms
-from tasks.core.reports.tally import Bill
+from tasks.core.ratelimit.limiter import Limiter
+from tasks.core.reporting.histogram import Histograms
+from tasks.core.reporting.tally import Bill
 from tasks.core.rows.batch import OnRow
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 
@@ -61,8 +60,7 @@ class Gateway:
         self._make_limiter = make_limiter
         self._policy = policy
         self._budget = budget or Budget()
-        self._meter: Meter | None = None
-        self._gauge: Gauge | None = None
+        self._metered: MeteredModel | None = None
         self._on_outcome = on_outcome
         self._metrics = metrics
         self._grace_s = grace_s
@@ -101,7 +99,7 @@ class Gateway:
     @property
     def bill(self) -> Bill:
         """What was sent and received; final once the gateway is closed."""
-        return self._meter.bill if self._meter else Bill()
+        return self._metered.bill if self._metered else Bill()
 
     @property
     def state(self) -> str:
@@ -111,7 +109,7 @@ class Gateway:
     @property
     def histograms(self) -> Histograms:
         """What answered requests took; final once the gateway is closed."""
-        return self._gauge.histograms if self._gauge else Histograms()
+        return self._metered.histograms if self._metered else Histograms()
 
     @property
     def in_flight(self) -> int:
@@ -195,9 +193,8 @@ class Gateway:
             await _end_others(self._grace_s)
 
     def _measured(self, model: ChatModel) -> ChatModel:
-        self._gauge = Gauge(model, self._metrics)
-        self._meter = Meter(self._gauge, self._budget)
-        return self._meter
+        self._metered = MeteredModel(model, self._budget, self._metrics)
+        return self._metered
 
 
 def _raise_interrupted() -> NoReturn:

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.core.calls.chatmodel import ChatModel
-from tasks.core.calls.replies import CANNOT_BE_SENT
 from tasks.core.errors import RateLimitError, RequestError, StopRunError
+from tasks.core.ledger.singleflight import Singleflight
+from tasks.core.llm.chat_model import ChatModel
+from tasks.core.llm.response_policy import CANNOT_BE_SENT
 from tasks.core.model import Outcome, Status, Text
-from tasks.core.pace.limiter import Limiter
-from tasks.core.pace.slot import Slot
-from tasks.core.paid.singleflight import Singleflight
 from tasks.core.prompt import is_sendable
+from tasks.core.ratelimit.limiter import Limiter
+from tasks.core.ratelimit.slot import Slot
 from tasks.core.rows.batch import Batch, OnRow, Row
 
 logger = logging.getLogger(__name__)

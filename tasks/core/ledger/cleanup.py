@@ -1,0 +1,43 @@
+"""What killed runs left in a destination, removed by the next one.
+
+Only for who holds the destination's lease: then every unfinished file there is nobody's. What is removed was
+never visible to readers and holds nothing that was paid for. Nothing here keeps a run from working.
+"""
+
+import logging
+import re
+
+from tasks.core.errors import PipelineError
+from tasks.core.ledger.segment_store import FOLDER
+from tasks.core.storage import atomic_write, stored_files
+from tasks.core.storage.location import Location
+from tasks.core.storage.multipart_uploads import abort_recorded
+
+logger = logging.getLogger(__name__)
+
+_LEFTOVER = re.compile(
+    rf"{atomic_write.ASIDE_FOLDER}/(building-[0-9a-f]{{32}}\.(parquet|tmp)|probe-[0-9a-f]{{32}})"
+    # Half a segment. Directly in the ledger's folder the lease is written, perhaps at this moment.
+    rf"|{FOLDER}/[0-9a-f]{{32}}/\.[0-9a-f]{{32}}"
+)
+
+
+def remove_leftovers(place: Location) -> None:
+    """Remove unfinished files and uploads of dead runs; what fails is logged."""
+    try:
+        if files := _leftover_files(place):
+            atomic_write.remove(place, files)
+            logger.info("Removed %d unfinished files of ended runs from %s", len(files), place.url)
+        atomic_write.remove_empty_folder(place, atomic_write.ASIDE_FOLDER)
+        if uploads := abort_recorded(place):
+            logger.info("Aborted %d unfinished uploads of ended runs below %s", uploads, place.url)
+    except PipelineError as error:
+        logger.warning("What ended runs left in %s could not be removed: %s", place.url, error)
+
+
+def _leftover_files(place: Location) -> list[str]:
+    # Segments are built aside on a disk only; elsewhere the ledger's listing is not worth its pages.
+    folders = [atomic_write.ASIDE_FOLDER, *([FOLDER] if place.is_local else [])]
+    found = [file for folder in folders for file in stored_files.find(place, place.path(folder))]
+    keys = [file.path.removeprefix(place.path("")) for file in found]
+    return [key for key in keys if _LEFTOVER.fullmatch(key)]

@@ -1,0 +1,120 @@
+"""Counts, times and budgets every request at the place where it is sent, so that report and bill agree.
+
+A ``MeteredModel`` wraps the part that sends, below the part that may send a request again with a new token.
+One serves all partitions of a run; it belongs to the gateway's loop, and any thread may read its counts.
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import fields
+
+from tasks.core.errors import DeploymentError, PipelineError, RequestError
+from tasks.core.llm.budget import Budget
+from tasks.core.llm.chat_model import ChatModel
+from tasks.core.llm.response_policy import CANNOT_BE_SENT
+from tasks.core.llm.telemetry import RequestMetrics
+from tasks.core.model import Outcome, Status
+from tasks.core.reporting.histogram import SECONDS, TOKENS, Counting, Histograms
+from tasks.core.reporting.tally import Bill
+
+
+class MeteredModel:
+    """A model whose requests are counted, measured and reserved in a budget.
+
+    Args:
+        model: Sends a request.
+        budget: What may be spent.
+        metrics: OpenTelemetry's instruments, if metrics are exported.
+    """
+
+    def __init__(self, model: ChatModel, budget: Budget, metrics: RequestMetrics | None = None) -> None:
+        self._model = model
+        self._budget = budget
+        self._metrics = metrics
+        # All names are in it from the start, since other threads read it meanwhile.
+        self._counts = Counter(dict.fromkeys((field.name for field in fields(Bill)), 0))
+        # Hashes of texts whose last request brought no answer: a row that is requested again is one of them.
+        self._unanswered: set[int] = set()
+        self._latency_s = Counting(SECONDS)
+        self._prompt_tokens, self._completion_tokens = Counting(TOKENS), Counting(TOKENS)
+
+    @property
+    def bill(self) -> Bill:
+        """What was sent and received so far."""
+        return Bill(**self._counts)
+
+    @property
+    def histograms(self) -> Histograms:
+        """Latency and tokens of the answered requests so far."""
+        counted = (self._latency_s, self._prompt_tokens, self._completion_tokens)
+        return Histograms(*(one.histogram for one in counted))
+
+    async def summarize(self, text: str) -> Outcome:
+        """Send one request; see ``ChatModel``.
+
+        Raises:
+            BudgetError: It would exceed the budget; it was not sent.
+        """
+        row, began_s = hash(text), _now_s()
+        with self._budget.request(text) as most_usd:
+            try:
+                outcome = await self._model.summarize(text)
+            except BaseException as error:
+                # A request that was cancelled, or failed in another way, may have been served.
+                end = _end_of(error) if isinstance(error, PipelineError) else "lost"
+                self._count(end, row)
+                if end == "lost":
+                    self._budget.unknown(most_usd)
+                if self._metrics:
+                    self._metrics.failed(_now_s() - began_s, error)
+                raise
+            if outcome is CANNOT_BE_SENT:
+                self._count("unsent", row)
+                return outcome
+            self._count("answered", row)
+            self._count_tokens(outcome)
+            self._measure(_now_s() - began_s, outcome)
+            if outcome.prompt_tokens is None and (outcome.model or outcome.status is Status.FILTERED):
+                self._budget.unknown(most_usd)
+            return outcome
+
+    def _count(self, end: str, row: int) -> None:
+        """Count a request when it has ended; one that was never sent is no request."""
+        self._counts[end] += 1
+        if end == "unsent":
+            self._budget.unsent()
+            return
+        self._counts["sent"] += 1
+        self._counts["retried"] += row in self._unanswered
+        if end == "answered":
+            self._unanswered.discard(row)
+        else:
+            self._unanswered.add(row)
+
+    def _count_tokens(self, outcome: Outcome) -> None:
+        self._counts["prompt_tokens"] += outcome.prompt_tokens or 0
+        self._counts["completion_tokens"] += outcome.completion_tokens or 0
+        self._counts["cached_tokens"] += outcome.cached_tokens or 0
+        self._budget.spent(outcome.prompt_tokens, outcome.completion_tokens)
+
+    def _measure(self, seconds: float, outcome: Outcome) -> None:
+        if self._metrics:
+            self._metrics.answered(seconds, outcome)
+        self._latency_s.add(seconds)
+        if outcome.prompt_tokens is not None:
+            self._prompt_tokens.add(outcome.prompt_tokens)
+        if outcome.completion_tokens is not None:
+            self._completion_tokens.add(outcome.completion_tokens)
+
+
+def _end_of(error: PipelineError) -> str:
+    if isinstance(error, RequestError):
+        if not error.sent:
+            return "unsent"
+        return "lost" if error.possibly_paid else "refused"
+    # An error without a status was no answer of the deployment: there was no token to send.
+    return "unsent" if isinstance(error, DeploymentError) and error.status is None else "refused"
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,243 @@
+"""A Parquet file's footer: parsed from the last bytes of the file, and cut down to the columns that are read.
+
+Nothing is decoded that is not needed, so what pyarrow cannot read in other columns is no obstacle.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.errors import PartitionError
+from tasks.core.parquet import thrift
+from tasks.core.parquet.column_chunk import Chunk
+from tasks.core.parquet.footer_fields import (
+    CHILDREN,
+    CHUNKS,
+    COLUMN_ORDERS,
+    ENCRYPTION,
+    ENTRIES,
+    GROUP_BYTES,
+    GROUP_ROWS,
+    KEY,
+    NAME,
+    ROW_GROUPS,
+    SCHEMA,
+    TYPE,
+    VALUE,
+)
+from tasks.core.parquet.thrift import BINARY, Lists, Struct, edited
+from tasks.core.storage.reading import SeekableFile
+
+BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, thrift.ThriftError)
+"""What is raised on bytes that are not Parquet; a column's name may be among them."""
+
+MAGIC = b"PAR1"
+TRAILER_BYTES = 8
+_MAGIC_ENCRYPTED = b"PARE"
+_LISTS = Lists({SCHEMA: Lists(), ROW_GROUPS: Lists({CHUNKS: None}), ENTRIES: Lists(), COLUMN_ORDERS: None})
+_TEXT_ENCODINGS = {0, 2, 3, 4, 6, 7, 8}
+"""All but those of numbers: PLAIN, dictionaries, RLE and BIT_PACKED of levels, DELTA of byte arrays."""
+_CORRUPT = "the footer is corrupt: restore the file and run again"
+
+Entry = tuple[bytes, bytes | None]
+"""Key and value of an entry of a footer's metadata; some have no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column directly below the root: its schema elements and its leaves, each a range of places."""
+
+    elements: range
+    leaves: range
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """A parsed footer.
+
+    Attributes:
+        fields: The fields of FileMetaData.
+        names: The names of the columns directly below the root, in order; bytes of no UTF-8 as surrogates.
+        columns: These columns, in the same order.
+        size_bytes: The footer's length, with its own length and the magic behind it.
+    """
+
+    fields: Struct
+    names: tuple[str, ...]
+    columns: tuple[Column, ...]
+    size_bytes: int
+
+    @property
+    def row_groups(self) -> tuple[int, ...]:
+        """Rows of each row group, in order."""
+        return tuple(group[GROUP_ROWS].int for group in self.fields[ROW_GROUPS].structs)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the partition."""
+        return sum(self.row_groups)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Its metadata, in order; a value that is no string, which some old writers wrote, counts as none."""
+        if ENTRIES not in self.fields:
+            return []
+        return [
+            (entry[KEY].bytes, entry[VALUE].bytes if VALUE in entry and entry[VALUE].kind == BINARY else None)
+            for entry in self.fields[ENTRIES].structs
+        ]
+
+    def entry(self, key: str) -> str:
+        """The last value of an entry; empty when it has none of that name."""
+        values = [value or b"" for name, value in self.entries if name == key.encode()]
+        return values[-1].decode(errors="replace") if values else ""
+
+    def chunks(self, name: str) -> "list[Chunk]":
+        """The chunks of a column without nesting, one per row group.
+
+        Raises:
+            PartitionError: There is no such column, or the footer is corrupt.
+        """
+        leaf = self._column(name).leaves.start
+        try:
+            items = [group[CHUNKS].items[leaf] for group in self.fields[ROW_GROUPS].structs]
+            return [Chunk.of(thrift.parse(item)) for item in items]
+        except (thrift.ThriftError, LookupError, ValueError):
+            raise PartitionError(_CORRUPT) from None
+
+    def _column(self, name: str) -> Column:
+        if name not in self.names:
+            message = f"column '{name}' is missing"
+            raise PartitionError(message)
+        return self.columns[self.names.index(name)]
+
+    def select(self, names: Sequence[str], *, with_rows: bool = True) -> pq.FileMetaData:
+        """The footer of a file that had only these columns, in the order of the file.
+
+        Args:
+            names: Names of columns, each in the file once.
+            with_rows: Whether it lists the row groups; their schema alone is cheaper.
+
+        Raises:
+            PartitionError: pyarrow cannot read such columns.
+        """
+        columns = sorted(map(self._column, names), key=lambda column: column.elements.start)
+        elements = self.fields[SCHEMA].items
+        schema = [edited(self.fields[SCHEMA].structs[0], thrift.integer(CHILDREN, len(columns), thrift.I32))]
+        schema += [elements[place] for column in columns for place in column.elements]
+        leaves = [leaf for column in columns for leaf in column.leaves]
+        groups = [self._cut(group, leaves) for group in self.fields[ROW_GROUPS].structs if with_rows]
+        kept = {
+            number: field for number, field in self.fields.items() if number not in {ENTRIES, COLUMN_ORDERS}
+        }
+        cut = edited(kept, thrift.array(SCHEMA, schema), thrift.array(ROW_GROUPS, groups))
+        try:
+            file = MAGIC + cut + len(cut).to_bytes(4, "little") + MAGIC
+            return pq.ParquetFile(pa.BufferReader(file)).metadata
+        except BAD_BYTES as error:
+            message = f"column '{names[0]}' is of a kind that pyarrow cannot read ({type(error).__name__})"
+            raise PartitionError(message) from None
+
+    @staticmethod
+    def _cut(group: Struct, leaves: Sequence[int]) -> bytes:
+        chunks = [group[CHUNKS].items[leaf] for leaf in leaves]
+        kept = {number: group[number] for number in (GROUP_BYTES, GROUP_ROWS)}
+        return edited(kept, thrift.array(CHUNKS, chunks))
+
+
+def text_problem(footer: Footer, name: str) -> str | None:
+    """Why a text column's chunks cannot be read, as far as a footer shows; None when they can."""
+    for chunk in footer.chunks(name):
+        if chunk.is_elsewhere:
+            return f"column '{name}' is in another file: this one only lists the files of a dataset"
+        if not chunk.codec:
+            return f"column '{name}' has a codec that pyarrow cannot read, such as LZO: write the file again"
+        if not chunk.encodings <= _TEXT_ENCODINGS:
+            return f"column '{name}' has an encoding that pyarrow cannot read: write the file again"
+    return None
+
+
+def footer_bytes(tail: bytes) -> int:
+    """How many last bytes of the file its footer takes, from the file's last eight bytes.
+
+    Raises:
+        PartitionError: These are not the last bytes of a readable Parquet file; says why.
+    """
+    if not tail:
+        message = "the file is empty"
+        raise PartitionError(message)
+    magic = tail[-len(MAGIC) :]
+    if magic == _MAGIC_ENCRYPTED:
+        message = "the file is encrypted"
+        raise PartitionError(message)
+    if magic != MAGIC or len(tail) < TRAILER_BYTES:
+        message = "the file is truncated or is not Parquet (its last bytes are not PAR1)"
+        raise PartitionError(message)
+    return int.from_bytes(tail[-TRAILER_BYTES : -len(MAGIC)], "little") + TRAILER_BYTES
+
+
+def parse_footer(tail: bytes) -> Footer:
+    """Parse the footer from the last bytes of a file.
+
+    Raises:
+        PartitionError: The footer is corrupt, or the file is encrypted.
+    """
+    size_bytes = footer_bytes(tail)
+    try:
+        return parse(tail[max(0, len(tail) - size_bytes) : -TRAILER_BYTES])
+    except (thrift.ThriftError, LookupError):
+        raise PartitionError(_CORRUPT) from None
+
+
+def read_footer(file: SeekableFile) -> Footer:
+    """The footer of an open file.
+
+    Raises:
+        PartitionError: It is corrupt, or the file is encrypted.
+    """
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size_bytes - TRAILER_BYTES))
+    file.seek(max(0, size_bytes - footer_bytes(file.read())))
+    return parse_footer(file.read())
+
+
+def parse(data: bytes) -> Footer:
+    """Parse a footer from its own bytes.
+
+    Raises:
+        ThriftError: It is corrupt; or a LookupError.
+        PartitionError: The file is encrypted.
+    """
+    fields = thrift.parse(data, _LISTS)
+    if ENCRYPTION in fields:
+        message = "the file is encrypted"
+        raise PartitionError(message)
+    elements = fields[SCHEMA].structs
+    columns = _columns(elements)
+    leaves = columns[-1].leaves.stop if columns else 0
+    groups = fields[ROW_GROUPS].structs
+    if any(len(group[CHUNKS].items) != leaves or group[GROUP_ROWS].int < 0 for group in groups):
+        raise thrift.ThriftError
+    decode = partial(bytes.decode, errors="surrogateescape")
+    names = tuple(decode(elements[column.elements[0]][NAME].bytes) for column in columns)
+    return Footer(fields, names, columns, len(data) + TRAILER_BYTES)
+
+
+def _columns(elements: Sequence[Struct]) -> tuple[Column, ...]:
+    """The columns below the root, from all schema elements, depth first."""
+    children = [element[CHILDREN].int if CHILDREN in element else 0 for element in elements]
+    found, place, leaf = [], 1, 0
+    for _ in range(children[0]):
+        start, first_leaf, left = place, leaf, 1
+        while left:
+            left += children[place] - 1
+            leaf += TYPE in elements[place]
+            place += 1
+        found.append(Column(range(start, place), range(first_leaf, leaf)))
+    if place != len(children):
+        raise thrift.ThriftError
+    return tuple(found)

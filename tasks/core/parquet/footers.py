@@ -1,0 +1,48 @@
+"""The footers of many files, read many at once and by their last bytes only."""
+
+from collections.abc import Iterator, Sequence
+
+from tasks.core.errors import PartitionError, PipelineError
+from tasks.core.parquet.footer import Footer, footer_bytes, parse_footer
+from tasks.core.storage import stored_files
+from tasks.core.storage.location import Location
+from tasks.core.storage.storage_errors import failures_of
+from tasks.core.storage.stored_files import Found
+
+_TAIL_BYTES = 64 * 1024
+_FOOTERS_AT_ONCE = 128
+
+
+def read_footers(location: Location, files: Sequence[Found]) -> Iterator[Footer | PipelineError]:
+    """The footer of each file, in order, or why it has none."""
+    for start in range(0, len(files), _FOOTERS_AT_ONCE):
+        some = files[start : start + _FOOTERS_AT_ONCE]
+        tails = stored_files.read_tails(
+            location, [(file.path, file.size_bytes) for file in some], _TAIL_BYTES
+        )
+        for file, tail in zip(some, tails, strict=True):
+            yield _footer(location, file, tail)
+
+
+def _footer(location: Location, file: Found, tail: bytes | Exception) -> Footer | PipelineError:
+    try:
+        return parse_footer(_whole_footer(location, file, tail))
+    except PipelineError as error:
+        return error
+
+
+def _whole_footer(location: Location, file: Found, tail: bytes | Exception) -> bytes:
+    """The footer, read again if it is longer than the tail that was read at first."""
+    with failures_of(location.url, file.path.removeprefix(location.path(""))):
+        if isinstance(tail, Exception):
+            raise tail
+        needed = footer_bytes(tail)
+        if needed <= len(tail):
+            return tail
+        if needed > file.size_bytes:
+            message = "the file is truncated, it is shorter than its footer"
+            raise PartitionError(message)
+        (longer,) = stored_files.read_tails(location, [(file.path, file.size_bytes)], needed)
+        if isinstance(longer, Exception):
+            raise longer
+        return longer

@@ -1,0 +1,56 @@
+"""What is left out of a source: counted by reason, and in words."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from tasks.core.escaping import printable
+from tasks.core.model import LeftOut
+from tasks.core.storage.partition_names import suffix_like_parquet
+
+_EXAMPLES = 3
+_WORDS = {
+    "hidden": "hidden names",
+    "other_files": "other files",
+    "maybe_parquet": "files that may be Parquet under another suffix",
+    "table_metadata": "files of table metadata",
+    "unmatched": "files not like the glob",
+}
+
+
+def count(keys: Iterable[str], reasons: Iterable[str | None]) -> LeftOut:
+    """Count the keys that are left out, those with a reason, which is as ``Names.why_not`` gives it."""
+    by_reason: defaultdict[str, list[str]] = defaultdict(list)
+    for key, reason in zip(keys, reasons, strict=True):
+        if reason is not None:
+            by_reason[reason].append(key)
+    examples = {reason: _examples(found) for reason, found in by_reason.items()}
+    counts: dict[str, Any] = {reason: len(found) for reason, found in by_reason.items()}
+    return LeftOut(examples=examples, **counts)
+
+
+def _examples(keys: list[str]) -> tuple[str, ...]:
+    """The first keys, those of different suffixes before others."""
+    firsts: dict[str, str] = {}
+    for key in keys:
+        firsts.setdefault(suffix_like_parquet(key), key)
+    return tuple(dict.fromkeys([*firsts.values(), *keys[:_EXAMPLES]]))[:_EXAMPLES]
+
+
+def in_words(found: LeftOut) -> str:
+    """What is left out, for people: counts, examples, and how to take what may be Parquet."""
+    counts = {reason: getattr(found, reason) for reason in _WORDS}
+    parts = [f"{n:,} {_WORDS[reason]}{_such_as(found, reason)}" for reason, n in counts.items() if n]
+    return ", ".join(parts) or "nothing"
+
+
+def _such_as(found: LeftOut, reason: str) -> str:
+    keys = found.examples.get(reason, ())
+    if not keys:
+        return ""
+    more = ", ..." if getattr(found, reason) > len(keys) else ""
+    hint = ""
+    if reason == "maybe_parquet":
+        suffixes = dict.fromkeys(suffix_like_parquet(key) for key in keys)
+        hint = f"; to take them, add {', '.join(suffixes)} to --suffix"
+    return f" ({', '.join(map(printable, keys))}{more}{hint})"

@@ -1,0 +1,134 @@
+"""How to publish to an S3 store: the ways from best to plainest, and which is next when a store refuses one.
+
+Refused is what is answered with 4xx or 501: that will not change by itself, as a 500 may.
+"""
+
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Any
+
+from botocore import __version__ as botocore_version
+
+from tasks.core.errors import InputError, StorageError
+from tasks.core.escaping import printable
+from tasks.core.storage import crc32
+from tasks.core.storage.location import Location
+from tasks.core.storage.output_bytes import OutputBytes
+from tasks.core.storage.storage_errors import code_of, failures_of, status_of
+from tasks.core.storage.stored_files import Found
+
+SMALLEST_PART_BYTES = 5 * 2**20
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyMethod:
+    """One way to publish.
+
+    Attributes:
+        copies: The store copies the source's bytes by itself.
+        checksum: CRC-32 of the whole output, for the store to compare; None where the source has none.
+        conditional: The store checks that the object to be replaced is still there.
+        content_type: The source's; None when it has none or the destination's options say another.
+    """
+
+    copies: bool
+    checksum: str | None = None
+    conditional: bool = True
+    content_type: str | None = None
+
+
+class OtherMethodError(Exception):
+    """An attempt ended without a result; the next one goes another way, or the same again.
+
+    Args:
+        reason: Why, for the log.
+        way: The next way.
+        replaces: What is under the key by now; None when that did not change.
+    """
+
+    def __init__(self, reason: str, way: CopyMethod, *, replaces: Found | None = None) -> None:
+        super().__init__(reason)
+        self.way, self.replaces = way, replaces
+
+
+def first_method(output: OutputBytes, destination: Location) -> CopyMethod:
+    """The best way between these places, from one request for the source's facts.
+
+    Raises:
+        InputError: The installed botocore does not support conditional writes.
+        StorageError: The source has changed.
+    """
+    fs = destination.fs
+    _check_client(fs)
+    if not output.source.is_s3:
+        return CopyMethod(copies=False)
+    configured = fs.s3_additional_kwargs
+    facts = _facts(output)
+    return CopyMethod(
+        copies=_is_same_store(output.source.fs, fs)
+        and output.file.size_bytes >= SMALLEST_PART_BYTES
+        # Keys of the customer's own would have to be given for both objects.
+        and not any("SSECustomer" in name for name in configured),
+        checksum=None if "ChecksumAlgorithm" in configured else _checksum(output, facts),
+        content_type=None if "ContentType" in configured else facts.get("ContentType"),
+    )
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether a store answered that it does not do that."""
+    status = status_of(error)
+    is_client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return (is_client_error and status != HTTPStatus.NOT_FOUND) or status == HTTPStatus.NOT_IMPLEMENTED
+
+
+def method_after(error: Exception, way: CopyMethod) -> CopyMethod | None:
+    """The next way when beginning or completing an upload was refused; None when there is none."""
+    if status_of(error) == HTTPStatus.CONFLICT:
+        return way
+    if not is_refused(error) or status_of(error) == HTTPStatus.FORBIDDEN:
+        return None
+    if way.checksum and (code_of(error) != "BadDigest" or not way.copies):
+        # A wrong digest of bytes that were all sent is an error of the source's checksum or of reading it.
+        return None if code_of(error) == "BadDigest" else replace(way, checksum=None)
+    if way.copies:
+        return replace(way, copies=False)
+    if way.conditional and status_of(error) == HTTPStatus.NOT_IMPLEMENTED:
+        return replace(way, conditional=False)
+    return None
+
+
+def _is_same_store(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and one.storage_options == other.storage_options)
+
+
+def _facts(output: OutputBytes) -> dict[str, Any]:
+    source, file = output.source, output.file
+    bucket, name, _ = source.fs.split_path(file.path)
+    with failures_of(source.url, file.path):
+        facts: dict[str, Any] = source.fs.call_s3(
+            "head_object", Bucket=bucket, Key=name, IfMatch=f'"{file.version}"', ChecksumMode="ENABLED"
+        )
+    if (facts["ContentLength"], facts.get("ETag", "").strip('"')) != (file.size_bytes, file.version):
+        message = f"{source.url} ({printable(file.path)}) was replaced meanwhile; run again."
+        raise StorageError(message)
+    return facts
+
+
+def _checksum(output: OutputBytes, facts: dict[str, Any]) -> str | None:
+    """The whole output's CRC-32 from the source's; one of parts, ``...-N``, says nothing of the whole."""
+    text = facts.get("ChecksumCRC32") or ""
+    if not text or "-" in text or facts.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
+        return None
+    joined = crc32.combine(crc32.decode(text), output.checksum_of_tail(), output.tail.size_bytes)
+    return crc32.encode(joined)
+
+
+def _check_client(fs: Any) -> None:
+    """s3fs silently drops parameters that its botocore does not know, conditions among them."""
+    model = fs.s3.meta.service_model.operation_model("CompleteMultipartUpload")
+    if not {"IfMatch", "IfNoneMatch"} <= model.input_shape.members.keys():
+        message = (
+            f"botocore {botocore_version} does not support conditional writes: upgrade s3fs and aiobotocore."
+        )
+        raise InputError(message)

@@ -1,0 +1,128 @@
+"""Translates the exceptions of stores and disks into this project's errors.
+
+s3fs raises a dozen classes, pyarrow and the disk some more; they are listed in this file alone. Of a store's
+own message only codes are passed on, since the text may hold anything.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import aiohttp
+import pyarrow as pa
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from s3fs.utils import FileExpired
+
+from tasks.core.errors import InputError, PartitionError, PipelineError, StorageError
+from tasks.core.escaping import printable
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
+
+STORE_FAILURES = (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
+"""What a store's client or a disk raises when it fails."""
+
+
+@contextmanager
+def failures_of(where: str, what: str = "") -> Iterator[None]:
+    """Turn whatever a store raises into this project's errors.
+
+    Args:
+        where: The place, as the user wrote it.
+        what: What in that place, such as a partition's key.
+
+    Raises:
+        InputError: Credentials or rights are missing.
+        StorageError: Anything else the store or the disk failed at.
+    """
+    place = f"{where} ({printable(what)})" if what else where
+    try:
+        yield
+    except PipelineError:
+        raise
+    except (NoCredentialsError, PartialCredentialsError):
+        message = (
+            f"No credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
+        )
+        raise InputError(message) from None
+    except PermissionError:
+        message = f"Access to {place} is denied: check the credentials and what they may do there."
+        raise InputError(message) from None
+    except FileExpired:
+        message = f"{place} was replaced while it was read; run again."
+        raise StorageError(message) from None
+    except FileNotFoundError:
+        message = f"{place} is not there, or was removed meanwhile; run again if it is."
+        raise StorageError(message) from None
+    except STORE_FAILURES as error:
+        if status_of(error) == HTTPStatus.PRECONDITION_FAILED:
+            message = f"{place} was replaced meanwhile; run again."
+            raise StorageError(message) from None
+        is_full = isinstance(error, OSError) and error.errno in _FULL
+        cure = "make room there" if is_full else "if it lasts, check the address and the network"
+        message = f"{place}: {_reason(error)} from storage; {cure}."
+        raise StorageError(message) from None
+
+
+@contextmanager
+def failures_building(folder: Path, name: str) -> Iterator[None]:
+    """Translate what goes wrong while a file is built on this machine's disk.
+
+    Args:
+        folder: Where the file is built.
+        name: The partition it is built for.
+
+    Raises:
+        StorageError: The disk does not take it.
+        PartitionError: Its rows cannot be written as Parquet.
+    """
+    try:
+        yield
+    except pa.ArrowException as error:
+        message = (
+            f"The new columns of {printable(name)} cannot be written ({type(error).__name__}); "
+            "leave this partition out."
+        )
+        raise PartitionError(message) from None
+    except OSError as error:
+        message = (
+            f"{printable(name)} cannot be built in {folder}: {_reason(error)}; "
+            "make room there, or set TMPDIR to a folder with room, and run again."
+        )
+        raise StorageError(message) from None
+
+
+def is_taken(error: OSError) -> bool:
+    """Whether a conditional create failed because somebody else's was first, or was at work on the name."""
+    return isinstance(error, FileExistsError) or code_of(error) in _TAKEN
+
+
+def code_of(error: Exception) -> str:
+    """The error code an S3 store answered with; empty when it did not answer."""
+    answer = _answer(error)
+    return str(answer.response.get("Error", {}).get("Code", "no code")) if answer else ""
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status an S3 store answered with; 0 when it did not answer."""
+    answer = _answer(error)
+    return int(answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) if answer else 0
+
+
+def _answer(error: Exception) -> ClientError | None:
+    # s3fs raises an OSError from botocore's error.
+    answer = error.__cause__ if isinstance(error.__cause__, ClientError) else error
+    return answer if isinstance(answer, ClientError) else None
+
+
+def _reason(error: Exception) -> str:
+    """The error's class, with the store's code or the system's words for it."""
+    if code := code_of(error):
+        return f"{type(error).__name__} ({code})"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{type(error).__name__} ({os.strerror(error.errno)})"
+    return type(error).__name__

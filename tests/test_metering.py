@@ -1,0 +1,135 @@
+"""The bill against what the endpoint counted."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import DeploymentError, StopRunError
+from tasks.core.ledger.ledger import Ledger
+from tasks.core.llm.budget import Budget
+from tasks.core.llm.client import open_model
+from tasks.core.llm.metering import MeteredModel
+from tasks.core.llm.response_policy import CANNOT_BE_SENT
+from tasks.core.model import Outcome, Partition, Status
+from tasks.core.partition import summarize_partition
+from tasks.core.planning.partition_status import look
+from tasks.core.prompt import Request
+from tasks.core.ratelimit.limiter import Limiter
+from tasks.core.reporting.tally import Bill
+from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.summarizer import RetryPolicy
+from tasks.core.settings import Settings
+from tests.conftest import Serve
+from tests.paying import job_of, write
+
+ROWS = 40
+WINDOW = 20
+
+
+def gateway_of(request: Request, timeout_s: float, max_attempts: int) -> Gateway:
+    """A gateway that does not wait long before it tries again."""
+    settings = Settings.from_environment()
+    policy = RetryPolicy(max_attempts=max_attempts, attempt_timeout_s=timeout_s, longest_backoff_s=0.05)
+    return Gateway(
+        lambda measured: open_model(
+            settings, request, max_connections=WINDOW, timeout_s=timeout_s, measured=measured
+        ),
+        lambda: Limiter(WINDOW),
+        policy,
+    )
+
+
+def bill_of(folder: Path, timeout_s: float = 60.0, max_attempts: int = 30) -> Bill:
+    """One partition of ``ROWS`` rows summarized; whatever stops it, what it cost."""
+    write(f"{folder}/in", [f"This is row {n}. And more." for n in range(ROWS)])
+    job = job_of(f"{folder}/in", f"{folder}/out")
+    (partition,) = look(job).todo.partitions
+    with (
+        Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
+        gateway_of(job.request, timeout_s, max_attempts) as gateway,
+    ):
+        _run(partition, job, gateway, ledger)
+    return gateway.bill
+
+
+def _run(partition: Partition, *how: object) -> None:
+    try:
+        summarize_partition(partition, *how)  # type: ignore[arg-type]  # handed through
+    except StopRunError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("server-error", False),
+        ("rate-limit:retry-after-ms=1", False),
+        ("reset", True),
+        ("html", True),
+        ("content-filter", False),
+        ("hang", True),
+    ],
+)
+def test_requests_at_the_endpoint_are_the_requests_of_the_bill(
+    endpoint: Serve, tmp_path: Path, kind: str, *, lost: bool
+) -> None:
+    server = endpoint(fault_rate=0.3, fault_kind=kind, seed=3)
+    bill = bill_of(tmp_path, timeout_s=1.0 if kind == "hang" else 60.0)
+    stats = server.stats()
+    assert bill.sent == stats.requests == bill.answered + bill.refused + bill.lost
+    assert bill.retried == stats.requests - stats.rows
+    assert stats.rows == bill.answered == ROWS
+    assert bill.unsent == 0
+    assert bool(bill.lost) is lost
+    assert bool(bill.retried) is (kind != "content-filter")
+
+
+def test_a_wrong_key_is_on_the_bill_as_refused(endpoint: Serve, tmp_path: Path) -> None:
+    server = endpoint(api_key="another")
+    bill = bill_of(tmp_path)
+    assert bill == Bill(sent=server.stats().requests, refused=server.stats().requests)
+
+
+def test_what_finds_no_connection_is_no_request(
+    endpoint: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint()
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "http://127.0.0.1:9")
+    bill = bill_of(tmp_path, max_attempts=1)
+    assert bill == Bill(unsent=bill.unsent)
+    assert bill.unsent > 0
+
+
+class Scripted:
+    """Ends in turn as it was told."""
+
+    def __init__(self, *ends: Outcome | BaseException) -> None:
+        self._ends = iter(ends)
+
+    async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - a model's
+        end = next(self._ends)
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+
+async def _ask(metered: MeteredModel, *texts: str) -> None:
+    for text in texts:
+        await asyncio.gather(metered.summarize(text), return_exceptions=True)
+
+
+def test_a_repetition_is_counted_as_one_until_its_row_is_answered() -> None:
+    failed, answered = DeploymentError("500", status=500), Outcome(Status.OK, "s")
+    metered = MeteredModel(Scripted(failed, failed, failed, answered, answered, answered), Budget())
+    asyncio.run(_ask(metered, "a", "b", "a", "a", "b", "a"))
+    assert metered.bill == Bill(sent=6, refused=3, answered=3, retried=3)
+
+
+def test_a_text_that_cannot_be_sent_and_a_missing_token_are_no_requests() -> None:
+    metered = MeteredModel(
+        Scripted(CANNOT_BE_SENT, DeploymentError("no token"), ZeroDivisionError()), Budget()
+    )
+    asyncio.run(_ask(metered, "a", "b", "c"))
+    # Of what nobody foresaw, nobody knows how far it came.
+    assert metered.bill == Bill(unsent=2, sent=1, lost=1)

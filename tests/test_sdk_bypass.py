@@ -1,0 +1,111 @@
+import asyncio
+import gzip
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from tasks.core.errors import DeploymentError, RateLimitError, RequestError
+from tasks.core.llm.client import record_request
+from tasks.core.llm.sdk_bypass import Fields, RowEndedError, Wire
+from tasks.core.llm.transport import Reply, Transport
+from tasks.core.settings import Settings
+from tests.asking import REQUEST
+
+SETTINGS = Settings(azure_openai_endpoint="https://x.openai.azure.com", azure_openai_deployment="d")
+GZIPPED = (b"Content-Encoding", b"gzip")
+COMPLETION = json.dumps({"choices": [], "model": "m"}).encode()
+
+
+class Answering(Transport):
+    """Answers every request with one reply."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(max_connections=1, timeout_s=1.0)
+        self.reply = reply
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:  # noqa: ARG002
+        return self.reply
+
+
+def answered(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Fields:
+    async def run() -> Fields:
+        recorded = await record_request(SETTINGS, REQUEST, timeout_s=1.0)
+        return await Wire(Answering(Reply(status, headers, body)), recorded, dict).send(b"{}")
+
+    return asyncio.run(run())
+
+
+def test_a_compressed_reply_is_read() -> None:
+    assert answered(200, gzip.compress(COMPLETION), GZIPPED).model == "m"
+
+
+def test_a_reply_that_is_not_what_its_headers_say_is_one_to_ask_for_again() -> None:
+    with pytest.raises(RequestError) as caught:
+        answered(200, COMPLETION, GZIPPED)
+    assert caught.value.possibly_paid
+
+
+def test_a_refusal_that_is_not_what_its_headers_say_is_one_all_the_same() -> None:
+    with pytest.raises(RateLimitError) as caught:
+        answered(429, b"not gzip", GZIPPED, (b"Retry-After", b"7"))
+    assert caught.value.retry_after_s == 7.0
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ({"code": None}, "HTTP 400"),
+        ({"code": 7}, "HTTP 400"),
+        ({"code": "odd"}, "HTTP 400, odd"),
+        ({}, "HTTP 400"),
+    ],
+)
+def test_an_error_is_told_by_its_code_when_it_has_one(error: dict[str, object], told: str) -> None:
+    with pytest.raises(RowEndedError) as caught:
+        answered(400, json.dumps({"error": error}).encode())
+    assert caught.value.outcome.error == told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "invalid_value", "param": "max_tokens"},
+        {"code": "OperationNotSupported"},
+        {"param": "temperature"},
+    ],
+)
+def test_a_parameter_that_is_not_the_rows_stops_the_run_with_what_to_do(error: dict[str, object]) -> None:
+    with pytest.raises(DeploymentError, match="check max_output_tokens"):
+        answered(400, json.dumps({"error": error}).encode())
+
+
+@pytest.mark.parametrize("parameter", ["messages", "messages[1].content", "prompt", None, 7])
+def test_what_is_wrong_with_the_text_concerns_its_row_alone(parameter: object) -> None:
+    with pytest.raises(RowEndedError):
+        answered(400, json.dumps({"error": {"code": "odd", "param": parameter}}).encode())
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"17"])
+def test_a_reply_that_is_no_object_has_no_fields(body: bytes) -> None:
+    assert answered(200, body).choices is None
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>"])
+def test_a_reply_that_is_no_json_is_one_to_ask_for_again(body: bytes) -> None:
+    with pytest.raises(RequestError) as caught:
+        answered(200, body)
+    assert caught.value.possibly_paid
+
+
+def test_the_recorded_request_holds_no_credential(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN", "OPENAI_API_KEY", "OPENAI_ORG_ID"):
+        monkeypatch.setenv(name, "very-secret")
+
+    async def run() -> Wire:
+        recorded = await record_request(SETTINGS, REQUEST, timeout_s=1.0)
+        return Wire(Answering(Reply(200, (), b"{}")), recorded, dict)
+
+    headers = asyncio.run(run())._headers  # noqa: SLF001 - what goes out with every request
+    assert "very-secret" not in str(headers)
+    assert "api-key" not in headers
