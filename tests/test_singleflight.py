@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.llm.chat_model import ChatModel
 from tasks.core.errors import DeploymentError, RequestError, StorageError
-from tasks.core.model import Outcome, Status
-from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.reuse import AskOnce
 from tasks.core.ledger.singleflight import RecentReplies, Singleflight, replies_remembered
+from tasks.core.llm.chat_model import ChatModel
+from tasks.core.model import Outcome, Status
+from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.tally import Tally
 from tasks.core.rows.gateway import Gateway
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
@@ -107,7 +107,9 @@ def test_leaders_that_fail_hand_on_to_waiters_until_one_is_answered(
     model = OneAtATime({text: list(steps) for text, steps in script.items()}, latency_s=1.0)
     results = summarize(model, *partitions, window=window, policy=RetryPolicy(max_attempts=max_attempts))
     rows = [
-        pair for texts, outcomes in zip(partitions, results, strict=True) for pair in zip(texts, outcomes)
+        pair
+        for texts, outcomes in zip(partitions, results, strict=True)
+        for pair in zip(texts, outcomes, strict=True)
     ]
     assert len(rows) == sum(map(len, partitions))
     for text in {text for text, _ in rows if text}:

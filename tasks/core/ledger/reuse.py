@@ -124,7 +124,8 @@ class AskOnce:
             if key is not None and outcome.status.is_answered:
                 self._account.append(key, outcome)
             else:
-                texts.check_wanted()
+                # Equal rows that wait for this one would be requested next.
+                texts.check()
 
         return self._rows.begin(texts, keys, keep)
 
@@ -154,15 +155,17 @@ class _WhileKept:
             self._account.check()
             yield text
 
-    def check_wanted(self) -> None:
-        """Fail the batch once it was given up: rows that wait for an equal row's reply are not requested.
+    def check(self) -> None:
+        """Refuse to request another row.
 
         Raises:
-            InterruptedRunError: It was given up.
+            InterruptedRunError: The rows were given up.
+            StorageError: Replies cannot be kept.
         """
         if self._is_ended:
             message = "The partition was given up: no further row of it is requested."
             raise InterruptedRunError(message)
+        self._account.check()
 
     def end(self) -> None:
         """Yield no further text; from any thread."""

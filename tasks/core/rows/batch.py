@@ -77,7 +77,7 @@ class Batch:
             self._end_if_done()
 
     def park(self) -> None:
-        """A row waits for an equal row's reply: no worker works on it, and the batch does not end before it."""
+        """A row waits for an equal row's reply: it holds no worker, and the batch does not end before it."""
         self._parked += 1
 
     def unpark(self) -> bool:

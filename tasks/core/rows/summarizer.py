@@ -1,7 +1,7 @@
 """The summarizer: many rows, a bounded number of requests in flight, outcomes in the rows' order.
 
 The one owner of a row's retries. Rows are pulled from an iterator as slots free up, so memory is bounded by
-the window, not by the rows; a row whose equal is in flight is parked, which takes some 100 bytes and no worker.
+the window, not by the rows; a row that waits for an equal row's reply takes some 100 bytes and no worker.
 Every row ends with exactly one outcome, in its own place, whatever order replies come in; only an error that
 concerns every row ends the whole.
 """
@@ -145,7 +145,7 @@ class Summarizer:
                 await asyncio.sleep(0)
 
     def _next(self) -> tuple[Batch, Row] | None:
-        """The next row: of a flight without a leader, else of the oldest batch, so that batches end in order."""
+        """The next row: of a flight without a leader, else of the oldest batch, which is to end first."""
         while waiting := self._flights.next_leader():
             key, text, (batch, place) = waiting
             if batch.unpark():
