@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
-from tasks.core.errors import PipelineError
+from tasks.core.errors import InterruptedRunError, PipelineError
 from tasks.core.ledger.partition_ledger import PartitionLedger
 from tasks.core.ledger.reply_index import is_final
 from tasks.core.model import Outcome, Status, Text
@@ -123,6 +123,9 @@ class AskOnce:
             key = keys[place]
             if key is not None and outcome.status.is_answered:
                 self._account.append(key, outcome)
+            else:
+                # Equal rows that wait for this one would be requested next.
+                texts.check()
 
         return self._rows.begin(texts, keys, keep)
 
@@ -151,6 +154,18 @@ class _WhileKept:
                 return
             self._account.check()
             yield text
+
+    def check(self) -> None:
+        """Refuse to request another row.
+
+        Raises:
+            InterruptedRunError: The rows were given up.
+            StorageError: Replies cannot be kept.
+        """
+        if self._is_ended:
+            message = "The partition was given up: no further row of it is requested."
+            raise InterruptedRunError(message)
+        self._account.check()
 
     def end(self) -> None:
         """Yield no further text; from any thread."""

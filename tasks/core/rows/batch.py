@@ -42,23 +42,26 @@ class Batch:
         self._outcomes: list[Outcome | None] = []
         self._error: BaseException | None = None
         self._workers: set[asyncio.Task[None] | None] = set()
+        self._parked = 0
+        self._is_pulled = False
+        self._is_cancelled = False
         self._ended = asyncio.Event()
-        self.is_pulled = False
 
-    def pull(self) -> Iterator[Row]:
-        """Rows from where the last one stopped; an error of the texts is the batch's end."""
-        while not self.is_pulled:
+    def pull(self) -> Row | None:
+        """The next row, None after the last; an error of the texts fails the batch."""
+        if not self._is_pulled:
             try:
                 text = next(self._texts)
             except StopIteration:
-                self.is_pulled = True
-            except Exception as error:  # noqa: BLE001 - told to who waits for the batch
+                self._is_pulled = True
+            except Exception as error:  # noqa: BLE001 - raised where the outcomes are awaited
                 self.fail(error)
             else:
                 place = len(self._outcomes)
                 self._outcomes.append(None)
-                yield Row(place, text, self._keys[place] if self._keys else None)
+                return Row(place, text, self._keys[place] if self._keys else None)
         self._end_if_done()
+        return None
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -73,19 +76,36 @@ class Batch:
             self._workers.discard(worker)
             self._end_if_done()
 
-    def put(self, row: Row, outcome: Outcome) -> None:
-        """A row has its outcome."""
-        self._on_row(row.place, outcome)
-        # The reply as it came is for the ledger: thousands of them are not held until the batch ends.
-        self._outcomes[row.place] = replace(outcome, reply=None) if outcome.reply else outcome
+    def park(self) -> None:
+        """A row waits for an equal row's reply: it holds no worker, and the batch does not end before it."""
+        self._parked += 1
+
+    def unpark(self) -> bool:
+        """A row waits no longer.
+
+        Returns:
+            Whether it may be requested now: not when the batch has failed or was cancelled.
+        """
+        self._parked -= 1
+        if self._error is None and not self._is_cancelled:
+            return True
+        self._end_if_done()
+        return False
+
+    def put(self, place: int, outcome: Outcome) -> None:
+        """Take a row's outcome; a cancelled batch ignores it."""
+        if not self._is_cancelled:
+            self._on_row(place, outcome)
+            # The reply as it came is for the ledger: thousands of them are not held until the batch ends.
+            self._outcomes[place] = replace(outcome, reply=None) if outcome.reply else outcome
 
     def fail(self, error: BaseException) -> None:
         """Pull no further row; the first error is the one that is told."""
         self._error = self._error or error
-        self.is_pulled = True
+        self._is_pulled = True
 
     async def outcomes(self) -> list[Outcome]:
-        """Wait until no row is worked on any more; one outcome per row, in the rows' order."""
+        """Wait until no row is worked on or parked; one outcome per row, in the rows' order."""
         await self._ended.wait()
         if self._error:
             raise self._error
@@ -93,12 +113,12 @@ class Batch:
 
     def cancel(self) -> set[asyncio.Task[None]]:
         """Nobody waits any more: cut off the rows in flight; returns who worked on them."""
-        self.is_pulled = True
+        self._is_pulled = self._is_cancelled = True
         workers = {worker for worker in self._workers if worker}
         for worker in workers:
             worker.cancel()
         return workers
 
     def _end_if_done(self) -> None:
-        if self.is_pulled and not self._workers:
+        if self._is_pulled and not self._workers and not self._parked:
             self._ended.set()

@@ -1,8 +1,9 @@
 """The summarizer: many rows, a bounded number of requests in flight, outcomes in the rows' order.
 
 The one owner of a row's retries. Rows are pulled from an iterator as slots free up, so memory is bounded by
-the window, not by the rows. Every row ends with exactly one outcome, in its own place, whatever order replies
-come in; only an error that concerns every row ends the whole.
+the window, not by the rows; a row that waits for an equal row's reply takes some 100 bytes and no worker.
+Every row ends with exactly one outcome, in its own place, whatever order replies come in; only an error that
+concerns every row ends the whole.
 """
 
 import asyncio
@@ -16,18 +17,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.errors import RateLimitError, RequestError, StopRunError
-from tasks.core.ledger.singleflight import SharedReplies
+from tasks.core.ledger.singleflight import Singleflight
 from tasks.core.llm.chat_model import ChatModel
 from tasks.core.llm.response_policy import CANNOT_BE_SENT
 from tasks.core.model import Outcome, Status, Text
 from tasks.core.prompt import is_sendable
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.ratelimit.slot import Slot
-from tasks.core.rows.batch import Batch, OnRow
+from tasks.core.rows.batch import Batch, OnRow, Row
 
 logger = logging.getLogger(__name__)
 
 _ROWS_BETWEEN_BREATHS = 500
+"""Rows without a request that may follow each other before the loop serves others: some milliseconds."""
+
+_Waiter = tuple[Batch, int]
+"""A parked row: its batch, and its place there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +79,7 @@ class Summarizer:
         self._limiter = limiter
         self._policy = policy
         self._on_outcome = on_outcome
-        self._shared = SharedReplies()
+        self._flights: Singleflight[_Waiter] = Singleflight()
         self._batches: deque[Batch] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         # Twice the window, so that rows waiting out a backoff leave no slot idle.
@@ -121,33 +126,65 @@ class Summarizer:
             await self._work()
         finally:
             self._workers -= {asyncio.current_task()}
+            if self._flights.is_leaderless:
+                # This worker was cut off while its row led a flight on which rows of other batches may wait.
+                self._employ(1)
 
     async def _work(self) -> None:
-        """Work on the oldest batch that has rows left, so that batches end in the order they came."""
-        while self._batches:
-            batch = self._batches[0]
-            for row in batch.pull():
+        while pulled := self._next():
+            batch, row = pulled
+            if not is_sendable(row.text):
                 with batch.at_work():
-                    outcome = await self._outcome(row.text, row.key)
-                    batch.put(row, outcome)
-                    self._on_outcome(outcome)
-                    if not outcome.requests and row.place % _ROWS_BETWEEN_BREATHS == 0:
-                        # Rows without a request never wait; thousands must not keep the loop from others.
-                        await asyncio.sleep(0)
-            if self._batches and self._batches[0] is batch:
-                self._batches.popleft()
+                    self._put(batch, row.place, _unsent(row.text))
+            elif row.key is None:
+                with batch.at_work():
+                    self._put(batch, row.place, await self._request(row.text))
+            else:
+                await self._share(batch, row.place, row.key, row.text)
+            if row.place % _ROWS_BETWEEN_BREATHS == 0:
+                await asyncio.sleep(0)
 
-    async def _outcome(self, text: object, key: bytes | None) -> Outcome:
-        if isinstance(text, bytes):
-            return Outcome(Status.FAILED, error="the text is not valid UTF-8")
-        if text is not None and not isinstance(text, str):
-            # From a script without a type checker: not worth the other rows.
-            return Outcome(Status.FAILED, error=f"the text is a {type(text).__name__}")
-        if not is_sendable(text):
-            return Outcome(Status.EMPTY)
-        if key is None:
-            return await self._request(text)
-        return await self._shared.once(key, lambda: self._request(text))
+    def _next(self) -> tuple[Batch, Row] | None:
+        """The next row: of a flight without a leader, else of the oldest batch, which is to end first."""
+        while waiting := self._flights.next_leader():
+            key, text, (batch, place) = waiting
+            if batch.unpark():
+                return batch, Row(place, text, key)
+        while self._batches:
+            if row := self._batches[0].pull():
+                return self._batches[0], row
+            self._batches.popleft()
+        return None
+
+    async def _share(self, batch: Batch, place: int, key: bytes, text: str) -> None:
+        """Find an equal row's reply, or wait for it, or request it for all equal rows."""
+        if reply := self._flights.reply(key):
+            with batch.at_work():
+                self._put(batch, place, reply)
+        elif self._flights.join(key, text, (batch, place)):
+            await self._lead(batch, place, key, text)
+        else:
+            batch.park()
+
+    async def _lead(self, batch: Batch, place: int, key: bytes, text: str) -> None:
+        outcome: Outcome | None = None
+        try:
+            with batch.at_work():
+                outcome = await self._request(text)
+                self._put(batch, place, outcome)
+        finally:
+            served = self._flights.end(key, outcome)
+        # Not as work of the leader's batch: cancelling that one must not keep the reply from other batches.
+        for number, ((waiting, its_place), reply) in enumerate(served, 1):
+            with waiting.at_work():
+                waiting.unpark()
+                self._put(waiting, its_place, reply)
+            if number % _ROWS_BETWEEN_BREATHS == 0:
+                await asyncio.sleep(0)
+
+    def _put(self, batch: Batch, place: int, outcome: Outcome) -> None:
+        batch.put(place, outcome)
+        self._on_outcome(outcome)
 
     async def _request(self, text: str) -> Outcome:
         """Try until there is an outcome; waits hold no slot."""
@@ -191,6 +228,16 @@ class Summarizer:
         else:
             self._limiter.answered()
         return outcome
+
+
+def _unsent(text: object) -> Outcome:
+    """The outcome of a row that has no text to send."""
+    if isinstance(text, bytes):
+        return Outcome(Status.FAILED, error="the text is not valid UTF-8")
+    if text is not None and not isinstance(text, str):
+        # From a script without a type checker: not worth the other rows.
+        return Outcome(Status.FAILED, error=f"the text is a {type(text).__name__}")
+    return Outcome(Status.EMPTY)
 
 
 def _place(error: Exception) -> str:
