@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tasks.core.ledger.reuse import RowService, Waiting
 
 from tasks.core.job import Job
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.reuse import RowService, Waiting
 from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.parquet.append_writer import Writer
 from tasks.core.parquet.reader import Reader

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from tasks.core.ledger.reuse import AskOnce
 
 from tasks.core.errors import InterruptedRunError, StorageError
 from tasks.core.ledger.commit_policy import CommitPolicy
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.partition_ledger import PartitionLedger
-from tasks.core.ledger.reuse import AskOnce
 from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.model import Outcome, Status
 from tasks.core.storage.location import Location, locate

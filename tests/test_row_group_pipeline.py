@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tasks.core.ledger.reuse import AskOnce, Waiting
 
 from tasks.core.errors import StorageError
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.reuse import AskOnce, Waiting
 from tasks.core.model import Outcome, Text
 from tasks.core.parquet.reader import Reader
 from tasks.core.rows import row_group_pipeline

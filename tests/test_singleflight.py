@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tasks.core.ledger.reuse import AskOnce
 
 from tasks.core.errors import DeploymentError, RequestError, StorageError
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.reuse import AskOnce
 from tasks.core.ledger.singleflight import RecentReplies, Singleflight, replies_remembered
 from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Status

@@ -22,9 +22,9 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from tasks.core.ledger.reuse import Waiting
 
 from tasks.core.job import prepare
-from tasks.core.ledger.reuse import Waiting
 from tasks.core.model import Outcome, Status, Text
 from tasks.core.options import ModelOptions, OutputOptions
 from tasks.core.parquet.append_writer import Writer

@@ -16,6 +16,7 @@ from itertools import repeat
 from typing import Generic, TypeVar
 
 from tasks.core.model import Outcome
+from tasks.core.prompt import RenderedRow
 
 REMEMBERED_BYTES = 64 * 2**20
 """Memory of all remembered replies together. More memory finds equal rows that lie farther apart; less lets a
@@ -97,21 +98,20 @@ class Singleflight(Generic[W]):
         """The remembered reply of an equal row, as a reused outcome."""
         return self._recent.get(key)
 
-    def join(self, key: bytes, text: str, waiter: W) -> bool:
-        """Lead the flight of this key, or wait on it when it has a leader.
+    def join(self, row: RenderedRow, waiter: W) -> bool:
+        """Lead the flight of this row's key, or wait on it when it has a leader.
 
         Args:
-            key: The row's key.
-            text: The row's text; kept once for the leader and all waiters.
+            row: The row; kept once for the leader and all waiters.
             waiter: Stands for the row if it has to wait.
 
         Returns:
             Whether the row leads. Then it is requested, and ``end`` is called whatever becomes of it.
         """
-        if (flight := self._in_flight.get(key)) is None:
-            self._in_flight[key] = _Flight(text)
-        elif key in self._leaderless:
-            del self._leaderless[key]
+        if (flight := self._in_flight.get(row.key)) is None:
+            self._in_flight[row.key] = _Flight(row)
+        elif row.key in self._leaderless:
+            del self._leaderless[row.key]
         else:
             flight.waiters.append(waiter)
             return False
@@ -136,8 +136,8 @@ class Singleflight(Generic[W]):
         self._recent.add(key, reply)
         return zip(self._in_flight.pop(key).waiters, repeat(reply))
 
-    def next_leader(self) -> tuple[bytes, str, W] | None:
-        """Take a waiter of a flight without a leader: key, text and waiter.
+    def next_leader(self) -> tuple[RenderedRow, W] | None:
+        """Take a row and its waiter from a flight without a leader.
 
         It leads when it joins before anything is awaited; if it is not wanted any more, the next one is taken
         by another call.
@@ -146,14 +146,14 @@ class Singleflight(Generic[W]):
             key = next(iter(self._leaderless))
             flight = self._in_flight[key]
             if flight.waiters:
-                return key, flight.text, flight.waiters.popleft()
+                return flight.row, flight.waiters.popleft()
             del self._leaderless[key], self._in_flight[key]
         return None
 
 
 @dataclass(slots=True)
 class _Flight(Generic[W]):
-    text: str
+    row: RenderedRow
     waiters: deque[W] = field(default_factory=deque)
 
 

@@ -41,7 +41,7 @@ async def open_model(
     max_connections: int,
     timeout_s: float,
     credential: Callable[[], Credential] = default_credential,
-    measured: Callable[[ChatModel], ChatModel] = lambda model: model,
+    metered: Callable[[ChatModel], ChatModel] = lambda model: model,
 ) -> AsyncIterator[ChatModel]:
     """Build an endpoint's client in the running loop, and close it there.
 
@@ -52,7 +52,7 @@ async def open_model(
         max_connections: Connections at most: as many as requests may be in flight.
         timeout_s: Longest silence while a reply is read; the summarizer sets the total deadline.
         credential: Where tokens come from, without a key.
-        measured: Wraps the part that sends one request, below the part that repeats one with a new token.
+        metered: Wraps the part that sends one request, below the part that repeats one with a new token.
 
     Raises:
         SettingsError: LlamaIndex does not know the model.
@@ -70,7 +70,7 @@ async def open_model(
     ) as transport:
         recorded = await record_request(endpoint, request, timeout_s)
         sender = Sender(transport, recorded, token.header if token else lambda: _key_header(key))
-        model = measured(bypassing_the_sdk(sender, recorded.content, endpoint, request))
+        model = metered(bypassing_the_sdk(sender, recorded.content, endpoint, request))
         yield RenewingModel(model, token) if token else model
 
 

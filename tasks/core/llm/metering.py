@@ -1,7 +1,8 @@
-"""Counts, times and budgets every request at the place where it is sent, so that report and bill agree.
+"""Counts, measures and budgets every request at the place where it is sent, so that report and bill agree.
 
-A ``MeteredModel`` wraps the part that sends, below the part that may send a request again with a new token.
-One serves all partitions of a run; it belongs to the gateway's loop, and any thread may read its counts.
+One ``Meter`` serves all lanes and partitions of a run; it belongs to the gateway's loop, and any thread may
+read its counts. It wraps the part of each model that sends one request, below the part that may send it again
+with a new token.
 """
 
 import asyncio
@@ -18,17 +19,15 @@ from tasks.core.reporting.histogram import SECONDS, TOKENS, Counting, Histograms
 from tasks.core.reporting.tally import Bill
 
 
-class MeteredModel:
-    """A model whose requests are counted, measured and reserved in a budget.
+class Meter:
+    """Counts and measures the requests of a run, and reserves each in the budget.
 
     Args:
-        model: Sends a request.
         budget: What may be spent.
         metrics: OpenTelemetry's instruments, if metrics are exported.
     """
 
-    def __init__(self, model: ChatModel, budget: Budget, metrics: RequestMetrics | None = None) -> None:
-        self._model = model
+    def __init__(self, budget: Budget, metrics: RequestMetrics | None = None) -> None:
         self._budget = budget
         self._metrics = metrics
         # All names are in it from the start, since other threads read it meanwhile.
@@ -49,8 +48,12 @@ class MeteredModel:
         counted = (self._latency_s, self._prompt_tokens, self._completion_tokens)
         return Histograms(*(one.histogram for one in counted))
 
-    async def complete(self, row: RenderedRow) -> Answer:
-        """Send one request; see ``ChatModel``.
+    def around(self, model: ChatModel) -> ChatModel:
+        """The model with its requests metered; a request that would exceed the budget is not sent."""
+        return _MeteredModel(model, self)
+
+    async def complete(self, row: RenderedRow, model: ChatModel) -> Answer:
+        """Send one request and count how it ended.
 
         Raises:
             BudgetError: It would exceed the budget; it was not sent.
@@ -58,7 +61,7 @@ class MeteredModel:
         began_s = _now_s()
         with self._budget.request(row.size_bytes) as most_usd:
             try:
-                answer = await self._model.complete(row)
+                answer = await model.complete(row)
             except BaseException as error:
                 # A request that was cancelled, or failed in another way, may have been served.
                 end = _end_of(error) if isinstance(error, PipelineError) else "lost"
@@ -103,6 +106,15 @@ class MeteredModel:
             self._prompt_tokens.add(outcome.prompt_tokens)
         if outcome.completion_tokens is not None:
             self._completion_tokens.add(outcome.completion_tokens)
+
+
+class _MeteredModel:
+    def __init__(self, model: ChatModel, meter: Meter) -> None:
+        self._model = model
+        self._meter = meter
+
+    async def complete(self, row: RenderedRow) -> Answer:
+        return await self._meter.complete(row, self._model)
 
 
 def _end_of(error: PipelineError) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.job import Job
 from tasks.core.ledger import prior_outputs, segment_format
 from tasks.core.ledger.reply_index import ReplyIndex
@@ -19,7 +20,6 @@ from tasks.core.parquet.text_column import TextColumn
 from tasks.core.planning.partition_status import PartitionStatus
 from tasks.core.planning.sampling import Sample
 from tasks.core.planning.token_counting import Tokenizer
-from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.row_key import keys_of
 from tasks.core.storage import reading, stored_files
 
