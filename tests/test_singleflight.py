@@ -11,20 +11,22 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks.core.ledger.reuse import AskOnce
 
 from tasks.core.errors import DeploymentError, RequestError, StorageError
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.singleflight import RecentReplies, Singleflight, replies_remembered
 from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Status
+from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.tally import Tally
-from tasks.core.rows.gateway import Gateway
-from tasks.core.rows.summarizer import RetryPolicy, Summarizer
+from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.requester import Requester
+from tasks.core.rows.row_source import RowSlice
+from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.storage.location import locate
-from tests.asking import REQUEST
 from tests.test_summarizer import ScriptedModel, Step
+from tests.textmodels import TEXT_ONLY, OfTexts, TextSummarizer
 from tests.virtualtime import run_virtually
 
 ONE_ATTEMPT = RetryPolicy(max_attempts=1)
@@ -34,18 +36,14 @@ NO_QUOTA = 1e9
 Partition = Sequence[str | None]
 
 
-def keys_of(texts: Partition) -> list[bytes | None]:
-    return [text.encode() if text else None for text in texts]
-
-
 def summarize(
     model: ScriptedModel, *partitions: Partition, policy: RetryPolicy = ONE_ATTEMPT, window: int = 8
 ) -> list[list[Outcome]]:
-    """Partitions side by side; a row's key is its text."""
+    """Summarize partitions side by side."""
 
     async def run() -> list[list[Outcome]]:
-        summarizer = Summarizer(model, Limiter(window, requests_per_minute=NO_QUOTA), policy)
-        return await asyncio.gather(*map(summarizer.summarize, partitions, map(keys_of, partitions)))
+        summarizer = TextSummarizer(model, Limiter(window, requests_per_minute=NO_QUOTA), policy)
+        return await asyncio.gather(*map(summarizer.summarize, partitions))
 
     return run_virtually(run())
 
@@ -129,8 +127,8 @@ def test_leaders_that_fail_hand_on_to_waiters_until_one_is_answered(
 def seconds(rows: Partition) -> float:
     async def run() -> float:
         model = OneAtATime(latency_s=0.1)
-        summarizer = Summarizer(model, Limiter(64, requests_per_minute=NO_QUOTA))
-        outcomes = await summarizer.summarize(rows, keys_of(rows))
+        summarizer = TextSummarizer(model, Limiter(64, requests_per_minute=NO_QUOTA))
+        outcomes = await summarizer.summarize(rows)
         assert [outcome.text for outcome in outcomes] == [f"summary of {text}" for text in rows]
         assert (len(model.requests), model.peak) == (100, 64)
         return asyncio.get_running_loop().time()
@@ -156,7 +154,7 @@ def test_waiting_rows_take_no_task_and_little_memory() -> None:
     model, rows = Counting(latency_s=1.0), 32_768
     tracemalloc.start()
     texts = ("equal " * 1000 + "a" for _ in range(rows))  # 200 MB together
-    [outcomes] = run_virtually(_one_batch(model, texts, [b"a"] * rows))
+    outcomes = run_virtually(_one_batch(model, texts))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(outcomes) == rows
@@ -164,8 +162,8 @@ def test_waiting_rows_take_no_task_and_little_memory() -> None:
     assert peak_bytes < 16_000_000
 
 
-async def _one_batch(model: ChatModel, texts: Iterable[str], keys: list[bytes | None]) -> list[list[Outcome]]:
-    return [await Summarizer(model, Limiter(4, requests_per_minute=NO_QUOTA)).summarize(texts, keys)]
+async def _one_batch(model: ScriptedModel, texts: Iterable[str]) -> list[Outcome]:
+    return await TextSummarizer(model, Limiter(4, requests_per_minute=NO_QUOTA)).summarize(texts)
 
 
 def test_a_row_that_failed_is_tried_by_the_next_equal_row_itself() -> None:
@@ -179,8 +177,8 @@ def test_a_stop_ends_all_batches_with_equal_rows_that_wait() -> None:
     model = ScriptedModel({"a": [DeploymentError("HTTP 401")]}, latency_s=1.0)
 
     async def run() -> list[list[Outcome] | BaseException]:
-        summarizer = Summarizer(model, Limiter(8))
-        batches = [summarizer.summarize(["a"] * 50, [b"a"] * 50) for _ in range(3)]
+        summarizer = TextSummarizer(model, Limiter(8))
+        batches = [summarizer.summarize(["a"] * 50) for _ in range(3)]
         return await asyncio.wait_for(asyncio.gather(*batches, return_exceptions=True), 10)
 
     assert [type(ended) for ended in run_virtually(run())] == [DeploymentError] * 3
@@ -191,9 +189,9 @@ def test_cancelling_the_leaders_batch_makes_a_waiter_of_another_one_lead() -> No
     model = ScriptedModel(latency_s=10.0)
 
     async def run() -> list[Outcome]:
-        summarizer = Summarizer(model, Limiter(8))
-        first = asyncio.ensure_future(summarizer.summarize(["a"] * 5, [b"a"] * 5))
-        second = asyncio.ensure_future(summarizer.summarize(["a"] * 5, [b"a"] * 5))
+        summarizer = TextSummarizer(model, Limiter(8))
+        first = asyncio.ensure_future(summarizer.summarize(["a"] * 5))
+        second = asyncio.ensure_future(summarizer.summarize(["a"] * 5))
         await asyncio.sleep(1)
         first.cancel()
         outcomes = await asyncio.wait_for(second, 60)
@@ -212,11 +210,9 @@ def test_cancelling_a_batch_of_waiters_leaves_the_leader_alone() -> None:
     late: list[int] = []
 
     async def run() -> list[Outcome]:
-        summarizer = Summarizer(model, Limiter(8))
-        first = asyncio.ensure_future(summarizer.summarize(["a"] * 5, [b"a"] * 5))
-        second = asyncio.ensure_future(
-            summarizer.summarize(["a"] * 5, [b"a"] * 5, lambda place, _: late.append(place))
-        )
+        summarizer = TextSummarizer(model, Limiter(8))
+        first = asyncio.ensure_future(summarizer.summarize(["a"] * 5))
+        second = asyncio.ensure_future(summarizer.summarize(["a"] * 5, lambda place, _: late.append(place)))
         await asyncio.sleep(1)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -237,13 +233,11 @@ def test_a_batch_that_fails_takes_the_replies_its_rows_wait_for_and_requests_no_
     kept: list[tuple[int, Status]] = []
 
     async def run() -> None:
-        summarizer = Summarizer(model, Limiter(8), ONE_ATTEMPT)
-        other = asyncio.ensure_future(summarizer.summarize(["a", "a"], [b"a", b"a"]))
+        summarizer = TextSummarizer(model, Limiter(8), ONE_ATTEMPT)
+        other = asyncio.ensure_future(summarizer.summarize(["a", "a"]))
         await asyncio.sleep(0)
         with pytest.raises(StorageError):
-            await summarizer.summarize(
-                broken(), [b"a", b"b", b"b"], lambda place, outcome: kept.append((place, outcome.status))
-            )
+            await summarizer.summarize(broken(), lambda place, outcome: kept.append((place, outcome.status)))
         await other
 
     run_virtually(run())
@@ -257,9 +251,9 @@ def test_a_leader_whose_reply_cannot_be_kept_still_serves_waiters_of_other_batch
         raise StorageError(message)
 
     async def run() -> list[Outcome]:
-        summarizer = Summarizer(model, Limiter(8))
-        first = asyncio.ensure_future(summarizer.summarize(["a", "a"], [b"a", b"a"], full))
-        second = asyncio.ensure_future(summarizer.summarize(["a", "a"], [b"a", b"a"]))
+        summarizer = TextSummarizer(model, Limiter(8))
+        first = asyncio.ensure_future(summarizer.summarize(["a", "a"], full))
+        second = asyncio.ensure_future(summarizer.summarize(["a", "a"]))
         with pytest.raises(StorageError, match="disk full at 0"):
             await first
         return await second
@@ -286,29 +280,20 @@ def test_after_giving_up_no_row_that_waited_is_requested(tmp_path: Path) -> None
     @asynccontextmanager
     async def open_model(measured: Callable[[ChatModel], ChatModel]) -> AsyncIterator[ChatModel]:
         opened.append((Failing(), asyncio.get_running_loop()))
-        yield measured(opened[0][0])
+        yield measured(OfTexts(opened[0][0]))
 
     limiter = lambda: Limiter(4, requests_per_minute=NO_QUOTA)  # noqa: E731 - built in the gateway's loop
     with (
         Ledger(locate(f"{tmp_path}/out")) as ledger,
-        Gateway(open_model, limiter, ONE_ATTEMPT) as gateway,
+        Gateway([LanePlan(open_model, limiter)], ONE_ATTEMPT) as gateway,
     ):
         [(model, loop)] = opened
-        asked = AskOnce(gateway, REQUEST, ledger.open("k")).ask(["a"] * 100)
-        asked.give_up()
+        requester = Requester(gateway, ledger.open("k"), (), TEXT_ONLY.max_output_tokens)
+        requested = requester.request(RowSlice(["a"] * 100, TEXT_ONLY))
+        requested.give_up()
         loop.call_soon_threadsafe(model.given_up.set)
-        asked.wait()
+        requested.wait()
         assert model.sent <= 1
-
-
-def test_rows_without_a_key_are_each_asked() -> None:
-    model = ScriptedModel()
-
-    async def run() -> None:
-        await Summarizer(model, Limiter(8)).summarize(["a", "a"])
-
-    run_virtually(run())
-    assert model.requests == ["a", "a"]
 
 
 def test_the_reply_used_longest_ago_is_forgotten_first() -> None:
@@ -325,12 +310,13 @@ def test_the_reply_used_longest_ago_is_forgotten_first() -> None:
 
 def test_a_flight_whose_waiters_are_all_gone_is_closed() -> None:
     flights: Singleflight[int] = Singleflight()
-    assert flights.join(b"a", "text", 1)
-    assert not flights.join(b"a", "text", 2)
-    flights.end(b"a", None)
-    assert flights.next_leader() == (b"a", "text", 2)
+    row = RenderedRow(b"a", (("user", "text"),), 4)
+    assert flights.join(row, 1)
+    assert not flights.join(row, 2)
+    flights.end(row.key, None)
+    assert flights.next_leader() == (row, 2)
     assert flights.next_leader() is None
-    assert flights.join(b"a", "text", 3)
+    assert flights.join(row, 3)
 
 
 @pytest.mark.parametrize("tokens", [50, 1000])
