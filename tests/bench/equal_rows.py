@@ -2,8 +2,8 @@
 
     python -m tests.bench.equal_rows --texts 100 --copies 64 --latency-ms 500
 
-Each order is a Parquet file of its own and a run of its own, in turn, against one endpoint. Seconds count from
-the first request's arrival at the endpoint to its last reply. Fails if a text is requested twice.
+Each order is a Parquet file of its own and a run of its own, in turn, against one endpoint. Seconds count
+from the first request's arrival at the endpoint to its last reply. Fails if a text is requested twice.
 """
 
 import json
@@ -37,8 +37,8 @@ def main() -> None:
                 figures.append({"round": number, "order": order} | _run(place, rows, options.max_concurrent))
                 note(json.dumps(figures[-1]))
     title = f"{options.texts} texts, {options.copies} copies of each, {options.latency_ms:g} ms, "
-    rows = [_row(figures, order) for order in orders]
-    tell(f"{title}{options.max_concurrent} in flight", rows, figures, options.json)
+    table = [_row(figures, order) for order in orders]
+    tell(f"{title}{options.max_concurrent} in flight", table, figures, options.json)
 
 
 def _run(place: Scene, rows: Sequence[str], window: int) -> dict[str, Any]:
