@@ -227,7 +227,7 @@ def test_what_a_run_is_not_asked_for_is_left(
 
 def test_a_destination_that_is_not_there_is_told(bucket: str, server: Endpoint) -> None:
     write(f"{bucket}/in", texts(1))
-    with pytest.raises(InputError, match="there is no bucket nowhere-at-all"):
+    with pytest.raises(InputError, match="bucket nowhere-at-all does not exist"):
         make_plan(job_of(f"{bucket}/in", "s3://nowhere-at-all/out"))
     assert server.stats().requests == 0
 
