@@ -53,7 +53,9 @@ def check_writable(location: Location) -> None:
         except OSError as error:
             if error.errno not in _CANNOT_BE_WRITTEN and not isinstance(error, FileNotFoundError):
                 raise
-            message = f"Destination {location.url} cannot be written: create it, or correct its name or permissions."
+            message = (
+                f"Destination {location.url} cannot be written: create it, correct its name, or grant access."
+            )
             raise InputError(message) from None
         location.fs.rm_file(probe)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 ASIDE_FOLDER = "_aside"
 _CREATE_TRIES = 100
-"""A try fails only if another thread removes the empty folder in the same microseconds; 100 such failures in a
-row mean another error, which is then raised within milliseconds."""
+"""A try fails only if another thread removes the empty folder in the same microseconds; 100 such failures in
+a row mean another error, which is then raised within milliseconds."""
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from tasks.core.storage.storage_errors import translate_errors
 _CONNECT_TIMEOUT_S = 5
 """Higher survives slower networks; lower detects a dead store sooner. By default botocore waits 60 s."""
 _READ_TIMEOUT_S = 10
-"""Low enough that a lease renewal may time out twice before the lease expires, and high enough for a part copy
-of 16 MB, which S3 answers when it is done."""
+"""Low enough that a lease renewal may time out twice before the lease expires, and high enough for a part
+copy of 16 MB, which S3 answers when it is done."""
 _S3FS_TRIES = 2
 """More survives longer outages within one call; fewer reports a failure sooner. s3fs retries on top of
 botocore's retries: with two each, a call to a store that never answers takes a minute, and a rejected call is

@@ -23,8 +23,9 @@ from tasks.core.storage.storage_errors import STORE_ERRORS, status_of, translate
 FOLDER = "_ledger/uploads"
 _RECORD = re.compile(r"[0-9a-f]{32}\.json")
 _ABORT_TRIES = 5
-"""A part in flight may be stored after its upload was aborted, so AWS recommends to list the parts and to abort
-again. More tries delay the error for a store that never finishes, fewer report it too early; not measured."""
+"""A part in flight may be stored after its upload was aborted, so AWS recommends to list the parts and to
+abort again. More tries delay the error for a store that never finishes, fewer report it too early; not
+measured."""
 _NO_LISTING = {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 
 

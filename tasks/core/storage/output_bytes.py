@@ -20,14 +20,14 @@ from tasks.core.storage.storage_errors import translate_errors
 from tasks.core.storage.stored_files import StoredFile
 
 _STEP_BYTES = 8 * 2**20
-"""Memory against number of requests: larger steps did not make copying faster, smaller ones need more requests
-to a store."""
+"""Memory against number of requests: larger steps did not make copying faster, smaller ones need more
+requests to a store."""
 _SAMPLES, _SAMPLE_BYTES = 21, 2**14
-"""More samples find more kinds of wrong copies, fewer cost less. Measured: for a gigabyte, comparing 21 samples
-takes 0.2 s on a local store, and 0.3 MB of traffic on each side."""
+"""More samples find more kinds of wrong copies, fewer cost less. Measured: for a gigabyte, comparing 21
+samples takes 0.2 s on a local store, and 0.3 MB of traffic on each side."""
 _READ_TRIES = 3
-"""More survives longer network problems, fewer reports them sooner. Chosen, not measured: each try gets as far
-as a reply's body, so a store that is down fails earlier, in its client."""
+"""More survives longer network problems, fewer reports them sooner. Chosen, not measured: each try gets as
+far as a reply's body, so a store that is down fails earlier, in its client."""
 
 
 @dataclass(frozen=True, slots=True)

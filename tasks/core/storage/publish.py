@@ -1,4 +1,4 @@
-"""Publishes an output (source file plus tail) with the method for its destination: disk, S3 or other store."""
+"""Publishes an output (source file plus tail) with the method for its destination: disk, S3 or other."""
 
 from tasks.core.storage import publish_local, publish_s3, publish_stream
 from tasks.core.storage.location import Location

@@ -1,8 +1,8 @@
 """Publishes an output to S3: the store copies the source where it can, and only the rest is uploaded.
 
-The object appears atomically, and only if the object it replaces has not changed. The source's content type is
-kept. Encryption, ACL and storage class come from the destination's options (``s3_additional_kwargs``), as for
-all files that s3fs writes.
+The object appears atomically, and only if the object it replaces has not changed. The source's content type
+is kept. Encryption, ACL and storage class come from the destination's options (``s3_additional_kwargs``), as
+for all files that s3fs writes.
 """
 
 import logging
@@ -29,8 +29,8 @@ store well within the read timeout."""
 _MOST_PARTS = 9_900
 """S3 allows 10,000: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 _WORKERS = 4
-"""Parts copied or sent at once. More publish a large file sooner; fewer leave connections of the pool of ten for
-other partitions. Chosen, not measured."""
+"""Parts copied or sent at once. More publish a large file sooner; fewer leave connections of the pool of ten
+for other partitions. Chosen, not measured."""
 _IN_MEMORY_BYTES = 48 * 2**20
 """Parts in memory: more allow more uploads at once, fewer keep memory low when a partition of 100 GB needs
 larger parts."""
@@ -163,7 +163,7 @@ class _Publication:
             return list(pool.map(send, range(first, size, self._part_bytes)))
 
     def _part(self, number: int, reply: Mapping[str, Any]) -> dict[str, Any]:
-        """A part's entry in the completion request; with checksums if the destination's options ask for them."""
+        """A part's entry in the completion request; with checksums if the destination's options set them."""
         part = {"PartNumber": number, "ETag": reply["ETag"]}
         if "ChecksumAlgorithm" in self._target.place.fs.s3_additional_kwargs:
             sums = {name: reply[name] for name in reply if name.startswith("Checksum")}

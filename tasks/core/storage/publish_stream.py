@@ -1,8 +1,8 @@
 """Publishes an output to any other store: builds it in a temporary file, then uploads that.
 
-The temporary file has no name, so a killed process leaves nothing behind. It is uploaded with the filesystem's
-``put_file``. Object stores (Azure, Google) show an object when its upload is complete. File servers that
-fsspec supports (``sftp``, ``smb``, ``hdfs``) show a file while it is written.
+The temporary file has no name, so a killed process leaves nothing behind. It is uploaded with the
+filesystem's ``put_file``. Object stores (Azure, Google) show an object when its upload is complete. File
+servers that fsspec supports (``sftp``, ``smb``, ``hdfs``) show a file while it is written.
 """
 
 import os

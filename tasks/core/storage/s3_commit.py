@@ -1,7 +1,7 @@
 """Commits an upload to S3: sends the conditional request that makes the object visible.
 
-When a reply is lost, the client repeats the request; the repeated conditional request then fails, although the
-first one succeeded. So after every failure the object is looked up, and recognized by its upload id.
+When a reply is lost, the client repeats the request; the repeated conditional request then fails, although
+the first one succeeded. So after every failure the object is looked up, and recognized by its upload id.
 """
 
 import uuid

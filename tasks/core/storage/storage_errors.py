@@ -1,7 +1,7 @@
 """Translates the exceptions of stores and disks into this project's errors.
 
-All exception classes of s3fs, pyarrow and the disk are listed in this file alone. Only codes of a store's reply
-get into messages, since its text may contain anything.
+All exception classes of s3fs, pyarrow and the disk are listed in this file alone. Only codes of a store's
+reply get into messages, since its text may contain anything.
 """
 
 import errno

@@ -1,7 +1,7 @@
 """Lists and reads files in any location.
 
-A failure of the store raises ``StorageError``; a missing bucket or permission raises ``InputError``. Writing is
-in ``atomic_write`` and ``publish``.
+A failure of the store raises ``StorageError``; a missing bucket or permission raises ``InputError``. Writing
+is in ``atomic_write`` and ``publish``.
 """
 
 import os

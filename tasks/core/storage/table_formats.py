@@ -1,7 +1,7 @@
 """Detects folders that are Delta, Iceberg or Hudi tables, and shows how to export a snapshot.
 
-Only the files listed in a table's metadata are live; others were replaced or deleted. Summarizing all files of
-the folder would cost money for deleted rows, and show them to readers.
+Only the files listed in a table's metadata are live; others were replaced or deleted. Summarizing all files
+of the folder would cost money for deleted rows, and show them to readers.
 """
 
 import os
@@ -25,7 +25,8 @@ def find_tables(root: Location, keys: Sequence[str]) -> tuple[TableFolder, ...]:
 
     Args:
         root: The folder, or the one file.
-        keys: All keys listed in it. Tables in hidden folders are ignored, since their files are not partitions.
+        keys: All keys listed in it. Tables in hidden folders are ignored, since their files are not
+            partitions.
 
     Raises:
         StorageError: The store does not answer. Parent folders without access are skipped.
@@ -77,7 +78,7 @@ def _above(root: Location) -> Iterator[TableFolder]:
 
 
 def _parents(root: Location) -> list[str]:
-    """All parent folders, from the nearest to the root of the bucket or disk; also those of a link's target."""
+    """All parent folders, from the nearest to the root of bucket or disk; also those of a link's target."""
     paths = [root.root, os.path.realpath(root.root)] if root.is_local else [root.root]
     parents: dict[str, None] = {}
     for path in paths:
