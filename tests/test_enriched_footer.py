@@ -221,7 +221,7 @@ def test_a_footer_above_16_megabytes_is_warned_about(
     entry = edited({}, binary_field(1, b"large"), binary_field(2, b"x" * (17 * 2**20)))
     with caplog.at_level(logging.WARNING):
         target = enriched(write(tmp_path / "in.parquet", list_field(ENTRIES, [entry])))
-    assert "footer of 17 MB" in caplog.text
+    assert "footer has 17 MB" in caplog.text
     assert parse_footer(target.read_bytes()).rows == 6
 
 
