@@ -15,7 +15,7 @@ from llama_index.llms.azure_openai import AzureOpenAI
 from tasks.local.endpoint import Endpoint, serve
 from tasks.local.endpoint_config import EndpointConfig
 from tasks.local.extractive_summary import WORDS_MAX
-from tests.endpoint_requests import API_VERSION, CHAT, LEAD, MESSAGES, PROSE, ask_once, post
+from tests.endpoint_requests import API_VERSION, CHAT, LEAD, MESSAGES, PROSE, complete_once, post
 
 
 def test_llama_index_gets_the_extract_and_the_usage(recording: Endpoint) -> None:
@@ -53,7 +53,7 @@ def test_llama_index_gets_the_extract_and_the_usage(recording: Endpoint) -> None
 
 
 def test_a_reply_has_every_part_azure_sends(recording: Endpoint) -> None:
-    reply = ask_once(recording, PROSE).model_dump()
+    reply = complete_once(recording, PROSE).model_dump()
     assert reply["id"].startswith("chatcmpl-")
     assert reply["object"] == "chat.completion"
     assert reply["prompt_filter_results"][0]["content_filter_results"]["hate"]["filtered"] is False
@@ -67,7 +67,7 @@ def test_a_reply_has_every_part_azure_sends(recording: Endpoint) -> None:
 
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
 def test_a_reply_longer_than_its_limit_is_cut_after_a_word(recording: Endpoint, limit: str) -> None:
-    reply = ask_once(recording, PROSE, limits={limit: 3})
+    reply = complete_once(recording, PROSE, limits={limit: 3})
     assert reply.choices[0].finish_reason == "length"
     assert reply.choices[0].message.content == "Dr. Who met"
     assert reply.usage.completion_tokens <= 3
@@ -95,7 +95,7 @@ def test_a_wrong_key_is_refused_when_one_is_expected() -> None:
         assert post(endpoint, CHAT, MESSAGES, {"api-key": "right"})[0] == 200
         assert post(endpoint, CHAT, MESSAGES, {"Authorization": "Bearer right"})[0] == 200
         with pytest.raises(openai.AuthenticationError):
-            ask_once(endpoint, PROSE)
+            complete_once(endpoint, PROSE)
         assert endpoint.stats().requests_by_status == {200: 2, 401: 1}
 
 

@@ -20,9 +20,9 @@ from tests.endpoint_requests import (
     LEAD,
     MESSAGES,
     PROSE,
-    ask,
-    ask_once,
-    azure,
+    azure_client,
+    complete,
+    complete_once,
     finish,
     post,
 )
@@ -72,8 +72,8 @@ def test_a_fault_of_the_deployment_raises_what_azure_makes_the_client_raise(kind
     with serve(EndpointConfig(faults={"broken": kind})) as endpoint:
 
         async def run() -> None:
-            async with azure(endpoint, timeout=0.3 if kind == "hang" else 5.0) as client:
-                await ask(client, PROSE, "broken")
+            async with azure_client(endpoint, timeout=0.3 if kind == "hang" else 5.0) as client:
+                await complete(client, PROSE, "broken")
 
         with pytest.raises(wanted) as raised:
             asyncio.run(run())
@@ -90,13 +90,13 @@ def test_a_fault_of_the_deployment_raises_what_azure_makes_the_client_raise(kind
 @pytest.mark.parametrize("kind", sorted(REPLIES))
 def test_an_odd_reply_reaches_the_client_as_it_is(kind: str) -> None:
     with serve(EndpointConfig(faults={"odd": kind})) as endpoint:
-        assert REPLIES[kind](ask_once(endpoint, PROSE, "odd"))
+        assert REPLIES[kind](complete_once(endpoint, PROSE, "odd"))
         assert endpoint.stats().requests_by_status == {200: 1}
 
 
 def test_truncated_json_is_a_decode_error(recording: Endpoint) -> None:
     with pytest.raises(json.JSONDecodeError):
-        ask_once(recording, f"[[fault:bad-json]] {PROSE}")
+        complete_once(recording, f"[[fault:bad-json]] {PROSE}")
 
 
 def test_a_dripping_reply_sends_its_headers_at_once_and_outlasts_a_deadline(recording: Endpoint) -> None:
@@ -117,7 +117,7 @@ def test_a_followed_redirect_is_counted(recording: Endpoint) -> None:
         async with openai.AsyncAzureOpenAI(
             azure_endpoint=recording.url, api_version=API_VERSION, api_key="k", max_retries=0
         ) as client:
-            await ask(client, "[[fault:redirect]]")
+            await complete(client, "[[fault:redirect]]")
 
     with pytest.raises(openai.NotFoundError):
         asyncio.run(run())
@@ -126,7 +126,7 @@ def test_a_followed_redirect_is_counted(recording: Endpoint) -> None:
 
 def test_a_content_filter_error_carries_azures_inner_error(recording: Endpoint) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
-        ask_once(recording, "[[fault:content-filter]]")
+        complete_once(recording, "[[fault:content-filter]]")
     body = raised.value.body
     assert isinstance(body, dict)
     assert body["innererror"]["code"] == "ResponsibleAIPolicyViolation"
@@ -145,7 +145,7 @@ def test_a_rate_limit_tells_how_long_to_wait(
     recording: Endpoint, marker: str, seconds: str, milliseconds: str
 ) -> None:
     with pytest.raises(openai.RateLimitError) as raised:
-        ask_once(recording, f"[[fault:{marker}]]")
+        complete_once(recording, f"[[fault:{marker}]]")
     headers = raised.value.response.headers
     assert (headers["retry-after"], headers["retry-after-ms"]) == (seconds, milliseconds)
     assert f"Please retry after {seconds} seconds" in raised.value.message
@@ -156,9 +156,9 @@ def test_a_marker_with_times_fails_that_often_per_text_and_then_succeeds(recordi
     texts = [f"[[fault:server-error:times=2]] Row {number}." for number in range(2)]
 
     async def run() -> list[type[object]]:
-        async with azure(recording) as client:
+        async with azure_client(recording) as client:
             results = [
-                await asyncio.gather(ask(client, text), return_exceptions=True)
+                await asyncio.gather(complete(client, text), return_exceptions=True)
                 for text in texts
                 for _ in range(3)
             ]

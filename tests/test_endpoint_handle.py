@@ -23,15 +23,15 @@ from tasks.local.endpoint_config import EndpointConfig, parse_flags, to_flags
 from tasks.local.endpoint_process import ROOT, spawn
 from tasks.local.fault_spec import FaultSpec, fault_for, markers
 from tasks.local.faults import KINDS
-from tests.endpoint_requests import CHAT, LEAD, PROSE, ask, ask_once, azure, post
+from tests.endpoint_requests import CHAT, LEAD, PROSE, azure_client, complete, complete_once, post
 
 
 def test_latency_holds_requests_in_flight_and_the_peak_is_counted() -> None:
     with serve(EndpointConfig(latency_ms=100, sigma=0.1)) as endpoint:
 
         async def run() -> None:
-            async with azure(endpoint) as client:
-                await asyncio.gather(*(ask(client, f"Row {number}.") for number in range(12)))
+            async with azure_client(endpoint) as client:
+                await asyncio.gather(*(complete(client, f"Row {number}.") for number in range(12)))
 
         asyncio.run(run())
     stats = endpoint.stats()
@@ -55,7 +55,7 @@ def test_a_block_left_with_a_request_in_flight_ends_at_once_and_cuts_it_off() ->
 
 
 def test_reset_forgets_rows_bodies_and_counts(recording: Endpoint) -> None:
-    ask_once(recording, PROSE)
+    complete_once(recording, PROSE)
     recording.reset()
     assert recording.stats().requests == recording.requests_for(PROSE) == len(recording.bodies) == 0
 
@@ -96,15 +96,15 @@ def test_a_port_that_is_taken_is_an_error_and_not_a_hang(capsys: pytest.CaptureF
 def test_a_spawned_endpoint_answers_counts_and_can_be_changed() -> None:
     config = EndpointConfig(faults={"busy": "rate-limit:times=1"}, record_bodies=True, model="gpt-x")
     with spawn(config) as endpoint:
-        assert ask_once(endpoint, PROSE).model == "gpt-x"
+        assert complete_once(endpoint, PROSE).model == "gpt-x"
         with pytest.raises(openai.RateLimitError):
-            ask_once(endpoint, PROSE, "busy")
-        assert ask_once(endpoint, PROSE, "busy").choices[0].message.content == LEAD
+            complete_once(endpoint, PROSE, "busy")
+        assert complete_once(endpoint, PROSE, "busy").choices[0].message.content == LEAD
         assert endpoint.stats().requests_by_status == {200: 2, 429: 1}
         assert (endpoint.requests_for(PROSE), endpoint.paid_for(PROSE)) == (3, 2)
         assert [recorded.deployment for recorded in endpoint.bodies] == ["gpt", "busy", "busy"]
         endpoint.configure(model="gpt-y")
-        assert ask_once(endpoint, PROSE).model == "gpt-y"
+        assert complete_once(endpoint, PROSE).model == "gpt-y"
         with pytest.raises(ValueError, match="no_such"):
             endpoint.configure(no_such=1)
         endpoint.reset()
@@ -115,7 +115,7 @@ def test_it_tells_on_the_machines_clock_when_requests_came_and_replies_were_read
     with spawn() as endpoint:
         began_s = time.monotonic()
         for _ in range(2):
-            ask_once(endpoint, PROSE)
+            complete_once(endpoint, PROSE)
         stats, ended_s = endpoint.stats(), time.monotonic()
         assert stats.first_request_s
         assert stats.last_request_s

@@ -9,7 +9,7 @@ from tasks.core.ledger.cleanup import remove_leftovers
 from tasks.core.storage.location import locate
 from tests.faulty_s3_proxy import FaultyProxy, Kind
 from tests.prefectserver import wait_until
-from tests.publish_setup import MEGABYTE, OLD, Scene, get, publishing_apart, put
+from tests.publish_setup import MEGABYTE, OLD, Scene, get, publishing_process, put
 
 COMPLETE, COPY = "CompleteMultipartUpload", "UploadPartCopy"
 
@@ -42,7 +42,7 @@ def test_a_killed_upload_leaves_the_old_object_or_the_new_one_and_no_parts_after
 ) -> None:
     scene = Scene.at(bucket, 11 * MEGABYTE, old=True)
     fault = proxy.inject(kill.kind, path=kill.path, operation=kill.operation, skips=kill.skips)
-    with publishing_apart(scene, tmp_path):
+    with publishing_process(scene, tmp_path):
         assert fault.reached.wait(60)
     proxy.heal()
     assert get(scene.destination) == (OLD if kill.leaves_parts else scene.output)
@@ -60,7 +60,7 @@ def test_a_killed_copy_to_a_disk_is_not_visible_and_removed_by_the_next_run(
     scene = Scene(str(tmp_path), remote.source, locate(f"{tmp_path}/out"), remote.data, remote.tail)
     put(scene.destination, OLD)
     fault = proxy.inject("hang", operation="GetObject", skips=1)
-    with publishing_apart(scene, tmp_path):
+    with publishing_process(scene, tmp_path):
         assert fault.reached.wait(60)
     proxy.heal()
     assert get(scene.destination) == OLD
@@ -73,7 +73,7 @@ def test_a_killed_copy_to_a_disk_is_not_visible_and_removed_by_the_next_run(
 def test_a_copy_on_a_disk_killed_at_any_moment_is_whole_or_not_visible(tmp_path: Path) -> None:
     scene = Scene.at(str(tmp_path), 300 * MEGABYTE)
     aside = Path(scene.destination.path("_aside"))
-    with publishing_apart(scene, tmp_path) as child:
+    with publishing_process(scene, tmp_path) as child:
         wait_until(lambda: child.poll() is not None or any(aside.glob("*.tmp")))
     assert get(scene.destination) in {None, scene.output}
     remove_leftovers(scene.destination)

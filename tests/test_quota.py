@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tasks.local.endpoint import serve
 from tasks.local.endpoint_config import EndpointConfig
 from tasks.local.quota import Bucket, Quota
-from tests.endpoint_requests import PROSE, ask_once, azure
+from tests.endpoint_requests import PROSE, azure_client, complete_once
 
 
 def test_every_reply_carries_the_rate_limit_headers() -> None:
@@ -21,7 +21,7 @@ def test_every_reply_carries_the_rate_limit_headers() -> None:
     with serve(config) as endpoint:
 
         async def run() -> Any:
-            async with azure(endpoint) as client:
+            async with azure_client(endpoint) as client:
                 return await client.chat.completions.with_raw_response.create(
                     model="gpt", messages=[{"role": "user", "content": "x" * 400}], max_tokens=900
                 )
@@ -36,13 +36,13 @@ def test_every_reply_carries_the_rate_limit_headers() -> None:
 
 def test_a_used_up_quota_is_a_429_until_it_is_raised() -> None:
     with serve(EndpointConfig(requests_per_minute=6, bucket_window_s=20, retry_after_min_ms=10)) as endpoint:
-        ask_once(endpoint, PROSE)
-        ask_once(endpoint, PROSE)
+        complete_once(endpoint, PROSE)
+        complete_once(endpoint, PROSE)
         with pytest.raises(openai.RateLimitError) as raised:
-            ask_once(endpoint, PROSE)
+            complete_once(endpoint, PROSE)
         assert 8_000 < int(raised.value.response.headers["retry-after-ms"]) <= 10_000
         endpoint.configure(requests_per_minute=6e6)
-        ask_once(endpoint, PROSE)
+        complete_once(endpoint, PROSE)
         assert endpoint.stats().requests_by_status == {200: 3, 429: 1}
         assert endpoint.paid_for(PROSE) == 3
 
