@@ -47,7 +47,7 @@ def tail_of(data: bytes) -> Iterator[Tail]:
 
 
 @dataclass(frozen=True)
-class Scene:
+class PublishCase:
     """A source, and a destination that may contain an older output.
 
     Attributes:
@@ -65,13 +65,13 @@ class Scene:
     tail: bytes
 
     @classmethod
-    def at(cls, url: str, size: int = 8 * MEGABYTE, tail: int = 1000, *, old: bool = False) -> "Scene":
+    def at(cls, url: str, size: int = 8 * MEGABYTE, tail: int = 1000, *, old: bool = False) -> "PublishCase":
         """Write a source, and optionally an older output, below a URL."""
-        scene = cls(url, locate(f"{url}/in"), locate(f"{url}/out"), os.urandom(size), os.urandom(tail))
-        put(scene.source, scene.data)
+        case = cls(url, locate(f"{url}/in"), locate(f"{url}/out"), os.urandom(size), os.urandom(tail))
+        put(case.source, case.data)
         if old:
-            put(scene.destination, OLD)
-        return scene
+            put(case.destination, OLD)
+        return case
 
     @property
     def output(self) -> bytes:
@@ -110,10 +110,10 @@ def unfinished_uploads(url: str) -> list[str]:
 
 
 @contextmanager
-def publishing_process(scene: Scene, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def publishing_process(case: PublishCase, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Publish in another process, which is killed at the end if it still runs."""
-    (folder / "tail").write_bytes(scene.tail)
-    places = (scene.source.url, scene.destination.url)
+    (folder / "tail").write_bytes(case.tail)
+    places = (case.source.url, case.destination.url)
     command = [sys.executable, "-m", "tests.publish_setup", *places, str(folder / "tail")]
     with subprocess.Popen(command, cwd=ROOT) as child:
         try:
@@ -123,8 +123,8 @@ def publishing_process(scene: Scene, folder: Path) -> Iterator[subprocess.Popen[
 
 
 def _main(source: str, destination: str, tail: str) -> None:
-    scene = Scene(destination, locate(source), locate(destination), b"", Path(tail).read_bytes())
-    scene.publish()
+    case = PublishCase(destination, locate(source), locate(destination), b"", Path(tail).read_bytes())
+    case.publish()
 
 
 if __name__ == "__main__":
