@@ -1,4 +1,4 @@
-"""Every fault of the local endpoint, as the real client sees it, and when it is played."""
+"""Every fault of the local endpoint: its effect on a real client, and which requests get it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_kind_of_fault_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(ERRORS))
-def test_a_fault_of_the_deployment_raises_what_azure_makes_the_client_raise(kind: str) -> None:
+def test_an_error_fault_raises_the_client_s_exception_for_azure_s_error(kind: str) -> None:
     wanted, status, code = ERRORS[kind]
     with serve(EndpointConfig(faults={"broken": kind})) as endpoint:
 
@@ -88,7 +88,7 @@ def test_a_fault_of_the_deployment_raises_what_azure_makes_the_client_raise(kind
 
 
 @pytest.mark.parametrize("kind", sorted(REPLIES))
-def test_an_odd_reply_reaches_the_client_as_it_is(kind: str) -> None:
+def test_an_unusual_reply_reaches_the_client_unchanged(kind: str) -> None:
     with serve(EndpointConfig(faults={"odd": kind})) as endpoint:
         assert REPLIES[kind](complete_once(endpoint, PROSE, "odd"))
         assert endpoint.stats().requests_by_status == {200: 1}
@@ -99,7 +99,7 @@ def test_truncated_json_is_a_decode_error(recording: Endpoint) -> None:
         complete_once(recording, f"[[fault:bad-json]] {PROSE}")
 
 
-def test_a_dripping_reply_sends_its_headers_at_once_and_outlasts_a_deadline(recording: Endpoint) -> None:
+def test_a_dripping_reply_sends_its_headers_at_once_and_its_body_too_slowly(recording: Endpoint) -> None:
     async def run() -> int:
         async with httpx.AsyncClient(trust_env=False) as client:
             body = {"messages": [{"role": "user", "content": "[[fault:drip]]"}]}
@@ -124,7 +124,7 @@ def test_a_followed_redirect_is_counted(recording: Endpoint) -> None:
     assert recording.stats().redirects_followed == 1
 
 
-def test_a_content_filter_error_carries_azures_inner_error(recording: Endpoint) -> None:
+def test_a_content_filter_error_has_azure_s_inner_error(recording: Endpoint) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
         complete_once(recording, "[[fault:content-filter]]")
     body = raised.value.body
@@ -141,7 +141,7 @@ def test_a_content_filter_error_carries_azures_inner_error(recording: Endpoint) 
         ("rate-limit-long", "3600", "3600000"),
     ],
 )
-def test_a_rate_limit_tells_how_long_to_wait(
+def test_a_rate_limit_error_has_a_retry_after(
     recording: Endpoint, marker: str, seconds: str, milliseconds: str
 ) -> None:
     with pytest.raises(openai.RateLimitError) as raised:

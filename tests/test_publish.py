@@ -1,4 +1,4 @@
-"""A source with a tail, published on a disk, on S3 and elsewhere: right bytes, one step, nothing left."""
+"""Publishing a source with a tail on disk, S3 and other filesystems: right bytes, atomic, no leftovers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ PLACES = ["local", "s3", "memory"]
 
 @pytest.fixture(params=PLACES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place of each kind."""
+    """An empty folder on each kind of filesystem."""
     if request.param == "s3":
         bucket: str = request.getfixturevalue("bucket")
         return bucket
@@ -25,7 +25,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=PLACES)
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place of each kind, another one."""
+    """Another empty folder on each kind of filesystem."""
     if request.param == "s3":
         return f"{request.getfixturevalue('bucket')}/other"
     return str(tmp_path / "other") if request.param == "local" else f"memory://{tmp_path.name}/other"
@@ -42,7 +42,7 @@ def test_the_output_is_the_source_then_the_tail(url: str, size: int, tail: int, 
     assert case.leftovers() == []
 
 
-def test_a_source_of_any_place_is_published_in_any_other(url: str, other: str) -> None:
+def test_a_source_is_published_from_any_filesystem_to_any_other(url: str, other: str) -> None:
     case = PublishCase.at(url, 17 * MEGABYTE)
     there = PublishCase(other, case.source, locate(f"{other}/out"), case.data, case.tail)
     for _ in range(2):
@@ -64,7 +64,7 @@ def test_a_source_that_changed_since_it_was_listed_is_not_published(url: str) ->
 
 @pytest.mark.parametrize("size", [100, 8 * MEGABYTE])
 @pytest.mark.parametrize("old", [False, True])
-def test_what_others_published_meanwhile_is_kept(url: str, size: int, old: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_an_output_published_by_another_writer_meanwhile_is_kept(url: str, size: int, old: bool) -> None:  # noqa: FBT001 - a parameter of the test
     case = PublishCase.at(url, size, old=old)
     listed = case.listed()
     put(case.destination, b"of another run")
@@ -74,7 +74,7 @@ def test_what_others_published_meanwhile_is_kept(url: str, size: int, old: bool)
     assert case.leftovers() == []
 
 
-def test_an_older_output_that_was_removed_meanwhile_is_not_made_again(url: str) -> None:
+def test_an_older_output_that_was_removed_meanwhile_is_an_error(url: str) -> None:
     case = PublishCase.at(url, old=True)
     listed = case.listed()
     case.destination.fs.rm_file(case.destination.path(KEY))
@@ -84,7 +84,7 @@ def test_an_older_output_that_was_removed_meanwhile_is_not_made_again(url: str) 
     assert case.leftovers() == []
 
 
-def test_a_source_that_is_gone_is_a_storage_error(url: str) -> None:
+def test_a_missing_source_is_a_storage_error(url: str) -> None:
     case = PublishCase.at(url)
     listed = case.listed()
     case.source.fs.rm_file(case.source.path(KEY))
@@ -93,7 +93,7 @@ def test_a_source_that_is_gone_is_a_storage_error(url: str) -> None:
     assert get(case.destination) is None
 
 
-def test_the_older_file_of_a_failed_publish_is_untouched_and_nothing_is_left(url: str) -> None:
+def test_a_failed_publish_keeps_the_older_file_and_leaves_no_other(url: str) -> None:
     case = PublishCase.at(url, old=True)
     file, replaces = case.listed()
     with tail_of(b"short") as tail:
@@ -105,7 +105,7 @@ def test_the_older_file_of_a_failed_publish_is_untouched_and_nothing_is_left(url
     assert not Path(case.destination.path("_aside")).exists()
 
 
-def test_found_files_are_what_a_listing_shows(url: str) -> None:
+def test_stat_and_listing_return_the_same_file(url: str) -> None:
     case = PublishCase.at(url)
     file, _ = case.listed()
     assert stored_files.list_files(case.source, case.source.path("day=1")) == [file]

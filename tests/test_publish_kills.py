@@ -1,4 +1,4 @@
-"""Publishing killed at every step: the old file or the new one; the next run removes what is left."""
+"""Publishing killed at every step leaves the old or the new file; the next run removes leftovers."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ COMPLETE, COPY = "CompleteMultipartUpload", "UploadPartCopy"
 
 
 class Kill(NamedTuple):
-    """Before which request reached the store, or after which was done."""
+    """The request before or after which the process is killed."""
 
     kind: Kind
     operation: str
@@ -53,7 +53,7 @@ def test_a_killed_upload_leaves_the_old_object_or_the_new_one_and_no_parts_after
     assert get(case.destination) == case.output
 
 
-def test_a_killed_copy_to_a_disk_is_not_visible_and_removed_by_the_next_run(
+def test_a_killed_copy_to_a_disk_is_not_visible_and_is_removed_by_the_next_run(
     bucket: str, proxy: FaultyProxy, tmp_path: Path
 ) -> None:
     remote = PublishCase.at(bucket, 20 * MEGABYTE)

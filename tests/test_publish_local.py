@@ -1,4 +1,4 @@
-"""Publishing on a local disk: how its bytes get there, and what changes meanwhile."""
+"""Publishing on a local disk: ways of copying, and concurrent changes of source and destination."""
 
 import os
 import stat
@@ -14,12 +14,12 @@ from tasks.core.storage.location import locate
 from tasks.core.storage.publish import Tail, publish_appended
 from tests.publish_setup import KEY, MEGABYTE, OLD, PublishCase, get, put, tail_of
 
-OTHER_DISK = Path("/dev/shm")  # noqa: S108 - a file system that is not the tests'
+OTHER_DISK = Path("/dev/shm")  # noqa: S108 - another filesystem than that of tmp_path
 
 
 @dataclass
 class Meanwhile:
-    """The tail's file, whose first reading, after the source was copied, lets something happen."""
+    """The file of a tail; its first read, after the source was copied, calls a function."""
 
     file: BinaryIO
     action: Callable[[], object]
@@ -40,13 +40,13 @@ def publish_while(case: PublishCase, action: Callable[[], object]) -> None:
 
 
 def rewrite(path: Path) -> None:
-    """The same file with other content of the same size."""
+    """Overwrite a file with other content of the same size."""
     with path.open("r+b") as file:
         file.write(b"changed")
 
 
 def rename_over(path: Path) -> None:
-    """Another file of the same size and times."""
+    """Replace a file by another one with the same size and times."""
     other, times = path.with_name("other"), path.stat()
     other.write_bytes(bytes(times.st_size))
     os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -65,7 +65,7 @@ def test_a_source_that_changes_while_it_is_copied_is_not_published(
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replaced"])
-def test_what_others_publish_while_a_source_is_copied_is_kept(
+def test_an_output_published_by_another_writer_during_the_copy_is_kept(
     tmp_path: Path,
     old: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
@@ -76,7 +76,7 @@ def test_what_others_publish_while_a_source_is_copied_is_kept(
     assert case.leftovers() == []
 
 
-def test_a_source_on_the_same_disk_is_copied_by_the_disk(tmp_path: Path) -> None:
+def test_a_source_on_the_same_disk_is_copied_by_the_kernel(tmp_path: Path) -> None:
     case = PublishCase.at(str(tmp_path), 20 * MEGABYTE)
     moved = case.publish()
     assert (moved.bytes_copied, moved.bytes_uploaded) == (len(case.data), 0)
@@ -85,21 +85,21 @@ def test_a_source_on_the_same_disk_is_copied_by_the_disk(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not OTHER_DISK.is_dir(), reason="there is no second file system")
-def test_a_source_on_another_disk_arrives_whole(tmp_path: Path) -> None:
+def test_a_source_on_another_disk_is_copied_completely(tmp_path: Path) -> None:
     case = PublishCase.at(str(tmp_path), 20 * MEGABYTE)
     place = locate(f"{OTHER_DISK}/{tmp_path.name}-{os.getpid()}")
     there = PublishCase(place.url, case.source, place, case.data, case.tail)
     try:
         moved = there.publish()
         assert get(place) == case.output
-        # Some kernels copy from one file system to another, too.
+        # Some kernels can copy between filesystems, too.
         assert moved.bytes_copied in {0, len(case.data)}
         assert moved.bytes_copied + moved.bytes_read >= len(case.data)
     finally:
         place.fs.rm(place.root, recursive=True)
 
 
-def test_the_output_is_a_file_of_its_own_with_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+def test_the_output_is_a_separate_file_with_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     case = PublishCase.at(str(tmp_path), 1000)
     before = os.umask(0o027)
     try:
@@ -114,7 +114,7 @@ def test_the_output_is_a_file_of_its_own_with_the_permissions_of_any_new_file(tm
     assert target.stat().st_nlink == 1
 
 
-def test_a_disk_without_links_publishes_new_files_too(
+def test_new_files_are_published_on_a_disk_without_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""What the options of an S3 destination, and of its source, make of a published object."""
+"""Options of an S3 destination and metadata of its source are applied to a published object."""
 
 import base64
 import zlib
@@ -14,7 +14,7 @@ SIZES = pytest.mark.parametrize("size", [100, 6 * MEGABYTE])
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, **options: object) -> None:
-    """What ``FSSPEC_S3`` in the environment does."""
+    """Set s3fs options, as ``FSSPEC_S3`` in the environment does."""
     monkeypatch.setitem(fsspec.config.conf, "s3", {"s3_additional_kwargs": options})
 
 
@@ -27,7 +27,7 @@ def head(case: PublishCase) -> dict[str, Any]:
 
 
 @SIZES
-def test_the_stores_checksum_of_the_output_is_that_of_its_bytes(bucket: str, size: int) -> None:
+def test_the_checksum_in_the_store_matches_the_output(bucket: str, size: int) -> None:
     case = PublishCase.at(bucket, size)
     case.publish()
     checksum = zlib.crc32(case.output).to_bytes(4, "big")
@@ -56,7 +56,7 @@ def test_metadata_and_content_type_of_the_options_are_used(
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA256"])
 @SIZES
-def test_a_checksum_that_the_options_ask_for_is_made(
+def test_a_checksum_required_by_the_options_is_created(
     bucket: str, monkeypatch: pytest.MonkeyPatch, size: int, algorithm: str
 ) -> None:
     configure(monkeypatch, ChecksumAlgorithm=algorithm)
@@ -67,7 +67,7 @@ def test_a_checksum_that_the_options_ask_for_is_made(
 
 
 @SIZES
-def test_with_keys_of_the_customers_own_everything_is_streamed(
+def test_with_customer_provided_keys_all_bytes_are_uploaded(
     bucket: str, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     configure(monkeypatch, SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32)
@@ -78,7 +78,7 @@ def test_with_keys_of_the_customers_own_everything_is_streamed(
     assert head(case)["SSECustomerAlgorithm"] == "AES256"
 
 
-def test_an_object_of_many_parts_is_a_source_too(bucket: str) -> None:
+def test_an_object_of_many_parts_can_be_a_source(bucket: str) -> None:
     first = PublishCase.at(bucket, 12 * MEGABYTE)
     first.publish()
     again = PublishCase(bucket, first.destination, locate(f"{bucket}/third"), first.output, b"more")

@@ -1,4 +1,4 @@
-"""Publishing to an S3 store that fails or lacks a step: the old object or the new one, and no parts left."""
+"""Publishing to an S3 store that fails or lacks operations: the old or the new object, and no parts left."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -17,7 +17,7 @@ OUTPUT = "/out/day"
 
 
 class Met(NamedTuple):
-    """A fault that publishing meets, and whether the source's bytes travel because of it."""
+    """A fault during publishing, and whether the source's bytes are uploaded because of it."""
 
     kind: Kind
     operation: str
@@ -64,7 +64,7 @@ def named(met: Met) -> str:
 
 
 @pytest.mark.parametrize("met", SURVIVED, ids=named)
-def test_a_store_that_fails_once_or_lacks_a_step_gets_the_output(
+def test_the_output_is_published_to_a_store_that_fails_once_or_lacks_an_operation(
     bucket: str, proxy: FaultyProxy, met: Met
 ) -> None:
     case = PublishCase.at(bucket, SIZE, old=True)
@@ -78,7 +78,7 @@ def test_a_store_that_fails_once_or_lacks_a_step_gets_the_output(
 
 
 @pytest.mark.parametrize("times", [1, None])
-def test_a_new_output_whose_completion_was_not_answered_is_found(
+def test_an_output_is_recognized_when_the_reply_to_its_completion_is_lost(
     bucket: str, proxy: FaultyProxy, times: int | None
 ) -> None:
     case = PublishCase.at(bucket, SIZE)
@@ -90,7 +90,7 @@ def test_a_new_output_whose_completion_was_not_answered_is_found(
 
 
 @pytest.mark.parametrize("met", FATAL, ids=named)
-def test_a_store_that_fails_for_good_keeps_the_old_object_and_no_parts(
+def test_after_a_permanent_failure_the_store_has_the_old_object_and_no_parts(
     bucket: str, proxy: FaultyProxy, met: Met
 ) -> None:
     case = PublishCase.at(bucket, SIZE, old=True)
@@ -100,13 +100,13 @@ def test_a_store_that_fails_for_good_keeps_the_old_object_and_no_parts(
     proxy.heal()
     assert get(case.destination) == OLD
     if met.operation == "ListParts":
-        # Without a list of parts an abort is not proven, so the record stays.
+        # If parts cannot be listed, the abort is not confirmed, so the record stays.
         remove_leftovers(case.destination)
     assert case.leftovers() == []
 
 
 @pytest.mark.parametrize("skips", [0, 1, 3])
-def test_after_a_store_died_while_publishing_housekeeping_leaves_no_parts(
+def test_after_an_outage_while_publishing_cleanup_removes_all_parts(
     bucket: str, proxy: FaultyProxy, skips: int
 ) -> None:
     case = PublishCase.at(bucket, SIZE)
@@ -117,12 +117,12 @@ def test_after_a_store_died_while_publishing_housekeeping_leaves_no_parts(
     assert fault.met
     assert get(case.destination) is None
     remove_leftovers(case.destination)
-    # Of an upload that could not be recorded, no part was sent.
+    # No part was sent of an upload that could not be recorded.
     assert case.leftovers() == ([] if skips != 1 else ["out/" + KEY])
 
 
 @pytest.mark.parametrize("kind", ["lose reply", "409", "501"])
-def test_a_small_source_is_put_although_the_reply_is_lost_or_the_store_refuses_once(
+def test_a_small_source_is_published_although_a_reply_is_lost_or_a_request_is_rejected_once(
     bucket: str, proxy: FaultyProxy, kind: Kind
 ) -> None:
     case = PublishCase.at(bucket, 100, old=True)
@@ -151,7 +151,7 @@ def test_a_source_replaced_between_parts_is_not_published(bucket: str, proxy: Fa
 
 @pytest.mark.parametrize("operation", ["ListParts", COMPLETE])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replaced"])
-def test_what_others_publish_while_an_upload_runs_is_kept(
+def test_an_output_published_by_another_writer_during_the_upload_is_kept(
     bucket: str,
     proxy: FaultyProxy,
     operation: str,
@@ -170,11 +170,11 @@ def test_what_others_publish_while_an_upload_runs_is_kept(
     assert case.leftovers() == []
 
 
-def test_the_sources_bytes_do_not_travel(bucket: str, proxy: FaultyProxy) -> None:
+def test_the_source_s_bytes_are_copied_by_the_store(bucket: str, proxy: FaultyProxy) -> None:
     case = PublishCase.at(bucket, 50 * MEGABYTE, 3 * MEGABYTE)
     before = proxy.bytes_moved
     moved = case.publish()
-    # The tail, and 21 samples of source and output, 21 of the tail, the joint.
+    # The tail, 21 samples of source and output, 21 of the tail, and one across the end of the source.
     assert proxy.bytes_moved - before < 3 * MEGABYTE + 66 * 2**14
     assert moved.bytes_copied > 49 * MEGABYTE
     assert moved.bytes_uploaded + moved.bytes_copied == len(case.output)
