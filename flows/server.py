@@ -1,4 +1,4 @@
-"""Prefect's server, before a run needs it: the one that is named, or else the run's own."""
+"""Finds the Prefect server of a run: the configured one, or else one that this process started."""
 
 import os
 
@@ -14,13 +14,13 @@ _PROXY_EXCEPTIONS = ("NO_PROXY", "no_proxy")
 
 
 def find_server(own_url: str | None) -> None:
-    """See that a server answers; when none is named, let this process use the run's own.
+    """Check that a server answers; if none is configured, use the run's own.
 
     Args:
-        own_url: Where the run's own server listens, or will.
+        own_url: The address of the run's own server, which may still be starting.
 
     Raises:
-        SettingsError: None answers.
+        SettingsError: No server answers.
     """
     if named := PREFECT_API_URL.value():
         _check_named(named)
@@ -40,9 +40,9 @@ def _check_named(url: str) -> None:
         error = client.api_healthcheck()
     if error:
         # Without what may be before the host, since that is a password.
-        told = f"{url.rpartition('@')[2]} ({type(error).__name__})"
+        address = f"{url.rpartition('@')[2]} ({type(error).__name__})"
         message = (
-            f"No Prefect server answers at PREFECT_API_URL, {told}: start "
+            f"No Prefect server answers at PREFECT_API_URL, {address}: start "
             "it, correct the variable or Prefect's profile, or unset it to do without a server."
         )
         raise SettingsError(message)

@@ -1,4 +1,4 @@
-"""What a run would do, told and published; takes no lease, writes nothing to the destination."""
+"""A dry run: makes and publishes the plan of a run; takes no lease, writes nothing to the destination."""
 
 import time
 

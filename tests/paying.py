@@ -20,6 +20,7 @@ from tasks.core.planning.preflight import preflight
 from tasks.core.reporting.report import PartitionReport
 from tasks.core.reporting.tally import Tally
 from tasks.core.rows.gateway_factory import open_gateway
+from tasks.core.run.spec import RunSpec
 from tasks.core.settings import Settings
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import locate
@@ -43,6 +44,19 @@ def job_of(
         model=ModelOptions(max_output_tokens=max_output_tokens),
         output=OutputOptions(column_prefix=prefix, max_failed_fraction=1.0),
         settings=Settings.from_environment(),
+    )
+
+
+def spec_of(source: str, destination: str, prompt: str = "Summarize.") -> RunSpec:
+    """The same job, for runs that begin with a spec."""
+    output = OutputOptions(max_failed_fraction=1.0)
+    return RunSpec(
+        source=source,
+        destination=destination,
+        text_column="body",
+        prompt=prompt,
+        limits=LIMITS,
+        output=output,
     )
 
 

@@ -60,7 +60,7 @@ def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
         took_s = time.monotonic() - asked_s
         # The worker looks every three seconds whether the process has ended.
         wait_until(lambda: state_of(prefect, run) == "CANCELLED", every_s=0.25)
-    assert "Interrupted: what was answered is kept; run again to go on" in log_of(prefect, run)
+    assert "Interrupted: received replies are kept; run again to continue" in log_of(prefect, run)
     stopped_at = llm.stats()
     kept = sum(map(len, segments_in(f"{folder}/out")))
     assert kept == stopped_at.paid

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.direct import run_directly
 from tasks.core.errors import DeploymentError, InputError, RunFailedError
 from tasks.core.formats import VERSION, check_format
 from tasks.core.job import fact_key
@@ -20,13 +19,12 @@ from tasks.core.model import Outcome, Status
 from tasks.core.planning.estimate import make_plan
 from tasks.core.planning.partition_status import look
 from tasks.core.planning.plan import Why
-from tasks.core.progress import Progress
 from tasks.core.reporting import archive
-from tasks.core.rows.gateway_factory import open_gateway
+from tasks.core.run.direct import run_directly
 from tasks.core.settings import Settings
 from tasks.local.handle import Endpoint
 from tests.conftest import Serve
-from tests.paying import LIMITS, job_of, read, run, segments_in, tally, write
+from tests.paying import job_of, read, run, segments_in, spec_of, tally, write
 from tests.test_archive import RUN, report_of
 
 KEY = "part.parquet"
@@ -200,12 +198,11 @@ def test_a_ledger_of_a_format_that_is_too_new_is_refused_with_exit_code_2_and_no
     rewrite_segments(here[1], newer)
     segments = sorted(Path(here[1], "_ledger").rglob("*.segment"))
     server.reset()
-    job, progress = job_of(*here), Progress()
+    job = job_of(*here)
     with pytest.raises(InputError, match=r"version 9\.9\.9 of this program in format 3"):
         make_plan(job)
-    gateway = open_gateway(Settings.from_environment(), job.request, LIMITS, on_outcome=progress)
     with pytest.raises(RunFailedError) as raised:
-        run_directly(job, gateway, progress)
+        run_directly(spec_of(*here))
     assert raised.value.exit_code == 2
     assert raised.value.report
     assert "version 9.9.9 of this program in format 3" in (raised.value.report.partitions[0].error or "")

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     azure_openai_model: str = ""
 
     @classmethod
-    def from_environment(cls, **known: SecretStr) -> Self:
+    def from_environment(cls, **known: SecretStr | str) -> Self:
         """Read and check the environment.
 
         Args:
@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     def model_name(self) -> str:
         """The model LlamaIndex should assume."""
         return self.azure_openai_model or self.azure_openai_deployment
+
+    def without_secrets(self) -> dict[str, str]:
+        """All settings but the key, by name, as ``from_environment`` takes them."""
+        return self.model_dump(exclude={"azure_openai_api_key"})
 
     @property
     def endpoint(self) -> Endpoint:

@@ -101,3 +101,7 @@ class Bill:
     def tokens(self) -> tuple[int, int]:
         """Tokens sent and received."""
         return self.prompt_tokens, self.completion_tokens
+
+    def __add__(self, other: "Bill") -> "Bill":
+        """The sum of two bills."""
+        return Bill(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Bill)})
