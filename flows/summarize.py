@@ -27,7 +27,7 @@ from tasks.core.options import (
     titled,
 )
 from tasks.core.planning import orphans
-from tasks.core.planning.grouping import group, open_at_once
+from tasks.core.planning.grouping import group, partition_concurrency
 from tasks.core.progress import Progress
 from tasks.core.reporting import archive
 from tasks.core.reporting.report import RunReport
@@ -38,7 +38,7 @@ from tasks.discover import find_partitions
 from tasks.dryrun import dry_run
 from tasks.events import tell_end, tell_plan
 from tasks.progress import showing_progress
-from tasks.report import healing, publish_report, run_name
+from tasks.report import publish_report, retry_command, run_name
 from tasks.summarize import with_retries
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _run(
             earlier=request.earlier,
         )
         with progress, Lease(job.destination) as lease, ledger:
-            lease.when_lost(gateway.stop)
+            lease.on_lost(gateway.stop)
             remove_leftovers(job.destination)
             plan = find_partitions(job, run)
             ledger.sweep([partition.key for partition in plan.finished])
@@ -139,7 +139,7 @@ def _run(
     finally:
         if plan:
             report = monitor.report(job, plan, results, pruned)
-            files = archive.write(report, job, output.sample_summaries, run_name(), healing())
+            files = archive.write(report, job, output.sample_summaries, run_name(), retry_command())
     # The report is worth having, but its page is not worth failing a paid run for.
     publish_report(report, files, return_state=True)
     tell_end(report, results.stopped_by, output.alert_failed_rows)
@@ -163,7 +163,7 @@ def _summarize_all(
     # Left from the last to the first: closing the gateway ends what the runner's threads wait for. It is not
     # opened before there is work, since what it opens takes seconds to import.
     with (
-        ThreadPoolTaskRunner[None](max_workers=open_at_once(plan, limits)) as runner,
+        ThreadPoolTaskRunner[None](max_workers=partition_concurrency(plan, limits)) as runner,
         gateway,
         monitor,
         showing_progress(monitor, job.price),
@@ -172,4 +172,4 @@ def _summarize_all(
         for one, future in zip(groups, futures, strict=True):
             # Prefect's annotations do not tell that, when it need not raise, it hands back the exception.
             error = cast("BaseException | None", future.result(raise_on_failure=False))
-            results.tell_group(one.partitions, error)
+            results.record_group(one.partitions, error)

@@ -12,10 +12,10 @@ from prefect.runtime import flow_run
 from tasks.core.monitor import Monitor
 from tasks.core.periodic import every
 from tasks.core.pricing import Price
-from tasks.core.reporting.rendering import to_line
+from tasks.core.reporting.rendering import progress_line
 
 _PERIOD_S = 2.0
-_PULSES_KEPT = 16
+_SNAPSHOTS_KEPT = 16
 """The rate is that of the last half minute."""
 
 
@@ -27,13 +27,13 @@ def showing_progress(monitor: Monitor, price: Price | None) -> Iterator[None]:
         monitor: Of the run.
         price: What tokens cost; None when nobody knows.
     """
-    pulses, run_id = deque([monitor.pulse], _PULSES_KEPT), UUID(flow_run.id)
+    snapshots, run_id = deque([monitor.snapshot], _SNAPSHOTS_KEPT), UUID(flow_run.id)
     shown: list[UUID] = []
     with get_client(sync_client=True) as client:
 
         def show() -> None:
-            pulses.append(monitor.pulse)
-            percent, line = pulses[-1].percent, to_line(pulses[-1], pulses[0], price)
+            snapshots.append(monitor.snapshot)
+            percent, line = snapshots[-1].percent, progress_line(snapshots[-1], snapshots[0], price)
             if shown:
                 client.update_artifact(shown[0], ArtifactUpdate(data=percent, description=line))
             else:

@@ -24,7 +24,7 @@ def run_name() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{flow_run.id[:8]}"
 
 
-def healing() -> str:
+def retry_command() -> str:
     """The command for what this run did not do; empty when a person's own command or call started it."""
     # Not from `prefect.runtime`, which asks the server, and that may be gone by now.
     context = FlowRunContext.get()
@@ -36,7 +36,9 @@ def healing() -> str:
 def publish_report(report: RunReport, files: Sequence[str]) -> None:
     """Publish the report as artifacts of the deployment; their versions are the history of its runs."""
     key = artifact_key(deployment.name)
-    create_markdown_artifact(to_markdown(report, healing(), files), key=key, description=report.headline)
+    create_markdown_artifact(
+        to_markdown(report, retry_command(), files), key=key, description=report.headline
+    )
     rows = to_rows(report)
     told = f", of which {_PARTITIONS_TOLD} are shown" if len(rows) > _PARTITIONS_TOLD else ""
     create_table_artifact(
@@ -44,7 +46,7 @@ def publish_report(report: RunReport, files: Sequence[str]) -> None:
         key=f"{key}-partitions",
         description=f"{len(rows)} partitions{told}; those that need attention first.",
     )
-    picture = b64encode(timeline(report.observed.series).encode()).decode()
+    picture = b64encode(timeline(report.metrics.series).encode()).decode()
     create_image_artifact(
         f"data:image/svg+xml;base64,{picture}",
         key=f"{key}-timeline",

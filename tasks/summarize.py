@@ -56,7 +56,7 @@ def summarize_group(group: Group, job: Job, gateway: Gateway, ledger: Ledger, re
     errors = [
         error
         for partition in group.partitions
-        if not results.is_settled(partition)
+        if not results.is_final(partition)
         and (error := _summarize(partition, job, gateway, ledger, results)) is not None
     ]
     for error in sorted(errors, key=lambda one: not isinstance(one, TransientError)):
@@ -76,11 +76,11 @@ def _summarize(
             report = summarize_partition(partition, job, gateway, ledger)
             describe(span, report)
     except StopRunError as error:
-        results.tell(partition, error)
+        results.record(partition, error)
         raise
     except Exception as error:  # noqa: BLE001 - one bad partition is one bad partition; raised after the others
-        results.tell(partition, error)
+        results.record(partition, error)
         return error
-    results.tell(partition, report)
+    results.record(partition, report)
     tell_published(report)
     return None

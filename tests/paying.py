@@ -14,8 +14,8 @@ from tasks.core.ledger import segment_format
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
 from tasks.core.partition import summarize_partition
-from tasks.core.planning.partition_status import look
-from tasks.core.planning.plan import Why
+from tasks.core.planning.partition_status import inspect_source
+from tasks.core.planning.plan import Reason
 from tasks.core.planning.preflight import preflight
 from tasks.core.reporting.report import PartitionReport
 from tasks.core.reporting.tally import Tally
@@ -59,9 +59,9 @@ def run(source: str, destination: str, **how: Any) -> list[PartitionReport]:
         ThreadPoolExecutor(8) as pool,
         open_gateway(Settings.from_environment(), job.request, LIMITS) as gateway,
     ):
-        standing = look(job)
-        ledger.sweep([partition.key for partition in standing.partitions(Why.FINISHED)])
-        plan = preflight(standing.todo, job)
+        status = inspect_source(job)
+        ledger.sweep([partition.key for partition in status.partitions(Reason.FINISHED)])
+        plan = preflight(status.selected, job)
         started = [
             pool.submit(summarize_partition, partition, job, gateway, ledger) for partition in plan.partitions
         ]

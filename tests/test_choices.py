@@ -82,11 +82,11 @@ def test_outputs_without_a_source_are_reported_and_removed_when_asked(
     summarize_parquet(*folders, "body")
     Path(folders[0], "day=2/part.parquet").unlink()
     reported = summarize_parquet(*folders, "body")
-    assert (reported.gone, reported.pruned) == (("day=2/part.parquet",), ())
+    assert (reported.orphans, reported.pruned) == (("day=2/part.parquet",), ())
     assert "day=2/part.parquet" in names(folders[1])
     dry = summarize_parquet(*folders, "body", run=RunOptions(dry_run=True, prune=True))
     assert dry.plan is not None
-    assert (dry.plan.gone, dry.plan.prunes, dry.pruned) == (("day=2/part.parquet",), True, ())
+    assert (dry.plan.orphans, dry.plan.prunes, dry.pruned) == (("day=2/part.parquet",), True, ())
     assert "day=2/part.parquet" in names(folders[1])
     pruned = summarize_parquet(*folders, "body", run=RunOptions(prune=True))
     assert pruned.pruned == ("day=2/part.parquet",)
@@ -102,7 +102,7 @@ def test_a_run_that_is_stopped_removes_nothing(folders: tuple[str, str], server:
     with pytest.raises(BudgetError) as stopped:
         summarize_parquet(*folders, "body", limits=LimitOptions(max_requests=3), run=RunOptions(prune=True))
     assert stopped.value.report is not None
-    assert stopped.value.report.gone == ("day=2/part.parquet",)
+    assert stopped.value.report.orphans == ("day=2/part.parquet",)
     assert stopped.value.report.pruned == ()
     assert "day=2/part.parquet" in names(folders[1])
     assert server.stats().requests == 43

@@ -80,10 +80,10 @@ def test_a_result_that_is_kept_frees_what_its_partition_had_in_memory(
     try:
         fail(held, error)
     except type(error) as caught:
-        results.tell(partition(), caught)
+        results.record(partition(), caught)
     assert len(held) == 2
     assert [one() for one in held] == [None, None]
-    assert results.is_settled(partition())
+    assert results.is_final(partition())
     if isinstance(error, PartitionError):
         assert not caplog.records
     else:
@@ -173,4 +173,4 @@ def test_nor_do_the_errors_that_prefects_task_hands_back(job: Job) -> None:
         return [caught.value, results]
 
     assert held_bytes(run) < BOUND_BYTES
-    assert all(results.is_settled(partition) for partition in group.partitions)
+    assert all(results.is_final(partition) for partition in group.partitions)

@@ -13,7 +13,7 @@ from tasks.core.llm.metering import MeteredModel
 from tasks.core.llm.response_policy import CANNOT_BE_SENT
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.partition import summarize_partition
-from tasks.core.planning.partition_status import look
+from tasks.core.planning.partition_status import inspect_source
 from tasks.core.prompt import Request
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.tally import Bill
@@ -44,7 +44,7 @@ def bill_of(folder: Path, timeout_s: float = 60.0, max_attempts: int = 30) -> Bi
     """One partition of ``ROWS`` rows summarized; whatever stops it, what it cost."""
     write(f"{folder}/in", [f"This is row {n}. And more." for n in range(ROWS)])
     job = job_of(f"{folder}/in", f"{folder}/out")
-    (partition,) = look(job).todo.partitions
+    (partition,) = inspect_source(job).selected.partitions
     with (
         Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
         gateway_of(job.request, timeout_s, max_attempts) as gateway,

@@ -63,11 +63,11 @@ def test_a_lease_is_taken_renewed_and_released_at_once_while_uploads_take_all_ot
     claims, released = LeaseFiles(place.with_own_connections(3)), threading.Event()
 
     def renewals() -> int:
-        claim = claims.latest().claim
+        claim = claims.latest().record
         return claim.renewals if claim else 0
 
     def hold() -> None:
-        with Lease(place, pace=LeaseTiming(renew_s=0.1)):
+        with Lease(place, timing=LeaseTiming(renew_s=0.1)):
             wait_until(lambda: renewals() > 1, AT_ONCE_S)
         released.set()
 

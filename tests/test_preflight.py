@@ -72,7 +72,7 @@ def test_every_problem_of_every_partition_is_in_one_message_beside_what_is_in_or
     head, *problems = str(error.value).split("\n")
     assert head == (
         "4 of 6 partitions that need work cannot be summarized, nothing was spent. "
-        "The other 2 are in order (4 rows)."
+        "The other 2 have no problem (4 rows)."
     )
     assert problems == [
         "  - letter.parquet: the file is truncated or is not Parquet (its last bytes are not PAR1)",
@@ -175,7 +175,7 @@ def test_300_partitions_on_s3_are_checked_in_seconds_and_each_bad_one_is_named(
     place = locate(f"{bucket}/in")
     place.fs.pipe({place.path(f"y={n % 7}/{n:03}.parquet"): data if n % 100 else b"" for n in range(300)})
     began_s = time.monotonic()
-    with pytest.raises(PreflightError, match=r"3 of 300 .* other 297 are in order \(594 rows\)"):
+    with pytest.raises(PreflightError, match=r"3 of 300 .* other 297 have no problem \(594 rows\)"):
         preflight(discover(place.url), job_of(place.url, f"{bucket}/out"))
     assert time.monotonic() - began_s < 10
 

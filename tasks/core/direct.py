@@ -17,7 +17,7 @@ from tasks.core.monitor import Monitor
 from tasks.core.options import LimitOptions, OutputOptions, RunOptions
 from tasks.core.partition import summarize_partition
 from tasks.core.planning import orphans
-from tasks.core.planning.grouping import open_at_once
+from tasks.core.planning.grouping import partition_concurrency
 from tasks.core.planning.partition_status import find_work
 from tasks.core.progress import Progress
 from tasks.core.reporting import archive
@@ -64,7 +64,7 @@ def run_directly(
             earlier=request.earlier,
         )
         with progress, Lease(job.destination) as lease, ledger:
-            lease.when_lost(gateway.stop)
+            lease.on_lost(gateway.stop)
             remove_leftovers(job.destination)
             plan = find_work(job, run)
             ledger.sweep([partition.key for partition in plan.finished])
@@ -93,11 +93,11 @@ def _summarize_all(
     def one(partition: Partition) -> None:
         try:
             gateway.check()
-            results.tell(partition, summarize_partition(partition, job, gateway, ledger))
+            results.record(partition, summarize_partition(partition, job, gateway, ledger))
         except Exception as error:  # noqa: BLE001 - one bad partition is one bad partition; it is in the results
-            results.tell(partition, error)
+            results.record(partition, error)
 
     if plan.partitions:
         # Left from the last to the first: closing the gateway ends what the pool's threads wait for.
-        with ThreadPoolExecutor(open_at_once(plan, limits)) as pool, gateway, monitor:
+        with ThreadPoolExecutor(partition_concurrency(plan, limits)) as pool, gateway, monitor:
             list(pool.map(one, plan.partitions))

@@ -9,16 +9,16 @@ from tasks.core.job import Job
 from tasks.core.model import Plan
 from tasks.core.periodic import every
 from tasks.core.progress import Progress
-from tasks.core.reporting.report import Observed, RunReport
+from tasks.core.reporting.report import RunMetrics, RunReport
 from tasks.core.reporting.results import Results
-from tasks.core.reporting.series import Pulse, Series
+from tasks.core.reporting.series import Series, Snapshot
 from tasks.core.rows.gateway import Gateway
 
 _PERIOD_S = 1.0
 
 
 class Monitor:
-    """Takes a run's pulse; a context manager, to be entered after the gateway.
+    """Takes snapshots of a run's progress; a context manager, to be entered after the gateway.
 
     Args:
         progress: Counts rows.
@@ -33,10 +33,10 @@ class Monitor:
         self._ticking = ExitStack()
 
     @property
-    def pulse(self) -> Pulse:
+    def snapshot(self) -> Snapshot:
         """How the run is now; from any thread."""
         progress, gateway = self._progress, self._gateway
-        return Pulse(
+        return Snapshot(
             seconds=time.monotonic() - self._began_s,
             total_rows=progress.total,
             rows=progress.rows,
@@ -53,24 +53,24 @@ class Monitor:
             destination=job.destination.url,
             partitions=results.reports(plan),
             left_out=plan.left_out,
-            seconds=self.pulse.seconds,
+            seconds=self.snapshot.seconds,
             bill=self._gateway.bill,
             price=job.price,
-            observed=self.observed,
-            gone=plan.gone,
+            metrics=self.metrics,
+            orphans=plan.orphans,
             pruned=pruned,
         )
 
     @property
-    def observed(self) -> Observed:
+    def metrics(self) -> RunMetrics:
         """What was seen of the run; complete when its gateway is closed."""
-        return Observed(series=self._series.ended(self.pulse), requests=self._gateway.histograms)
+        return RunMetrics(series=self._series.ended(self.snapshot), requests=self._gateway.histograms)
 
     def __enter__(self) -> Self:
         """Begin."""
-        self._progress.watch(lambda: self._gateway.state)
-        self._series.offer(self.pulse)
-        self._ticking.enter_context(every(_PERIOD_S, lambda: self._series.offer(self.pulse)))
+        self._progress.show_state(lambda: self._gateway.state)
+        self._series.offer(self.snapshot)
+        self._ticking.enter_context(every(_PERIOD_S, lambda: self._series.offer(self.snapshot)))
         return self
 
     def __exit__(

@@ -14,7 +14,7 @@ from tasks.core.llm.chat_model import ChatModel
 from tasks.core.llm.response_policy import CANNOT_BE_SENT
 from tasks.core.llm.telemetry import RequestMetrics
 from tasks.core.model import Outcome, Status
-from tasks.core.reporting.histogram import SECONDS, TOKENS, Counting, Histograms
+from tasks.core.reporting.histogram import SECONDS, TOKENS, HistogramBuilder, Histograms
 from tasks.core.reporting.tally import Bill
 
 
@@ -35,8 +35,8 @@ class MeteredModel:
         self._counts = Counter(dict.fromkeys((field.name for field in fields(Bill)), 0))
         # Hashes of texts whose last request brought no answer: a row that is requested again is one of them.
         self._unanswered: set[int] = set()
-        self._latency_s = Counting(SECONDS)
-        self._prompt_tokens, self._completion_tokens = Counting(TOKENS), Counting(TOKENS)
+        self._latency_s = HistogramBuilder(SECONDS)
+        self._prompt_tokens, self._completion_tokens = HistogramBuilder(TOKENS), HistogramBuilder(TOKENS)
 
     @property
     def bill(self) -> Bill:

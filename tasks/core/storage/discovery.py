@@ -168,5 +168,5 @@ def _nothing_found(source: str, run: RunOptions, left_out: LeftOut) -> str:
     wanted = "like it" if names_files(_split(source)[1]) else f"named {' or '.join(ends)}"
     return (
         f"No partition found: looked under {source} for files {wanted} and found none "
-        f"(left out: {left_out_files.in_words(left_out)}).{hint}"
+        f"(left out: {left_out_files.describe_left_out(left_out)}).{hint}"
     )

@@ -37,7 +37,7 @@ def _examples(keys: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*firsts.values(), *keys[:_EXAMPLES]]))[:_EXAMPLES]
 
 
-def in_words(found: LeftOut) -> str:
+def describe_left_out(found: LeftOut) -> str:
     """What is left out, for people: counts, examples, and how to take what may be Parquet."""
     counts = {reason: getattr(found, reason) for reason in _WORDS}
     parts = [f"{n:,} {_WORDS[reason]}{_such_as(found, reason)}" for reason, n in counts.items() if n]
