@@ -1,4 +1,4 @@
-"""Watches a run: its pulse once a second, and what the report tells of it over time."""
+"""Monitors a run: a progress snapshot every second, and the report at the end."""
 
 import time
 from contextlib import ExitStack

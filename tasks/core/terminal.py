@@ -83,9 +83,7 @@ class BackgroundStream:
         self._is_writing = True
         try:
             threading.Thread(target=self._write_all, name="terminal", daemon=True).start()
-        except (
-            RuntimeError
-        ):  # the interpreter is shutting down and starts no threads; blocking harms nothing now
+        except RuntimeError:  # the interpreter is shutting down: blocking is harmless now
             self._is_writing = False
             self._send(self._next())
 

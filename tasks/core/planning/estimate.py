@@ -24,10 +24,11 @@ from tasks.core.row_key import KEY_BYTES
 from tasks.core.storage import stored_files
 
 _MAX_READERS = 8
-"""Partitions read at once, and partitions whose scan may wait for its turn.
+"""Partitions read at once, and scans that may wait for their turn.
 
-More readers hide more of the store's latency and hold more memory: one slice each, and 24 bytes per row of a
-waiting scan. READERS_MEASURED"""
+More readers hide more of the store's latency, but each holds a slice, and each waiting scan 24 bytes per row.
+Measured with 100 partitions of 200 rows, 100 ms of latency per file and 2 cores: 1 reader took 14.8 s, 4 took
+4.0 s, 8 took 2.8 s, 16 took 2.8 s. Memory was 282 MB with 4, 328 MB with 8, 418 MB with 16."""
 _SAMPLE_BYTES = 32 * 2**20
 """Texts held for samples, of all partitions together. Bounds the plan's memory; larger texts make the sample
 smaller and its bounds wider. Chosen so that 10,000 texts of 3 kB fit; not measured."""

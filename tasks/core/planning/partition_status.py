@@ -145,7 +145,7 @@ def _statuses(
     partitions: Sequence[Partition], listed: Mapping[str, Found], job: Job
 ) -> list[PartitionStatus]:
     published = [listed[partition.key] for partition in partitions if partition.key in listed]
-    # An iterator in the order of `partitions`: the footers of a wide table would take much memory together.
+    # An iterator, not a list: the footers of wide tables take much memory.
     footers = read_footers(job.destination, published)
     begun, request = begun_in(listed), job.request
     return [

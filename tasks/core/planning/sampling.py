@@ -14,8 +14,9 @@ _STANDARD_ERRORS = 3.0
 would give closer bounds that fail once in twenty plans. ``test_token_counting`` measures how often they
 hold."""
 MIN_ROWS = 32
-"""Smallest sample of a partition. Counting takes about 0.1 ms a row; with fewer rows the variance, and so the
-bounds, cannot be estimated well: 30 is the usual rule of thumb."""
+"""Smallest sample of a partition. With fewer rows their variance, and so the bounds, is unreliable (30 is the
+usual rule of thumb); more rows take longer. Measured: counting takes 0.4 ms for a text of 500 characters, 1.4
+ms for 3,000."""
 
 
 @dataclass(frozen=True, slots=True)

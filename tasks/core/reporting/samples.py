@@ -1,4 +1,4 @@
-"""Reads a few published rows for the report. Only if the user asks for them, since row text is private."""
+"""Reads a few published rows for the report, if the user requests them; row text is private."""
 
 import logging
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from tasks.core.storage import reading, stored_files
 logger = logging.getLogger(__name__)
 
 _ROWS_PER_PARTITION = 5
-"""Rows of one partition, at most; fewer show more partitions and read more files. Chosen by reasoning."""
+"""Rows of one partition, at most. Fewer would show more partitions, but read more files. Not measured."""
 _MAX_TEXT_CHARACTERS = 600
-"""Characters shown of a text. More help to judge a summary and make a longer page. Chosen by reasoning."""
+"""Characters shown of a text. More would show more context, but make the page longer. Not measured."""
 
 
 @dataclass(frozen=True, slots=True)
