@@ -10,7 +10,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.runtime import flow_run
 
 from tasks.core.monitor import Monitor
-from tasks.core.periodic import every
+from tasks.core.periodic import call_every
 from tasks.core.pricing import Price
 from tasks.core.reporting.rendering import progress_line
 
@@ -39,7 +39,7 @@ def showing_progress(monitor: Monitor, price: Price | None) -> Iterator[None]:
             else:
                 shown.append(_create(client, run_id, percent, line))
 
-        with every(_PERIOD_S, show):
+        with call_every(_PERIOD_S, show):
             yield
 
 

@@ -9,7 +9,7 @@ from tasks.core.model import LeftOut
 from tasks.core.reporting import archive
 from tasks.core.reporting.report import FailedRow, PartitionReport, PartitionState, RunReport
 from tasks.core.reporting.tally import Bill, Tally
-from tests.enriching import job_of
+from tests.enriched_files import job_of
 
 RUN = "06a1c9de-0000-0000-0000-000000000000"
 

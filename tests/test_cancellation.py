@@ -10,7 +10,7 @@ import pytest
 from tasks.core.lease.lease_file import LeaseFiles
 from tasks.core.storage.location import locate
 from tests.conftest import Serve
-from tests.paying import names, read, segments_in, tally, write
+from tests.core_runs import names, read, segments_in, tally, write
 from tests.prefectserver import DEPLOYMENT, PrefectServer, free_port, wait_until
 
 ROWS = 400

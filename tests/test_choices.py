@@ -12,9 +12,9 @@ from tasks.core.errors import BudgetError, InputError
 from tasks.core.options import LimitOptions, RunOptions
 from tasks.core.reporting.rendering import to_json
 from tasks.core.reporting.report import PartitionState
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import names, write
+from tests.core_runs import names, write
 
 PUBLISHED, SKIPPED, LEFT = PartitionState.PUBLISHED, PartitionState.SKIPPED, PartitionState.LEFT
 

@@ -22,8 +22,8 @@ from tasks.core.reporting import rendering
 from tasks.core.reporting.page import to_html
 from tasks.core.reporting.report import PartitionReport, PartitionState, RunReport
 from tasks.core.storage.discovery import discover
-from tests.enriching import Echo, job_of, run_partition
-from tests.tables import write_partition
+from tests.enriched_files import Echo, job_of, run_partition
+from tests.source_partitions import write_partition
 
 KEY = "day=1\nPartition x: published/\x1b[2J\u202ea\u2028b.parquet"
 SHOWN = r"day=1\nPartition x: published/\x1b[2J\u202ea\u2028b.parquet"

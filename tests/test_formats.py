@@ -24,9 +24,9 @@ from tasks.core.progress import Progress
 from tasks.core.reporting import archive
 from tasks.core.rows.gateway_factory import open_gateway
 from tasks.core.settings import Settings
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import LIMITS, job_of, read, run, segments_in, tally, write
+from tests.core_runs import LIMITS, job_of, read, run, segments_in, tally, write
 from tests.test_archive import RUN, report_of
 
 KEY = "part.parquet"
@@ -334,7 +334,7 @@ def test_a_report_with_fields_and_states_of_a_later_version_is_read_and_a_later_
 
 
 def job_of_report(folder: Path) -> Any:
-    from tests.enriching import job_of as job  # noqa: PLC0415
+    from tests.enriched_files import job_of as job  # noqa: PLC0415
 
     return job(f"{folder}/in", f"{folder}/out")
 

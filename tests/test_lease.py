@@ -17,8 +17,8 @@ from tasks.core.lease.lease import Lease, LeaseTiming
 from tasks.core.lease.lease_file import LeaseFiles, LeaseRecord
 from tasks.core.process_identity import ProcessIdentity
 from tasks.core.storage.location import Location, locate
-from tests.leasing import leasing, says, tell
-from tests.paying import names
+from tests.core_runs import names
+from tests.lease_process import leasing, says, tell
 
 ELSEWHERE = replace(ProcessIdentity.this_process(), host="other-host", pid=77)
 BRISK = LeaseTiming(renew_s=0.1, expires_s=20.0, poll_s=0.1)

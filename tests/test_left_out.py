@@ -18,7 +18,7 @@ from tasks.core.storage.left_out_files import describe_left_out
 from tasks.core.storage.location import locate
 from tasks.core.storage.partition_names import is_hidden
 from tests.conftest import Serve
-from tests.paying import job_of, names, run, write
+from tests.core_runs import job_of, names, run, write
 
 HIVE = ["day=1/000000_0", "day=1/000001_0", "day=2/000000_0_copy_1"]
 NAMES = ["a.parquet", "b.parq", "c.PARQUET", "day=1/d.parquet", *HIVE, "notes.txt"]

@@ -14,9 +14,9 @@ from tasks.core.options import RunOptions
 from tasks.core.planning import orphans
 from tasks.core.planning.partition_status import inspect_source
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import job_of, names, run, write
+from tests.core_runs import job_of, names, run, write
 from tests.test_segment_format import entries
 
 KEYS = ("a.parquet", "day=1/b.parquet", "day=2/c [x] é.parquet")

@@ -10,7 +10,7 @@ from tasks.core.lease.lease import Lease, LeaseTiming
 from tasks.core.lease.lease_file import LeaseFiles
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.storage.location import Location, locate
-from tests.faultyproxy import FaultyProxy
+from tests.faulty_s3_proxy import FaultyProxy
 from tests.prefectserver import wait_until
 from tests.test_ledger import KEY, append, segments
 

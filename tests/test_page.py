@@ -18,7 +18,7 @@ from tasks.core.reporting.report import PartitionReport, PartitionState, RunMetr
 from tasks.core.reporting.series import Snapshot
 from tasks.core.reporting.tally import Bill
 from tests.conftest import Serve
-from tests.tables import write_partition
+from tests.source_partitions import write_partition
 
 SERIES = tuple(
     Snapshot(seconds=10.0 * n, rows=n * n, bill=Bill(sent=n, refused=n // 3), in_flight=n % 7, window=8)

@@ -15,14 +15,15 @@ import pytest
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
 from tasks.core.job import FINGERPRINT, Job, fact_key
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.model import Outcome, Partition, Status, Text
+from tasks.core.model import Outcome, Partition, Status
 from tasks.core.partition import is_within, summarize_partition
 from tasks.core.progress import Progress
 from tasks.core.reporting.report import PartitionState
+from tasks.core.rows.batch import OnRow, Row
 from tasks.core.storage import stored_files
 from tasks.core.storage.discovery import discover
 from tasks.core.storage.location import locate
-from tests.enriching import REQUEST, Echo, job_of, run_partition
+from tests.enriched_files import REQUEST, Echo, job_of, run_partition, text_of
 from tests.s3server import running_s3_server
 
 GROUPS = (40, 3, 57)
@@ -35,11 +36,11 @@ class At(Echo):
     def __init__(self, row: int, act: Callable[[], None]) -> None:
         self._row, self._act, self._met = row, act, 0
 
-    def one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+    def one(self, row: Row, place: int, on_row: OnRow) -> Outcome:
         if self._met == self._row:
             self._act()
         self._met += 1
-        return super().one(text, place, on_row)
+        return super().one(row, place, on_row)
 
 
 def write_source(path: Path, start: int = 0, padding: int = 0) -> Path:
@@ -81,7 +82,7 @@ def output(job: Job) -> pa.Table:
 def left(job: Job) -> list[str]:
     """Every file of the destination, finished or not, but for what the ledger keeps."""
     place = job.destination
-    files = [file.path.removeprefix(f"{place.root}/") for file in stored_files.find(place, place.root)]
+    files = [file.path.removeprefix(f"{place.root}/") for file in stored_files.list_files(place, place.root)]
     return [name for name in files if not name.startswith("_ledger/")]
 
 
@@ -132,7 +133,7 @@ def test_an_exception_at_any_row_leaves_the_destination_as_it_was(job: Job, row:
 
 KILLED = """
 import sys, threading
-from tests.enriching import job_of, run_partition
+from tests.enriched_files import job_of, run_partition
 from tests.test_partition import At, only
 
 def block():
@@ -210,7 +211,7 @@ def test_partitions_without_rows_come_out_too(job: Job, tmp_path: Path, rows: in
 STORE_DIES = """
 import sys, time
 from pathlib import Path
-from tests.enriching import job_of, run_partition
+from tests.enriched_files import job_of, run_partition
 from tests.test_partition import At, only
 from tasks.core.errors import StorageError
 
@@ -262,16 +263,17 @@ class Counted(Echo):
     def __init__(self, progress: Progress, failures: int) -> None:
         self._progress, self._failures = progress, failures
 
-    def one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+    def one(self, row: Row, place: int, on_row: OnRow) -> Outcome:
+        text = text_of(row)
         if text == "text 80" and self._failures:
             self._failures -= 1
             message = "the store is away"
             raise StorageError(message)
-        if isinstance(text, str) and text.endswith("7"):
+        if text and text.endswith("7"):
             outcome = Outcome(Status.FAILED, error="HTTP 500")
             on_row(place, outcome)
         else:
-            outcome = super().one(text, place, on_row)
+            outcome = super().one(row, place, on_row)
         self._progress(outcome)
         return outcome
 

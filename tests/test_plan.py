@@ -14,10 +14,10 @@ from tasks.core.planning.partition_status import find_work
 from tasks.core.planning.plan import Reason, RunPlan
 from tasks.core.planning.token_counting import Tokenizer
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
-from tasks.local.wire import tokens_of
+from tasks.local.chat_protocol import tokens_of
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import job_of, names, run, write
+from tests.core_runs import job_of, names, run, write
 
 # The endpoint's own way to count, so that what is compared is the plan and not two vocabularies.
 ENDPOINTS = Tokenizer("endpoint", False, lambda messages: sum(tokens_of(content) for _, content in messages))

@@ -15,7 +15,7 @@ from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.planning.preflight import preflight
 from tasks.core.storage.discovery import discover
 from tasks.core.storage.location import Location, locate
-from tests.enriching import job_of
+from tests.enriched_files import job_of
 
 TEXT = "string, large_string, string_view or dictionary of one of them"
 TAKEN = "exists already: choose another column prefix"

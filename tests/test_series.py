@@ -2,7 +2,7 @@ import itertools
 import threading
 from dataclasses import replace
 
-from tasks.core.periodic import every
+from tasks.core.periodic import call_every
 from tasks.core.pricing import Price
 from tasks.core.reporting.histogram import Histogram, HistogramBuilder
 from tasks.core.reporting.rendering import progress_line
@@ -62,6 +62,6 @@ def test_what_is_done_every_so_often_is_done_once_more_at_the_end_and_may_fail()
         calls.append(threading.current_thread().name)
         raise ConnectionError
 
-    with every(3600.0, call):
+    with call_every(3600.0, call):
         assert not calls
     assert calls == ["ticker"]

@@ -17,7 +17,7 @@ import pytest
 
 from tasks.core.terminal import BackgroundStream, in_background, log_in_background
 from tests.conftest import Serve
-from tests.paying import read
+from tests.core_runs import read
 from tests.prefectserver import ROOT
 
 CTRL_S = b"\x13"

@@ -16,7 +16,7 @@ from tasks.core.process_identity import ProcessIdentity
 from tasks.core.reporting.report import RunReport
 from tasks.core.storage.location import locate
 from tests.conftest import Serve
-from tests.paying import names, read, segments_in, write
+from tests.core_runs import names, read, segments_in, write
 
 ROWS, WINDOW = 300, 10
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from tasks.core.job import Job
 from tasks.core.model import Plan
-from tasks.core.periodic import every
+from tasks.core.periodic import call_every
 from tasks.core.progress import Progress
 from tasks.core.reporting.report import RunMetrics, RunReport
 from tasks.core.reporting.results import Results
@@ -70,7 +70,7 @@ class Monitor:
         """Begin."""
         self._progress.show_state(lambda: self._gateway.state)
         self._series.offer(self.snapshot)
-        self._ticking.enter_context(every(_PERIOD_S, lambda: self._series.offer(self.snapshot)))
+        self._ticking.enter_context(call_every(_PERIOD_S, lambda: self._series.offer(self.snapshot)))
         return self
 
     def __exit__(

@@ -15,7 +15,6 @@ from tasks.core.escaping import printable
 from tasks.core.job import Job, RowCounts
 from tasks.core.ledger import prior_outputs
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.reuse import AskOnce, RowService
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.parquet.append_writer import Writer
 from tasks.core.parquet.footer import Footer
@@ -23,10 +22,12 @@ from tasks.core.parquet.reader import Reader
 from tasks.core.planning.preflight import footer_problems
 from tasks.core.reporting.report import FailedRow, PartitionReport, PartitionState
 from tasks.core.reporting.tally import Tally
+from tasks.core.rows.requester import Requester, RowService
 from tasks.core.rows.row_group_pipeline import summarized
+from tasks.core.rows.row_source import RowSource
 from tasks.core.storage import atomic_write, reading, stored_files
 from tasks.core.storage.publish import publish_appended
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,9 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     account = ledger.open(partition.key)
     earlier = prior_outputs.find(partition.key, job)
     account.add_known(prior_outputs.paid_rows(earlier, partition.key, job))
-    report = _enrich(partition, job, AskOnce(rows, job.request, account), earlier)
+    report = _enrich(
+        partition, job, Requester(rows, account, job.earlier, job.request.max_output_tokens), earlier
+    )
     # From here on the output is what remembers; a kill in between leaves entries that are not needed.
     ledger.settle(partition.key)
     tally, seconds = report.tally, time.monotonic() - started_s
@@ -67,15 +70,15 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     return replace(report, seconds=seconds)
 
 
-def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None) -> PartitionReport:
+def _enrich(partition: Partition, job: Job, rows: Requester, earlier: StoredFile | None) -> PartitionReport:
     """Write what is appended to the source, and publish both."""
-    found = stored_files.look_at(job.source, partition.path)
+    found = stored_files.stat(job.source, partition.path)
     partition = replace(partition, size_bytes=found.size_bytes, version=found.version)
     with ExitStack() as stack:
         with reading.open_to_read(job.source, found) as file:
             reader = Reader(file, partition.key)
             _check_footer(reader.footer, partition, job)
-            folder = atomic_write.building_folder(job.destination)
+            folder = atomic_write.temporary_folder(job.destination)
             writer = Writer(reader.footer, job.columns, job.text_column, folder, partition.key)
             counts = RowCounts()
             report = _fill(stack.enter_context(writer), reader, job, rows, partition.key, counts)
@@ -93,12 +96,12 @@ def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None
 
 
 def _fill(
-    writer: Writer, reader: Reader, job: Job, rows: AskOnce, key: str, counts: RowCounts
+    writer: Writer, reader: Reader, job: Job, rows: Requester, key: str, counts: RowCounts
 ) -> PartitionReport:
     """Summarize the rows and write their columns."""
     tally = Tally()
     failures: list[FailedRow] = []
-    with summarized(reader.slices([job.text_column]), rows) as slices:
+    with summarized(RowSource(reader.slices([job.text_column]), job.request), rows) as slices:
         for outcomes in slices:
             failures += _failed_rows(outcomes, tally.rows)[: _FAILURES_KEPT - len(failures)]
             tally += Tally.of(outcomes)

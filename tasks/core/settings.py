@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks.core.endpoint import Endpoint
 from tasks.core.errors import SettingsError
 
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -65,9 +66,13 @@ class Settings(BaseSettings):
         return self.azure_openai_model or self.azure_openai_deployment
 
     @property
-    def endpoint_name(self) -> str:
-        """The deployment and the host, as stored with replies; contains no secret."""
-        return f"{self.azure_openai_deployment}@{urlsplit(self.azure_openai_endpoint).hostname}"
+    def endpoint(self) -> Endpoint:
+        """How to reach the model; without the key."""
+        return Endpoint(
+            url=self.azure_openai_endpoint,
+            deployment=self.azure_openai_deployment,
+            api_version=self.openai_api_version,
+        )
 
     def check_needs_no_prefect(self) -> None:
         """Reject settings that only a Prefect server can resolve.

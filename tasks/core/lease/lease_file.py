@@ -14,7 +14,7 @@ from tasks.core.ledger.segment_store import FOLDER
 from tasks.core.process_identity import ProcessIdentity
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
+from tasks.core.storage.storage_errors import translate_errors
 
 _PREFIX = "lease-"
 _NAME = re.compile(r"lease-(\d{6,})\.json")
@@ -76,7 +76,7 @@ class LeaseFiles:
         """
         while number := self.highest():
             path = self._destination.path(_key(number))
-            content = stored_files.read_whole(self._destination, [path])[0]
+            content = stored_files.read_files(self._destination, [path])[0]
             if not isinstance(content, FileNotFoundError):
                 return StoredLease(number, *_parse(content, self._destination, number))
             # Removed after it was listed, so a file with a higher number exists: list again.
@@ -84,7 +84,7 @@ class LeaseFiles:
 
     def highest(self) -> int:
         """The highest number in use; 0 when there is no lease file."""
-        names = stored_files.names(self._destination, FOLDER, _PREFIX)
+        names = stored_files.names_with_prefix(self._destination, FOLDER, _PREFIX)
         return max((int(match[1]) for name in names if (match := _NAME.fullmatch(name))), default=0)
 
     def create(self, number: int, record: LeaseRecord) -> bool:
@@ -93,7 +93,7 @@ class LeaseFiles:
         Returns:
             Whether the file was created and is valid: False if the number or a higher one is in use.
         """
-        if not atomic_write.create_new(self._destination, _key(number), _encode(record)):
+        if not atomic_write.create_exclusive(self._destination, _key(number), _encode(record)):
             return False
         # A slow run may create a number that other runs have used, released and removed in the meantime.
         if self.highest() > number:
@@ -103,11 +103,11 @@ class LeaseFiles:
 
     def overwrite(self, number: int, record: LeaseRecord) -> None:
         """Replace the content of the run's own lease file."""
-        atomic_write.create(self._destination, _key(number), _encode(record))
+        atomic_write.write(self._destination, _key(number), _encode(record))
 
     def remove_below(self, number: int) -> None:
         """Remove the lease files with a lower number, which are no longer valid."""
-        names = stored_files.names(self._destination, FOLDER, _PREFIX)
+        names = stored_files.names_with_prefix(self._destination, FOLDER, _PREFIX)
         old = [name for name in names if (match := _NAME.fullmatch(name)) and int(match[1]) < number]
         atomic_write.remove(self._destination, [f"{FOLDER}/{name}" for name in old])
 
@@ -123,7 +123,7 @@ def _encode(record: LeaseRecord) -> bytes:
 def _parse(
     content: bytes | Exception, destination: Location, number: int
 ) -> tuple[LeaseRecord | None, bytes]:
-    with failures_of(destination.url, _key(number)):
+    with translate_errors(destination.url, _key(number)):
         if isinstance(content, Exception):
             raise content
     try:

@@ -1,7 +1,8 @@
 """Makes the plan of a run: reads all footers, and the texts of the partitions that would be processed.
 
 Sends no request, takes no lease, writes nothing. Partitions are read in parallel and evaluated in the order
-of their keys, because a row equal to an earlier one shares its reply and is not requested again.
+of their keys: a row equal to an earlier one shares its reply, as long as a run remembers it. How many replies
+a run remembers is estimated from their mean length.
 """
 
 from collections import OrderedDict, deque
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from tasks.core.job import Job
 from tasks.core.ledger import prior_outputs
-from tasks.core.ledger.singleflight import REMEMBERED
+from tasks.core.ledger.singleflight import replies_remembered
 from tasks.core.options import RunOptions
 from tasks.core.planning.partition_scan import OnRows, PartitionScan, scan_partition
 from tasks.core.planning.partition_status import PartitionStatus, SourceStatus, inspect_source
@@ -69,14 +70,13 @@ def make_plan(
         StorageError: A store does not respond.
         PartitionError: A partition cannot be read.
     """
-    stored_files.check_bucket(job.destination)
+    stored_files.check_bucket_exists(job.destination)
     status = inspect_source(job, run)
     on_total(check(status.selected, job).rows)
     counted = tokenizer or tokenizer_for(job.request.model)
     plans, replies, completion_tokens = _partition_plans(status, job, counted, sampled_rows, on_rows)
     if not replies:
         replies, completion_tokens = _finished_replies(status, job)
-    max_tokens = job.request.max_output_tokens
     return RunPlan(
         source=job.pattern,
         destination=job.destination.url,
@@ -85,11 +85,9 @@ def make_plan(
         rates=Rates(
             tokenizer=counted.name,
             tokenizer_is_assumed=counted.is_assumed,
-            completion_tokens=completion_tokens / replies
-            if replies
-            else _ASSUMED_REPLY_FRACTION * max_tokens,
+            completion_tokens=_mean_reply(replies, completion_tokens, job),
             observed_replies=replies,
-            max_output_tokens=max_tokens,
+            max_output_tokens=job.request.max_output_tokens,
             price=job.price,
         ),
         orphans=status.orphans,
@@ -117,10 +115,16 @@ def _partition_plans(
                 plans.append(PartitionPlan(key=status.partition.key, reason=status.reason, rows=status.rows))
                 continue
             scanned = next(scans)
-            plans.append(_partition_plan(status, scanned, requested, frame_tokens))
             replies += scanned.replies
             completion_tokens += scanned.completion_tokens
+            remembered = replies_remembered(_mean_reply(replies, completion_tokens, job))
+            plans.append(_partition_plan(status, scanned, requested, remembered, frame_tokens))
     return tuple(plans), replies, completion_tokens
+
+
+def _mean_reply(replies: int, completion_tokens: int, job: Job) -> float:
+    """Mean completion tokens of a reply; an assumed value when there is no reply."""
+    return completion_tokens / replies if replies else _ASSUMED_REPLY_FRACTION * job.request.max_output_tokens
 
 
 def _sample(rows: int, partitions: int) -> Sample:
@@ -147,14 +151,19 @@ def _in_order(
 
 
 def _partition_plan(
-    status: PartitionStatus, scan: PartitionScan, requested: OrderedDict[bytes, str], frame_tokens: int
+    status: PartitionStatus,
+    scan: PartitionScan,
+    requested: OrderedDict[bytes, str],
+    remembered: int,
+    frame_tokens: int,
 ) -> PartitionPlan:
-    """Separate rows to request from rows equal to an earlier one, within the number a run remembers.
+    """Separate rows to request from rows equal to an earlier one, if the run still remembers its reply.
 
     Args:
         status: The partition.
         scan: Its rows.
         requested: Partition key by row key, of the rows requested so far; updated.
+        remembered: Number of replies that a run remembers.
         frame_tokens: Prompt tokens of a request without the row's text.
     """
     key, requests, size_bytes = status.partition.key, 0, 0
@@ -167,7 +176,7 @@ def _partition_plan(
             equal[requested_in == key] += 1
             continue
         requested[row] = key
-        if len(requested) > REMEMBERED:
+        while len(requested) > remembered:
             requested.popitem(last=False)
         requests, size_bytes = requests + 1, size_bytes + size
         # Removed, since an equal row that is requested again much later must not be sampled twice.

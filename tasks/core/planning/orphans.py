@@ -23,12 +23,12 @@ from tasks.core.parquet.footers import read_footers
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.discovery import discover, matches
 from tasks.core.storage.partition_names import is_partition
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
 
-def find(found: Discovery, listed: Mapping[str, Found], job: Job, run: RunOptions) -> tuple[str, ...]:
+def find(found: Discovery, listed: Mapping[str, StoredFile], job: Job, run: RunOptions) -> tuple[str, ...]:
     """Keys of outputs of this program that have no partition in the source.
 
     Args:
@@ -82,7 +82,9 @@ def _remove(keys: Sequence[str], job: Job, run: RunOptions) -> tuple[str, ...]:
             *(len(keys), job.source.url, len(found.partitions)),
         )
         return ()
-    files = [(key, file) for key in keys for file in stored_files.find(destination, destination.path(key))]
+    files = [
+        (key, file) for key in keys for file in stored_files.list_files(destination, destination.path(key))
+    ]
     listed = {key: file for key, file in files if file.path == destination.path(key)}
     orphaned = find(found, listed, job, run)
     atomic_write.remove(destination, orphaned)
@@ -93,7 +95,7 @@ def _remove(keys: Sequence[str], job: Job, run: RunOptions) -> tuple[str, ...]:
     return orphaned
 
 
-def _is_ours(footer: Footer | PipelineError, file: Found, key: str, job: Job) -> bool:
+def _is_ours(footer: Footer | PipelineError, file: StoredFile, key: str, job: Job) -> bool:
     """Whether this program made the file from this key of this source, and no other program rewrote it."""
     made = Made.of(footer) if isinstance(footer, Footer) else None
     return (
@@ -108,7 +110,7 @@ def _is_ours(footer: Footer | PipelineError, file: Found, key: str, job: Job) ->
     )
 
 
-def _holds_source(made: Made, file: Found, job: Job) -> bool:
+def _holds_source(made: Made, file: StoredFile, job: Job) -> bool:
     """Whether the source's bytes still end, with a Parquet footer, where the output's footer says."""
     size_bytes = made.source_bytes or 0
     (tail,) = stored_files.read_tails(job.destination, [(file.path, size_bytes)], TRAILER_BYTES)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.job import Job
 from tasks.core.ledger import prior_outputs, segment_format
 from tasks.core.ledger.reply_index import ReplyIndex
@@ -19,7 +20,7 @@ from tasks.core.parquet.text_column import TextColumn
 from tasks.core.planning.partition_status import PartitionStatus
 from tasks.core.planning.sampling import Sample
 from tasks.core.planning.token_counting import Tokenizer
-from tasks.core.row_key import EarlierKeys, keys_of
+from tasks.core.row_key import keys_of
 from tasks.core.storage import reading, stored_files
 
 OnRows = Callable[[int], object]
@@ -69,7 +70,7 @@ def scan_partition(
     """
     scan, partition = PartitionScan(), status.partition
     paid, earlier = _paid_keys(status, job, scan)
-    found = stored_files.look_at(job.source, partition.path)
+    found = stored_files.stat(job.source, partition.path)
     with reading.open_to_read(job.source, found) as file:
         for rows in Reader(file, partition.key).slices([job.text_column]):
             _add_rows(TextColumn(rows[job.text_column]), paid, earlier, job, scan, sample)
@@ -83,7 +84,7 @@ def _paid_keys(status: PartitionStatus, job: Job, scan: PartitionScan) -> tuple[
     """Keys of the rows that need no request, and the formats of earlier versions' keys among them."""
     tables, request, key = list[pa.Table](), job.request, status.partition.key
     if status.has_ledger:
-        tables += SegmentStore(job.destination, key, request.fingerprint, request.earlier).read()
+        tables += SegmentStore(job.destination, key, request.fingerprint, job.earlier).read()
     if status.has_output:
         tables.append(prior_outputs.paid_rows(prior_outputs.find(key, job), key, job))
     index = ReplyIndex()
@@ -92,7 +93,7 @@ def _paid_keys(status: PartitionStatus, job: Job, scan: PartitionScan) -> tuple[
         tokens = table["completion_tokens"]
         scan.replies += pc.count(tokens).as_py()
         scan.completion_tokens += pc.sum(tokens, min_count=0).as_py()
-    earlier = [one for one in request.earlier if one.fingerprint in index.fingerprints]
+    earlier = [one for one in job.earlier if one.fingerprint in index.fingerprints]
     return index.final_keys(request.max_output_tokens), earlier
 
 

@@ -20,7 +20,7 @@ from tasks.core.planning.plan import Reason
 from tasks.core.planning.preflight import preflight
 from tasks.core.storage import stored_files, table_formats
 from tasks.core.storage.discovery import check_distinct, discover, is_whole_folder, matches
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def inspect_source(job: Job, run: RunOptions = RunOptions()) -> SourceStatus:
     wanted = [partition for partition in found.partitions if matches(partition.key, run.only)]
     check_distinct(wanted, job.destination)
     if found.tables:
-        logger.warning(table_formats.warning(found.tables))
+        logger.warning(table_formats.table_warning(found.tables))
     listed = _list_destination(job)
     statuses = {status.partition: status for status in _statuses(wanted, listed, job)}
     every = [statuses.get(one, PartitionStatus(one, Reason.LEFT)) for one in found.partitions]
@@ -134,15 +134,15 @@ def _check(found: Discovery, job: Job, run: RunOptions) -> None:
         raise InputError(message)
 
 
-def _list_destination(job: Job) -> dict[str, Found]:
+def _list_destination(job: Job) -> dict[str, StoredFile]:
     """All files of the destination by key, including those of the ledger."""
     destination = job.destination
-    files = stored_files.find(destination, destination.root)
+    files = stored_files.list_files(destination, destination.root)
     return {file.path.removeprefix(destination.path("")): file for file in files}
 
 
 def _statuses(
-    partitions: Sequence[Partition], listed: Mapping[str, Found], job: Job
+    partitions: Sequence[Partition], listed: Mapping[str, StoredFile], job: Job
 ) -> list[PartitionStatus]:
     published = [listed[partition.key] for partition in partitions if partition.key in listed]
     # An iterator, not a list: the footers of wide tables take much memory.
@@ -153,7 +153,7 @@ def _statuses(
             one,
             next(footers) if one.key in listed else None,
             job,
-            has_ledger=is_begun(one.key, request.fingerprint, request.earlier, begun),
+            has_ledger=is_begun(one.key, request.fingerprint, job.earlier, begun),
         )
         for one in partitions
     ]

@@ -14,11 +14,11 @@ from tasks.core.escaping import printable
 from tasks.core.job import Job
 from tasks.core.model import Discovery, Partition, Plan
 from tasks.core.parquet.append_writer import LONGEST_ROW_GROUP
-from tasks.core.parquet.footer import Footer, text_problem
+from tasks.core.parquet.footer import Footer, text_column_problem
 from tasks.core.parquet.footers import read_footers
 from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.storage import atomic_write
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 _MAX_PROBLEMS_SHOWN = 200
 """Problems listed in the error. Prefect stores the message with the run's state and shows it on one page;
@@ -83,7 +83,7 @@ def footer_problems(footer: Footer, key: str, text_column: str, columns: Summary
         yield f"column '{text_column}' is missing (it has {', '.join(names[:20]) or 'no columns'})"
     elif names.count(text_column) > 1:
         yield f"column '{text_column}' exists {names.count(text_column)} times"
-    elif problem := _type_problem(footer, text_column) or text_problem(footer, text_column):
+    elif problem := _type_problem(footer, text_column) or text_column_problem(footer, text_column):
         yield problem
     if max(footer.row_groups, default=0) > LONGEST_ROW_GROUP:
         yield f"a row group has more than {LONGEST_ROW_GROUP} rows, the most that pyarrow can write"
@@ -107,7 +107,7 @@ def _type_problem(footer: Footer, name: str) -> str | None:
 
 
 def _findings(partitions: tuple[Partition, ...], job: Job) -> Iterator[_Finding]:
-    files = [Found(partition.path, partition.size_bytes, partition.version) for partition in partitions]
+    files = [StoredFile(partition.path, partition.size_bytes, partition.version) for partition in partitions]
     for partition, footer in zip(partitions, read_footers(job.source, files), strict=True):
         yield _finding(partition, footer, job)
 

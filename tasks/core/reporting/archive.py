@@ -40,7 +40,7 @@ def write(report: RunReport, job: Job, sample_rows: int, name: str, retry_comman
         }
         for form, content in contents.items():
             key = f"{FOLDER}/{name}.{form}"
-            atomic_write.create(destination, key, content.encode())
+            atomic_write.write(destination, key, content.encode())
             written.append(destination.url_of(key))
     except Exception as error:
         # It must not replace the error that the run may have ended with.
@@ -64,7 +64,7 @@ def read(destination: str, run_id: str) -> RunReport:
     """
     location = locate(destination)
     ending = f"-{run_id[:8]}.json"
-    written = [name for name in stored_files.names(location, FOLDER, "") if name.endswith(ending)]
+    written = [name for name in stored_files.names_with_prefix(location, FOLDER, "") if name.endswith(ending)]
     if not written:
         message = (
             f"No report of the run {run_id} is in {location.url_of(FOLDER)}: see the run's page in Prefect "
@@ -72,6 +72,6 @@ def read(destination: str, run_id: str) -> RunReport:
         )
         raise SourceError(message)
     key = f"{FOLDER}/{max(written)}"
-    found = stored_files.look_at(location, location.path(key))
+    found = stored_files.stat(location, location.path(key))
     with reading.open_to_read(location, found) as file:
         return from_json(file.read(), location.url_of(key))

@@ -51,7 +51,7 @@ def read_samples(report: RunReport, job: Job, max_rows: int) -> list[Sample]:
 
 def _rows(key: str, job: Job) -> Iterator[Sample]:
     """The summarized rows of a partition's first row group."""
-    found = stored_files.look_at(job.destination, job.destination.path(key))
+    found = stored_files.stat(job.destination, job.destination.path(key))
     with reading.open_to_read(job.destination, found) as file:
         table = next(Reader(file, key).slices([job.text_column, job.columns.prefix]), None)
     if table is None:

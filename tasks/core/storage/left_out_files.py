@@ -19,7 +19,7 @@ _WORDS = {
 
 
 def count(keys: Iterable[str], reasons: Iterable[str | None]) -> LeftOut:
-    """Count the keys that are left out, those with a reason, which is as ``Names.why_not`` gives it."""
+    """Count the keys that have a reason to be left out; reasons are those of ``NameFilter.skip_reason``."""
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
     for key, reason in zip(keys, reasons, strict=True):
         if reason is not None:

@@ -48,7 +48,7 @@ def job_of(
 
 def ledger_of(job: Job) -> Ledger:
     request = job.request
-    return Ledger(job.destination, fingerprint=request.fingerprint, earlier=request.earlier)
+    return Ledger(job.destination, fingerprint=request.fingerprint, earlier=job.earlier)
 
 
 def run(source: str, destination: str, **how: Any) -> list[PartitionReport]:
@@ -75,7 +75,7 @@ def tally(source: str, destination: str, **how: Any) -> Tally:
 def segments_in(destination: str) -> list[pa.Table]:
     """Every whole segment in a destination's ledger, whoever's."""
     place, tables = locate(destination), []
-    for file in stored_files.find(place, place.path("_ledger")):
+    for file in stored_files.list_files(place, place.path("_ledger")):
         digest = file.path.rpartition("-")[2].partition(".")[0]
         with suppress(PartitionError):
             tables.append(segment_format.decode(place.fs.cat_file(file.path), digest))
@@ -102,5 +102,5 @@ def read(folder: str, key: str = "part.parquet") -> pa.Table:
 def names(folder: str) -> list[str]:
     """Keys of all files but the runs' reports."""
     place = locate(folder)
-    keys = [file.path.removeprefix(place.path("")) for file in stored_files.find(place, place.root)]
+    keys = [file.path.removeprefix(place.path("")) for file in stored_files.list_files(place, place.root)]
     return [key for key in keys if not key.startswith("_reports/")]
