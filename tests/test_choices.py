@@ -42,7 +42,7 @@ def artifact(key: str) -> str:
     return str(found.data)
 
 
-def test_a_dry_run_tells_the_plan_and_touches_nothing(folders: tuple[str, str], server: Endpoint) -> None:
+def test_a_dry_run_reports_the_plan_and_writes_nothing(folders: tuple[str, str], server: Endpoint) -> None:
     summarize_parquet(*folders, "body", run=RunOptions(max_partitions=1))
     before, requests = names(folders[1]), server.stats().requests
     report = summarize_parquet(*folders, "body", run=RunOptions(dry_run=True, max_partitions=2))
@@ -76,7 +76,7 @@ def test_a_run_of_some_partitions_leaves_the_others_and_the_next_goes_on(
     assert server.stats().requests == 40
 
 
-def test_outputs_without_a_source_are_reported_and_removed_when_asked(
+def test_orphaned_outputs_are_reported_and_removed_with_prune(
     folders: tuple[str, str], server: Endpoint
 ) -> None:
     summarize_parquet(*folders, "body")

@@ -34,10 +34,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     return locate(str(tmp_path / "out"))
 
 
-def claimed(place: Location, owner: ProcessIdentity, expires_s: float = 0.5) -> None:
-    """What a run leaves that ends without a word."""
-    claim = LeaseRecord(owner=owner, run="run", since="2026-11-01T00:00:00+00:00", expires_s=expires_s)
-    assert LeaseFiles(place).create(LeaseFiles(place).highest() + 1, claim)
+def store_lease(place: Location, owner: ProcessIdentity, expires_s: float = 0.5) -> None:
+    """Store the lease of a run that ended without releasing it."""
+    record = LeaseRecord(owner=owner, run="run", since="2026-11-01T00:00:00+00:00", expires_s=expires_s)
+    assert LeaseFiles(place).create(LeaseFiles(place).highest() + 1, record)
 
 
 def take(place: Location) -> str:
@@ -90,7 +90,9 @@ def test_a_released_lease_is_taken_at_once_and_one_object_stays(place: Location)
     assert names(place.url) == ["_ledger/lease-000003.json"]
 
 
-def test_a_run_is_refused_while_another_works_and_told_who_since_when_and_what_to_do(place: Location) -> None:
+def test_while_a_run_works_a_second_one_is_refused_and_the_error_names_its_process_and_start(
+    place: Location,
+) -> None:
     with Lease(place):
         refusal = take(place)
     assert re.fullmatch(
@@ -113,24 +115,24 @@ def test_a_run_of_another_machine_that_renews_is_left_alone(place: Location) -> 
 def test_a_run_of_another_machine_that_does_not_renew_is_taken_over_when_its_time_is_up(
     place: Location,
 ) -> None:
-    claimed(place, ELSEWHERE, expires_s=0.6)
+    store_lease(place, ELSEWHERE, expires_s=0.6)
     started_s = time.monotonic()
     with Lease(place, timing=HASTY):
         assert time.monotonic() - started_s >= 0.6
 
 
-def test_a_claim_nobody_can_read_is_watched_like_another_machines(
+def test_a_lease_that_cannot_be_parsed_is_watched_like_one_of_another_machine(
     place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.core.lease.lease._DEFAULT_EXPIRES_S", 0.4)
-    claimed(place, ELSEWHERE)
+    store_lease(place, ELSEWHERE)
     place.fs.pipe_file(place.path("_ledger/lease-000001.json"), b"{")
     started_s = time.monotonic()
     with Lease(place, timing=HASTY):
         assert time.monotonic() - started_s >= 0.4
 
 
-def test_who_waits_gets_the_lease_when_it_is_released(place: Location) -> None:
+def test_a_waiting_run_gets_the_lease_when_it_is_released(place: Location) -> None:
     with ThreadPoolExecutor() as pool:
         with Lease(place):
             waiting = pool.submit(lambda: Lease(place, wait_s=SOON_S, timing=BRISK).__enter__())
@@ -140,13 +142,13 @@ def test_who_waits_gets_the_lease_when_it_is_released(place: Location) -> None:
         lease.__exit__(None, None, None)
 
 
-def test_a_run_that_was_taken_over_is_told_once_and_leaves_the_others_claim_alone(place: Location) -> None:
-    told, lost = threading.Event(), list[LostLeaseError]()
+def test_a_run_that_was_taken_over_is_notified_once_and_keeps_the_other_lease(place: Location) -> None:
+    notified, lost = threading.Event(), list[LostLeaseError]()
     with Lease(place, timing=BRISK) as lease:
         lease.on_lost(lost.append)
-        lease.on_lost(lambda _: told.set())
-        claimed(place, ELSEWHERE)
-        assert told.wait(SOON_S)
+        lease.on_lost(lambda _: notified.set())
+        store_lease(place, ELSEWHERE)
+        assert notified.wait(SOON_S)
     lease.on_lost(lost.append)
     assert len(lost) == 2
     assert lost[0] is lost[1]
@@ -158,13 +160,13 @@ def test_a_run_that_was_taken_over_is_told_once_and_leaves_the_others_claim_alon
 
 
 def test_a_number_used_and_removed_meanwhile_is_no_lease(place: Location) -> None:
-    claims = LeaseFiles(place)
+    files = LeaseFiles(place)
     for _ in range(2):
-        claimed(place, ELSEWHERE)
-    claims.remove_below(2)
-    latest = claims.latest()
+        store_lease(place, ELSEWHERE)
+    files.remove_below(2)
+    latest = files.latest()
     assert latest.record
-    assert not claims.create(1, latest.record)
+    assert not files.create(1, latest.record)
     assert names(place.url) == ["_ledger/lease-000002.json"]
 
 
@@ -209,15 +211,15 @@ def failing() -> Location:
 
 @pytest.mark.parametrize("how", ["fails", "hangs"])
 def test_a_run_that_cannot_renew_stops_before_others_may_begin(failing: Location, how: str) -> None:
-    told = threading.Event()
+    notified = threading.Event()
     started_s = time.monotonic()
     with Lease(failing, timing=LeaseTiming(renew_s=0.05, expires_s=0.5)) as lease:
-        lease.on_lost(lambda _: told.set())
+        lease.on_lost(lambda _: notified.set())
         if how == "fails":
             failing.fs.broken = "write"
         else:
             failing.fs.answer.clear()
-        assert told.wait(SOON_S)
+        assert notified.wait(SOON_S)
         assert time.monotonic() - started_s >= 0.5
         failing.fs.answer.set()
 
@@ -276,7 +278,7 @@ def test_a_lease_that_could_not_be_released_does_not_lock_its_own_process_out(
     assert take(failing) == "taken"
 
 
-def test_a_destination_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
+def test_a_destination_that_cannot_be_written_is_reported_as_such(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         Lease(locate(f"{tmp_path}/file/out")).__enter__()

@@ -108,9 +108,7 @@ def test_files_of_other_programs_stay_whatever_their_footers_hold(folders: tuple
 
 
 @pytest.mark.parametrize("store_schema", [True, False], ids=["arrow's schema", "without"])
-def test_an_output_somebody_rewrote_in_place_is_no_longer_ours(
-    here: tuple[str, str], *, store_schema: bool
-) -> None:
+def test_an_output_that_another_program_rewrote_is_kept(here: tuple[str, str], *, store_schema: bool) -> None:
     write(here[0], ["This is the other. And more."], "other.parquet")
     source = Path(here[0], "a.parquet")
     with pq.ParquetWriter(

@@ -60,11 +60,11 @@ def test_a_lease_is_taken_renewed_and_released_at_once_while_uploads_take_all_ot
     busy: tuple[Location, list[Future[object]]],
 ) -> None:
     place, uploads = busy
-    claims, released = LeaseFiles(place.with_own_connections(3)), threading.Event()
+    files, released = LeaseFiles(place.with_own_connections(3)), threading.Event()
 
     def renewals() -> int:
-        claim = claims.latest().record
-        return claim.renewals if claim else 0
+        record = files.latest().record
+        return record.renewals if record else 0
 
     def hold() -> None:
         with Lease(place, timing=LeaseTiming(renew_s=0.1)):

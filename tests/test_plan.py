@@ -86,7 +86,7 @@ def test_a_new_dataset_is_planned_to_the_request_and_when_all_rows_are_counted_t
     assert likely.low == likely.likely == likely.high == pytest.approx(server.stats().prompt_tokens)
 
 
-def test_what_is_estimated_from_a_sample_is_billed_within_the_bounds(
+def test_the_billed_tokens_are_within_the_bounds_of_the_sample(
     here: tuple[str, str], server: Endpoint
 ) -> None:
     chance = random.Random(5)
@@ -120,7 +120,7 @@ def test_after_an_interrupted_run_the_rest_is_planned(folders: tuple[str, str], 
     assert_comes_true(plan, folders, server)
 
 
-def test_a_changed_row_is_one_request_and_replies_so_far_tell_how_long_the_next_will_be(
+def test_a_changed_row_is_one_request_and_earlier_replies_give_the_length_of_the_next(
     folders: tuple[str, str], server: Endpoint
 ) -> None:
     rows = texts(200)
@@ -165,7 +165,7 @@ def test_a_changed_prompt_pays_for_all_and_the_plan_says_so_before(
     assert_comes_true(plan, here, server, prompt="Summarize: {text}")
 
 
-def test_failed_rows_are_what_is_planned_of_a_published_partition(
+def test_of_a_published_partition_only_failed_rows_are_planned(
     here: tuple[str, str], endpoint: Serve
 ) -> None:
     server = endpoint(fault_rate=0.4, latency_ms=1)
@@ -214,7 +214,7 @@ def test_a_plan_sends_nothing_writes_nothing_and_needs_no_lease(
         (RunOptions(only="**/b.parquet", max_partitions=5), [Reason.LEFT, Reason.LEFT, Reason.NEW]),
     ],
 )
-def test_what_a_run_is_not_asked_for_is_left(
+def test_partitions_that_are_not_selected_are_left(
     here: tuple[str, str], server: Endpoint, options: RunOptions, expected: Sequence[Reason]
 ) -> None:
     write(here[0], texts(10), "day=1/a.parquet")
@@ -227,21 +227,23 @@ def test_what_a_run_is_not_asked_for_is_left(
     assert server.stats().requests == 10
 
 
-def test_a_destination_that_is_not_there_is_told(bucket: str, server: Endpoint) -> None:
+def test_a_missing_destination_is_reported(bucket: str, server: Endpoint) -> None:
     write(f"{bucket}/in", texts(1))
     with pytest.raises(InputError, match="there is no bucket nowhere-at-all"):
         make_plan(job_of(f"{bucket}/in", "s3://nowhere-at-all/out"))
     assert server.stats().requests == 0
 
 
-def test_a_glob_that_nothing_is_like_is_refused_in_words(here: tuple[str, str], server: Endpoint) -> None:
+def test_a_glob_that_matches_nothing_is_refused_with_a_reason(
+    here: tuple[str, str], server: Endpoint
+) -> None:
     write(here[0], texts(1))
     with pytest.raises(InputError, match=r"None of the 1 partitions under .* matches day=\*"):
         make_plan(job_of(*here), RunOptions(only="day=*"))
     assert server.stats().requests == 0
 
 
-def test_a_partition_that_cannot_be_summarized_is_told_by_the_plan_already(
+def test_the_plan_already_reports_a_partition_that_cannot_be_summarized(
     here: tuple[str, str], server: Endpoint
 ) -> None:
     write(here[0], texts(5))
@@ -252,7 +254,7 @@ def test_a_partition_that_cannot_be_summarized_is_told_by_the_plan_already(
     assert server.stats().requests == 0
 
 
-def test_outputs_of_another_source_are_told_before_they_are_replaced(
+def test_outputs_of_another_source_are_reported_before_they_are_replaced(
     here: tuple[str, str], server: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     yesterday, today = f"{here[0]}/day=1", f"{here[0]}/day=2"

@@ -44,7 +44,7 @@ def shown(plan: RunPlan) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]  # the StringIO above
 
 
-def test_the_table_tells_totals_bounds_and_where_numbers_come_from() -> None:
+def test_the_table_shows_totals_bounds_and_how_they_were_estimated() -> None:
     text = shown(plan_of(FINISHED, part(1), part(2, Reason.REQUEST_CHANGED)))
     for expected in (
         "[b]|1.parquet",
@@ -71,7 +71,7 @@ def test_of_many_partitions_some_are_shown_and_all_are_counted() -> None:
     assert len(json.loads(to_json(plan))["partitions"]) == 500
 
 
-def test_json_tells_every_partition_and_its_numbers_add_up() -> None:
+def test_json_lists_every_partition_and_its_numbers_add_up() -> None:
     parsed = json.loads(to_json(plan_of(FINISHED, part(1), part(2))))
     assert [one["why"] for one in parsed["partitions"]] == ["finished", "new", "new"]
     assert [one["runs"] for one in parsed["partitions"]] == [False, True, True]
@@ -87,7 +87,7 @@ def test_nothing_to_do_is_said_in_one_line() -> None:
     assert "prompt tokens" not in shown(plan_of(FINISHED))
 
 
-def test_an_unknown_price_a_guessed_tokenizer_and_guessed_replies_are_parsed() -> None:
+def test_an_unknown_price_an_assumed_tokenizer_and_an_assumed_reply_length_are_stated() -> None:
     rates = replace(RATES, price=None, tokenizer_is_assumed=True, observed_replies=0)
     text = shown(replace(plan_of(part(1)), rates=rates))
     for expected in (
@@ -99,7 +99,7 @@ def test_an_unknown_price_a_guessed_tokenizer_and_guessed_replies_are_parsed() -
     assert json.loads(to_json(replace(plan_of(part(1)), rates=rates)))["totals"]["cost_usd"] is None
 
 
-def test_outputs_without_a_source_are_named_with_what_becomes_of_them() -> None:
+def test_orphaned_outputs_are_listed_with_their_fate() -> None:
     plan = replace(plan_of(FINISHED), orphans=tuple(f"{n}.parquet" for n in range(12)))
     assert "12 whose source partition was deleted (kept, prune removes them): 0.parquet" in shown(plan)
     assert "and 2 more" in shown(plan)

@@ -21,7 +21,7 @@ def test_a_series_stays_small_and_keeps_its_ends_and_its_order() -> None:
     assert len(steps) == 1
 
 
-def test_a_histogram_counts_and_tells_about_where_values_lie() -> None:
+def test_a_histogram_counts_values_and_estimates_quantiles() -> None:
     counting = HistogramBuilder((1.0, 2.0, 4.0))
     for value in (0.5, 1.0, 1.5, 3.0, 100.0):
         counting.add(value)
@@ -33,7 +33,7 @@ def test_a_histogram_counts_and_tells_about_where_values_lie() -> None:
     assert Histogram((1.0,)).quantile(0.5) is None
 
 
-def test_the_line_tells_percent_rate_time_left_and_cost() -> None:
+def test_the_progress_line_shows_percent_rate_time_left_and_cost() -> None:
     before = Snapshot(seconds=10, total_rows=1000, rows=100)
     now = Snapshot(
         seconds=20,
@@ -55,7 +55,7 @@ def test_the_line_tells_percent_rate_time_left_and_cost() -> None:
     assert Snapshot(seconds=0).percent == 0.0
 
 
-def test_what_is_done_every_so_often_is_done_once_more_at_the_end_and_may_fail() -> None:
+def test_a_periodic_call_runs_once_more_at_the_end_and_may_fail() -> None:
     calls: list[str] = []
 
     def call() -> None:

@@ -172,7 +172,7 @@ class OutputOptions(Options):
         ge=0,
         le=1,
         title="Failed rows tolerated (fraction)",
-        description="A partition with a larger part of its rows failed is not published; its paid replies "
+        description="A partition is not published if a larger fraction of its rows failed; its paid replies "
         "are kept.",
     )
     alert_failed_rows: int = Field(
@@ -199,9 +199,9 @@ class RunOptions(Options):
         (".parquet",),
         min_length=1,
         title="Suffixes of partitions",
-        description="Endings of partition names, as .parquet,.parq,none (none: names without a dot); "
-        "case-sensitive. Files named by the source itself, directly or by a glob such as data/part-*, are "
-        "processed whatever their suffix.",
+        description="Endings of partition names, for example .parquet,.parq,none (none: names without a "
+        "dot); case-sensitive. Files named by the source itself, directly or by a glob such as data/part-*, "
+        "are processed whatever their suffix.",
     )
     allow_table_folder: bool = Field(
         False,

@@ -52,7 +52,7 @@ class Progress:
         self._state = state
 
     def advance(self, rows: int, failed: int = 0) -> None:
-        """Count rows that need no request; from any thread.
+        """Count rows that need no request; may be called from any thread.
 
         Args:
             rows: Number of rows; negative to subtract the rows of a partition that is retried.

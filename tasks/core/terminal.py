@@ -25,13 +25,13 @@ _MAX_QUEUED_CHARACTERS = 2**16
 """Size of the queue. Larger keeps more lines of a longer pause and takes more memory. About 500 log lines,
 more than a run writes in a minute; chosen by reasoning."""
 _MAX_QUEUED_WITH_BAR = 2**12
-"""Above this size the progress bar is dropped and only log lines are queued. The bar is redrawn ten times a
-second, about 100 characters each, so that it would fill the queue of a paused terminal in a minute; this
-leaves 15/16 of it to log lines. Chosen by reasoning."""
+"""Queued characters above which the progress bar is dropped and only log lines are queued. The bar is drawn
+ten times a second with about 100 characters, so it would fill the queue of a paused terminal in a minute, and
+log lines would be lost. A larger value loses more log lines, a smaller one more bars. Chosen by reasoning."""
 
 
 class BackgroundStream:
-    """A text stream whose ``write`` neither blocks nor fails; from any thread.
+    """A thread-safe text stream whose ``write`` never blocks and never fails.
 
     Args:
         stream: The stream to write to.
@@ -114,7 +114,7 @@ class BackgroundStream:
 
 def _send(stream: TextIO, text: str) -> None:
     if not isinstance(stream, io.TextIOWrapper):
-        # A notebook's or an in-memory stream: its descriptor, if any, is not where its text goes.
+        # Text of a notebook's stream or an in-memory stream does not go to its file descriptor.
         stream.write(text)
         stream.flush()
         return

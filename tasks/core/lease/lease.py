@@ -213,7 +213,7 @@ class Lease:
         left_s = renewed_s + self._timing.expires_s - time.monotonic()
         expiry = threading.Timer(max(left_s, 0.0), self._expire)
         expiry.daemon = True
-        # The previous timer is cancelled last: if no thread can be started, it still stops the run.
+        # Cancel the previous timer last: if the new one cannot be started, it still stops the run.
         expiry.start()
         self._expiry.cancel()
         self._expiry = expiry

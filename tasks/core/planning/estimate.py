@@ -63,7 +63,7 @@ def make_plan(
         tokenizer: Counts tokens; by default the model's.
         sampled_rows: Rows whose tokens are counted, over all partitions; at least 32 per partition.
         on_total: Called once with the number of rows that will be read, for progress.
-        on_rows: Called with the number of rows after each slice; from any thread.
+        on_rows: Called with the number of rows after each slice, from any thread.
 
     Raises:
         InputError: The same as a run would raise before its first request.
@@ -128,7 +128,7 @@ def _mean_reply(replies: int, completion_tokens: int, job: Job) -> float:
 
 
 def _sample(rows: int, partitions: int) -> Sample:
-    """An empty sample for one partition: its share of the rows and bytes."""
+    """An empty sample for one partition, limited to its share of the rows and bytes."""
     return Sample(
         max(MIN_ROWS, rows // partitions),
         max(_MIN_SAMPLE_BYTES_PER_PARTITION, _SAMPLE_BYTES // partitions),

@@ -13,20 +13,19 @@ from tasks.core.model import Partition, Plan
 from tasks.core.options import LimitOptions
 
 _OVERHEAD_BYTES = 2**16
-"""The cost of opening and publishing a partition, as the size of a partition that takes as long to process.
+"""Cost of opening and publishing a partition, expressed as bytes of a partition.
 
-Larger values balance groups by the number of partitions, smaller ones by their size. Chosen by reasoning: the
-requests of an average row take longer than this many bytes to read, so only the order of magnitude
-matters."""
+A larger value balances groups by their number of partitions, a smaller one by their size. Not measured: 64
+KiB was chosen because requests take most of the time, so that only the order of magnitude matters."""
 
 _MIN_OPEN, _MAX_OPEN = 4, 64
 """Bounds of the open partitions. At least 4, so that one partition is published while others are processed;
 at most 64, since each is a thread and holds some slices of a row group in memory. Chosen by reasoning: with
 20 rows in each partition, 64 hold 1,280 rows, 20 times the default window."""
 _WINDOWS_OPEN = 4
-"""Rows of the open partitions, as a multiple of the requests allowed in flight. More keeps the window full
-while partitions wait for their slowest rows, and holds more memory. Measured with ``tests.bench.shapes``:
-with 2, a hundred partitions of 20 rows left a quarter of the window unused."""
+"""Target number of rows in open partitions, as a multiple of the requests allowed in flight. A larger
+multiple keeps the window full while partitions wait for their slowest rows, but holds more memory. Measured
+with ``tests.bench.shapes``: with 2, a hundred partitions of 20 rows left a quarter of the window unused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def group(partitions: Sequence[Partition], max_groups: int) -> tuple[Group, ...]
 
     Args:
         partitions: The partitions to process, in order.
-        max_groups: Largest number of groups; up to as many partitions are each a group of their own.
+        max_groups: Largest number of groups. With no more partitions than this, each is a group of its own.
     """
     if len(partitions) <= max_groups:
         return tuple(Group((partition,)) for partition in partitions)
@@ -55,7 +54,7 @@ def group(partitions: Sequence[Partition], max_groups: int) -> tuple[Group, ...]
     shares: dict[int, list[Partition]] = {}
     done, total = 0, sum(works)
     for partition, work in zip(partitions, works, strict=True):
-        # The share that contains the middle of its work; so a large partition tends to be alone in its group.
+        # The share that contains the midpoint of its work, so a large partition tends to be alone in a group.
         share = (2 * done + work) * max_groups // (2 * total)
         shares.setdefault(share, []).append(partition)
         done += work

@@ -1,4 +1,4 @@
-"""Orphaned outputs, whose source partition was deleted: finds them, and removes them if ``prune`` is set.
+"""Finds orphaned outputs, whose source partition was deleted, and removes them if ``prune`` is set.
 
 No other part of this program removes published files, so the checks are strict. An output may be removed only
 if its footer states that this program made it from the same key of the same source, and no other program has

@@ -1,6 +1,6 @@
 """Scan of one partition's rows for the plan: counts empty and paid rows, collects the rows left to request.
 
-Reads slice by slice. Of a row to request only its key and its size are kept. Writes nothing.
+Reads slice by slice, and keeps only the key and the size of each row to request. Writes nothing.
 """
 
 from array import array

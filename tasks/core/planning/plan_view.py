@@ -21,7 +21,7 @@ from tasks.core.storage.left_out_files import describe_left_out
 
 _MAX_PARTITIONS_SHOWN = 30
 _MAX_KEYS_SHOWN = 10
-"""Listed in tables. More would hide the totals on a terminal; JSON has everything. Not measured."""
+"""Limits of tables. Longer ones would hide the totals on a terminal; JSON is complete. Not measured."""
 _COLUMNS = ("partition", "why", "rows", "paid", "equal", "to request", "tokens in", "USD")
 
 
@@ -173,7 +173,7 @@ def _prompt_basis(plan: RunPlan) -> str:
         return f"every row counted with {rates.tokenizer}{assumed}"
     return (
         f"{sampled:,} of these rows, picked by hash, counted with {rates.tokenizer}{assumed}; "
-        "low and high: three standard errors"
+        "low and high are three standard errors away"
     )
 
 

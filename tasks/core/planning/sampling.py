@@ -42,7 +42,7 @@ class Estimate:
 
     @property
     def range(self) -> Range:
-        """The number with bounds three standard errors away; the lower one is at least 0."""
+        """The number and its bounds, three standard errors away; the lower bound is at least 0."""
         error = _STANDARD_ERRORS * math.sqrt(self.variance)
         return Range(max(self.likely - error, 0.0), self.likely, self.likely + error)
 

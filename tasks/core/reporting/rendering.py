@@ -27,7 +27,7 @@ REPORT_FORMAT = 2
 """Version of the JSON. Reports of 0.1.0 and 0.2.0 have no such entry and count as version 1."""
 _MAX_PARTITIONS_SHOWN = 50
 _MAX_ROWS_SHOWN = 3
-"""Listed in tables. More would hide the totals on a terminal or a page; JSON has everything. Not measured."""
+"""Limits of tables. Longer ones would hide the totals; JSON is complete. Not measured."""
 _REPORT = TypeAdapter(RunReport)
 _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 

@@ -69,7 +69,7 @@ class RunMetrics:
     """Measurements of a run over time.
 
     Attributes:
-        series: Snapshots, one per second or fewer, in order; at most a few hundred.
+        series: Snapshots in order, taken once a second or less often; at most 600.
         requests: Latency and tokens of the answered requests.
     """
 
@@ -115,7 +115,7 @@ class RunReport:
 
     @property
     def saved_usd(self) -> float | None:
-        """Cost that reused replies saved; None when the price is unknown."""
+        """Cost saved by reusing replies; None when the price is unknown."""
         if self.price is None:
             return None
         tally = self.tally
@@ -153,7 +153,7 @@ class RunReport:
 
     @property
     def succeeded(self) -> bool:
-        """Every partition is published and every row has an outcome other than failed."""
+        """Whether no row failed, and no partition failed or is unfinished."""
         return not self.failed_partitions and not self.unfinished_partitions and not self.tally.failed
 
     @property

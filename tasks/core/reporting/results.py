@@ -83,7 +83,7 @@ class Results:
 
 
 def _log_if_unexpected(partition: Partition, error: BaseException) -> None:
-    """Log the stack of an error that this program did not raise; its message may contain a row's text."""
+    """Log the stack of an unexpected error, without its message, which may contain a row's text."""
     if not isinstance(error, PipelineError):
         # A formatted stack shows source lines, not the values of variables.
         stack = "".join(traceback.format_tb(error.__traceback__)).rstrip()

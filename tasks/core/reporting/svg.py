@@ -8,7 +8,7 @@ from html import escape
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 """Distances between ticks, times a power of ten."""
 _UNITS = ((3 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
-"""Units of time: used from this many seconds on, seconds in one, name."""
+"""Units of time: smallest span in seconds to use the unit for, seconds in the unit, name."""
 _THOUSAND, _MILLION = 1_000, 1_000_000
 
 STYLE = """
