@@ -14,9 +14,9 @@ from flows import commands
 from flows.output import show, write
 from tasks.core.run.spec import RunSpec
 from tasks.core.storage.discovery import discover
-from tasks.local.config import EndpointConfig
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
 from tasks.local.sample import write_sample
-from tasks.local.spawn import spawn
 
 _ROWS_SHOWN = 3
 _SHOWN_CHARACTERS = 400

@@ -42,7 +42,7 @@ def publish_report(report: RunReport, files: Sequence[str]) -> None:
         key=f"{key}-partitions",
         description=f"{len(rows)} partitions{shown}; those that need attention first.",
     )
-    picture = b64encode(timeline(report.observed.series).encode()).decode()
+    picture = b64encode(timeline(report.metrics.series).encode()).decode()
     create_image_artifact(
         f"data:image/svg+xml;base64,{picture}",
         key=f"{key}-timeline",

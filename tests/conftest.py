@@ -27,13 +27,13 @@ import pytest
 from hypothesis import settings
 from s3fs import S3FileSystem
 
-from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import serve
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import Endpoint
 from tasks.local.sample import write_sample
-from tests.faultyproxy import FaultyProxy, faulty_proxy
+from tests.faulty_s3_proxy import FaultyProxy, faulty_proxy
+from tests.prefect_installation import Installation, installed
 from tests.s3server import S3Server, running_s3_server
-from tests.team import Team, installed
 
 # On a busy machine a slow example is no failure.
 settings.register_profile("tests", deadline=None)
@@ -47,10 +47,10 @@ Serve = Callable[..., Endpoint]
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes that run tests, one has all tests of a file, and one all that share the team."""
+    """Of two processes that run tests, one has all tests of a file, and one all that share Prefect."""
     for item in items:
-        needs_team = "team" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("team" if needs_team else item.path.name))
+        needs_team = "prefect" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("prefect" if needs_team else item.path.name))
 
 
 @pytest.fixture(autouse=True)
@@ -112,9 +112,9 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def team(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+def prefect(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One installation for all tests, with an endpoint of its own."""
-    folder = tmp_path_factory.mktemp("team")
+    folder = tmp_path_factory.mktemp("prefect")
     with serve(EndpointConfig()) as llm, installed(folder, llm, s3_server.environment) as running:
         yield running
 

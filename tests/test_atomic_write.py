@@ -34,14 +34,14 @@ def publish(place: Location, key: str, data: bytes) -> None:
         tail.write(data)
         tail.flush()
         place_of_source = locate(folder)
-        found = stored_files.look_at(place_of_source, str(source))
+        found = stored_files.stat(place_of_source, str(source))
         rest = Tail(cast("BinaryIO", tail), found.size_bytes, len(data) - found.size_bytes)
-        replaces = stored_files.found_at(place, place.path(key))
+        replaces = stored_files.find_file(place, place.path(key))
         publish_appended(place_of_source, found, rest, place, key, replaces)
 
 
 def keys(place: Location) -> list[str]:
-    return [file.path.removeprefix(f"{place.root}/") for file in stored_files.find(place, place.root)]
+    return [file.path.removeprefix(f"{place.root}/") for file in stored_files.list_files(place, place.root)]
 
 
 @pytest.mark.parametrize("key", ["a.parquet", "y=1/m=%20/a b#[x].parquet", "ü/日.parquet"])
@@ -125,7 +125,7 @@ def test_without_tmpdir_files_are_built_where_the_system_keeps_temporary_files(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
-    assert atomic_write.building_folder(locate(f"{bucket}/out")) == Path(tempfile.gettempdir())
+    assert atomic_write.temporary_folder(locate(f"{bucket}/out")) == Path(tempfile.gettempdir())
 
 
 def test_a_memory_filesystem_is_published_to_like_any_other() -> None:
@@ -137,7 +137,7 @@ def test_a_memory_filesystem_is_published_to_like_any_other() -> None:
 
 def test_of_many_that_create_a_name_one_does_and_its_content_stays(place: Location) -> None:
     def create(number: int) -> bool:
-        return atomic_write.create_new(place, "_ledger/name", b"%d" % number)
+        return atomic_write.create_exclusive(place, "_ledger/name", b"%d" % number)
 
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(create, range(8)))
@@ -148,9 +148,9 @@ def test_of_many_that_create_a_name_one_does_and_its_content_stays(place: Locati
 
 def test_a_name_created_before_by_the_same_call_is_its_own(place: Location) -> None:
     # What a client sees that asked again because the first reply was lost.
-    assert atomic_write.create_new(place, "name", b"mine")
-    assert atomic_write.create_new(place, "name", b"mine")
-    assert not atomic_write.create_new(place, "name", b"other")
+    assert atomic_write.create_exclusive(place, "name", b"mine")
+    assert atomic_write.create_exclusive(place, "name", b"mine")
+    assert not atomic_write.create_exclusive(place, "name", b"other")
 
 
 def test_a_disk_without_links_creates_names_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +159,6 @@ def test_a_disk_without_links_creates_names_too(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "hardlink_to", fail)
     place = locate(str(tmp_path))
-    made = [atomic_write.create_new(place, "name", data) for data in (b"one", b"two")]
+    made = [atomic_write.create_exclusive(place, "name", data) for data in (b"one", b"two")]
     assert made == [True, False]
     assert keys(place) == ["name"]

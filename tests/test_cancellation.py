@@ -10,7 +10,7 @@ import pytest
 from tasks.core.lease.lease_file import LeaseFiles
 from tasks.core.storage.location import locate
 from tests.conftest import Serve
-from tests.paying import names, read, segments_in, tally, write
+from tests.core_runs import names, read, segments_in, tally, write
 from tests.prefectserver import DEPLOYMENT, PrefectServer, free_port, wait_until
 
 ROWS = 400
@@ -55,8 +55,8 @@ def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
         wait_until(lambda: llm.stats().paid >= 60)
         asked_s = time.monotonic()
         prefect.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
-        claims = LeaseFiles(locate(f"{folder}/out"))
-        wait_until(lambda: (latest := claims.latest().claim) is not None and latest.released)
+        files = LeaseFiles(locate(f"{folder}/out"))
+        wait_until(lambda: (latest := files.latest().record) is not None and latest.released)
         took_s = time.monotonic() - asked_s
         # The worker looks every three seconds whether the process has ended.
         wait_until(lambda: state_of(prefect, run) == "CANCELLED", every_s=0.25)

@@ -13,9 +13,9 @@ from fsspec.implementations.local import LocalFileSystem
 from flows.__main__ import main
 from tasks.core.lease.lease import Lease
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.tables import partition_table, write_partition
+from tests.source_partitions import partition_table, write_partition
 
 ROOT = Path(__file__).parent.parent
 

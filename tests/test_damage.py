@@ -9,9 +9,9 @@ import pytest
 
 from flows.__main__ import main
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import names, read, segments_in, write
+from tests.core_runs import names, read, segments_in, write
 
 ROWS, WINDOW = 300, 10
 

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.core.errors import StorageError
 from tests.conftest import Serve
-from tests.paying import names, read, run, tally, write
+from tests.core_runs import names, read, run, tally, write
 from tests.prefectserver import ROOT
 
 ROWS = 100
@@ -94,7 +94,7 @@ def test_a_full_disk_under_the_destination_costs_no_reply(
 
 LIMITED = """
 import resource, sys
-from tests.paying import run
+from tests.core_runs import run
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 run(*sys.argv[2:4])

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.parquet.embedded_schemas import with_columns
-from tests.enriching import COLUMNS, enrich
+from tests.enriched_files import COLUMNS, enrich
 
 ARROW = b"ARROW:schema"
 PANDAS = b"pandas"

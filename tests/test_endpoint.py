@@ -12,10 +12,10 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.llms.azure_openai import AzureOpenAI
 
-from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import Endpoint, serve
-from tasks.local.extract import WORDS_MAX
-from tests.asking import API_VERSION, CHAT, LEAD, MESSAGES, PROSE, ask_once, post
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.extractive_summary import WORDS_MAX
+from tests.endpoint_requests import API_VERSION, CHAT, LEAD, MESSAGES, PROSE, ask_once, post
 
 
 def test_llama_index_gets_the_extract_and_the_usage(recording: Endpoint) -> None:

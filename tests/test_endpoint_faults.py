@@ -11,10 +11,21 @@ import httpx
 import openai
 import pytest
 
-from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import Endpoint, serve
+from tasks.local.endpoint_config import EndpointConfig
 from tasks.local.faults import KINDS
-from tests.asking import API_VERSION, CHAT, LEAD, MESSAGES, PROSE, ask, ask_once, azure, finish, post
+from tests.endpoint_requests import (
+    API_VERSION,
+    CHAT,
+    LEAD,
+    MESSAGES,
+    PROSE,
+    ask,
+    ask_once,
+    azure,
+    finish,
+    post,
+)
 
 ERRORS: dict[str, tuple[type[openai.APIError], int | None, str | None]] = {
     "rate-limit": (openai.RateLimitError, 429, "429"),

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.local.config import EndpointConfig, parse_flags, to_flags
 from tasks.local.endpoint import Endpoint, main, serve
+from tasks.local.endpoint_config import EndpointConfig, parse_flags, to_flags
+from tasks.local.endpoint_process import ROOT, spawn
+from tasks.local.fault_spec import FaultSpec, fault_for, markers
 from tasks.local.faults import KINDS
-from tasks.local.script import FaultSpec, fault_for, markers
-from tasks.local.spawn import ROOT, spawn
-from tests.asking import CHAT, LEAD, PROSE, ask, ask_once, azure, post
+from tests.endpoint_requests import CHAT, LEAD, PROSE, ask, ask_once, azure, post
 
 
 def test_latency_holds_requests_in_flight_and_the_peak_is_counted() -> None:

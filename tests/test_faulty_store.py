@@ -11,10 +11,10 @@ from flows.summarize import summarize_parquet
 from tasks.core.errors import PipelineError
 from tasks.core.options import LimitOptions
 from tasks.core.reporting.report import RunReport
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.faultyproxy import FaultyProxy, Kind
-from tests.paying import names, read, write
+from tests.core_runs import names, read, write
+from tests.faulty_s3_proxy import FaultyProxy, Kind
 from tests.prefectserver import wait_until
 
 ROWS, WINDOW = 300, 20

@@ -17,14 +17,14 @@ from tasks.core.ledger import segment_format
 from tasks.core.ledger.segment_store import SegmentStore, folder_of
 from tasks.core.model import Outcome, Status
 from tasks.core.planning.estimate import make_plan
-from tasks.core.planning.partition_status import look
-from tasks.core.planning.plan import Why
+from tasks.core.planning.partition_status import inspect_source
+from tasks.core.planning.plan import Reason
 from tasks.core.reporting import archive
 from tasks.core.run.direct import run_directly
 from tasks.core.settings import Settings
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import job_of, read, run, segments_in, spec_of, tally, write
+from tests.core_runs import job_of, read, run, segments_in, spec_of, tally, write
 from tests.test_archive import RUN, report_of
 
 KEY = "part.parquet"
@@ -97,7 +97,7 @@ def test_a_ledger_with_one_column_and_one_status_more_costs_no_request_and_loses
     assert segments
     server.reset()
     plan = make_plan(job_of(*here))
-    assert (plan.partitions[0].paid, plan.partitions[0].why) == (len(paid), Why.INTERRUPTED)
+    assert (plan.partitions[0].paid, plan.partitions[0].reason) == (len(paid), Reason.INTERRUPTED)
     counted = tally(*here)
     assert server.stats().requests == 100 - len(paid)
     assert (counted.rows, counted.ok, counted.other) == (100, 100 - segments, segments)
@@ -105,7 +105,7 @@ def test_a_ledger_with_one_column_and_one_status_more_costs_no_request_and_loses
     assert table["summary_status"].to_pylist().count("deferred") == segments
     assert table["summary"].to_pylist() == [f"This is row {n}." for n in range(100)]
     # Published, finished, and known when the source changes.
-    assert [one.why for one in look(job_of(*here)).stands] == [Why.FINISHED]
+    assert [one.reason for one in inspect_source(job_of(*here)).statuses] == [Reason.FINISHED]
     write(here[0], [*texts(100), "One more. Row."])
     assert tally(*here).requests == 1
     assert read(here[1])["summary_status"].to_pylist().count("deferred") == segments
@@ -135,7 +135,7 @@ def test_a_footer_with_one_entry_one_status_and_one_column_more_is_a_finished_ou
     run(*here)
     path, before = Path(here[1], KEY), server.stats().requests
     rewrite_footer(path, statuses='{"ko":20}', program="9.3.0")
-    assert [one.why for one in look(job_of(*here)).stands] == [Why.FINISHED]
+    assert [one.reason for one in inspect_source(job_of(*here)).statuses] == [Reason.FINISHED]
     assert run(*here) == []
     # An entry this version does not know, beside those it wrote.
     data = path.read_bytes()
@@ -249,9 +249,9 @@ def test_another_deployment_of_the_same_model_and_another_api_version_cost_no_re
     server.reset()
     monkeypatch.setenv("AZURE_OPENAI_DEPLOYMENT", "another-name")
     monkeypatch.setenv("OPENAI_API_VERSION", "2025-04-01-preview")
-    assert {one.partition.key: one.why for one in look(job_of(*here)).stands} == {
-        "finished.parquet": Why.FINISHED,
-        KEY: Why.INTERRUPTED,
+    assert {one.partition.key: one.reason for one in inspect_source(job_of(*here)).statuses} == {
+        "finished.parquet": Reason.FINISHED,
+        KEY: Reason.INTERRUPTED,
     }
     assert tally(*here).reused == len(paid)
     assert server.stats().requests == 60 - len(paid)
@@ -268,7 +268,7 @@ def test_truncated_rows_are_requested_again_under_a_larger_limit_and_complete_on
     for limit in (8, 4):
         assert run(*here, max_output_tokens=limit) == []
     larger = job_of(*here, max_output_tokens=16)
-    assert [one.why for one in look(larger).stands] == [Why.TRUNCATED_ROWS]
+    assert [one.reason for one in inspect_source(larger).statuses] == [Reason.TRUNCATED_ROWS]
     (plan,) = make_plan(larger).partitions
     assert (plan.paid, plan.requests) == (2, 1)
     assert tally(*here, max_output_tokens=16).requests == 1
@@ -307,7 +307,9 @@ def test_a_truncated_row_whose_next_request_fails_keeps_what_it_has(
     counted = tally(*here, max_output_tokens=40)
     assert (counted.truncated, counted.failed) == (1, 0)
     assert read(here[1]).equals(before)
-    assert [one.why for one in look(job_of(*here, max_output_tokens=40)).stands] == [Why.TRUNCATED_ROWS]
+    assert [one.reason for one in inspect_source(job_of(*here, max_output_tokens=40)).statuses] == [
+        Reason.TRUNCATED_ROWS
+    ]
 
 
 def test_a_report_with_fields_and_states_of_a_later_version_is_read_and_a_later_format_refused(
@@ -329,7 +331,7 @@ def test_a_report_with_fields_and_states_of_a_later_version_is_read_and_a_later_
 
 
 def job_of_report(folder: Path) -> Any:
-    from tests.enriching import job_of as job  # noqa: PLC0415
+    from tests.enriched_files import job_of as job  # noqa: PLC0415
 
     return job(f"{folder}/in", f"{folder}/out")
 

@@ -28,7 +28,7 @@ from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tasks.summarize import summarize_group
 from tests.conftest import Serve
-from tests.paying import spec_of
+from tests.core_runs import spec_of
 from tests.textmodels import OfTexts
 
 ROWS, PARTITIONS = 2000, 6

@@ -7,7 +7,7 @@ import pytest
 
 from tests.bench.kills import Scene
 from tests.conftest import Serve
-from tests.paying import read, tally, write
+from tests.core_runs import read, tally, write
 
 ROWS = 300
 LATENCY_MS = 200.0

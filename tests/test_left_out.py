@@ -12,13 +12,13 @@ from tasks.core.errors import InputError, SourceError
 from tasks.core.model import LeftOut, Partition
 from tasks.core.options import RunOptions
 from tasks.core.planning import orphans
-from tasks.core.planning.partition_status import look
+from tasks.core.planning.partition_status import inspect_source
 from tasks.core.storage.discovery import check_distinct, discover
-from tasks.core.storage.left_out_files import in_words
+from tasks.core.storage.left_out_files import describe_left_out
 from tasks.core.storage.location import locate
 from tasks.core.storage.partition_names import is_hidden
 from tests.conftest import Serve
-from tests.paying import job_of, names, run, write
+from tests.core_runs import job_of, names, run, write
 
 HIVE = ["day=1/000000_0", "day=1/000001_0", "day=2/000000_0_copy_1"]
 NAMES = ["a.parquet", "b.parq", "c.PARQUET", "day=1/d.parquet", *HIVE, "notes.txt"]
@@ -107,7 +107,7 @@ def test_each_reason_has_its_count_and_up_to_three_examples_of_different_kinds(s
     assert (left_out.hidden, left_out.other_files, left_out.maybe_parquet) == (2, 1, 6)
     assert left_out.examples["hidden"] == (".x/y.parquet", "_SUCCESS")
     assert left_out.examples["maybe_parquet"] == ("b.parq", "c.PARQUET", "day=1/000000_0")
-    assert in_words(left_out) == (
+    assert describe_left_out(left_out) == (
         "2 hidden names (.x/y.parquet, _SUCCESS), 1 other files (notes.txt), 6 files that may be Parquet "
         "under another suffix (b.parq, c.PARQUET, day=1/000000_0, ...; to take them, add .parq, .PARQUET, "
         "none to --suffix)"
@@ -118,8 +118,8 @@ def test_each_reason_has_its_count_and_up_to_three_examples_of_different_kinds(s
 
 
 def test_nothing_left_out_is_nothing_and_names_are_shown_in_one_line() -> None:
-    assert in_words(LeftOut()) == "nothing"
-    shown = in_words(LeftOut(other_files=1, examples={"other_files": ("a\n\x1b.txt",)}))
+    assert describe_left_out(LeftOut()) == "nothing"
+    shown = describe_left_out(LeftOut(other_files=1, examples={"other_files": ("a\n\x1b.txt",)}))
     assert shown == r"1 other files (a\n\x1b.txt)"
 
 
@@ -157,7 +157,7 @@ def test_a_partition_below_such_a_folder_is_summarized_skipped_and_pruned_like_a
     assert len(run(*here)) == 3
     assert run(*here) == []
     Path(here[0], "_year=2/a.parquet").unlink()
-    keys = look(job_of(*here)).gone
+    keys = inspect_source(job_of(*here)).orphans
     assert keys == ("_year=2/a.parquet",)
     assert orphans.remove(keys, job_of(*here), RunOptions()) == keys
     assert names(here[1]) == ["_year=1/a.parquet", "_year=3/a.parquet"]

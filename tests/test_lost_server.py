@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import names, read, tally, write
+from tests.core_runs import names, read, tally, write
 from tests.prefectserver import PrefectServer, free_port, kill_group, process, run_of, wait_until
 
 ROWS = 200

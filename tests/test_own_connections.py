@@ -10,7 +10,7 @@ from tasks.core.lease.lease import Lease, LeaseTiming
 from tasks.core.lease.lease_file import LeaseFiles
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.storage.location import Location, locate
-from tests.faultyproxy import FaultyProxy
+from tests.faulty_s3_proxy import FaultyProxy
 from tests.prefectserver import wait_until
 from tests.test_ledger import KEY, append, segments
 
@@ -60,14 +60,14 @@ def test_a_lease_is_taken_renewed_and_released_at_once_while_uploads_take_all_ot
     busy: tuple[Location, list[Future[object]]],
 ) -> None:
     place, uploads = busy
-    claims, released = LeaseFiles(place.with_own_connections(3)), threading.Event()
+    files, released = LeaseFiles(place.with_own_connections(3)), threading.Event()
 
     def renewals() -> int:
-        claim = claims.latest().claim
-        return claim.renewals if claim else 0
+        record = files.latest().record
+        return record.renewals if record else 0
 
     def hold() -> None:
-        with Lease(place, pace=LeaseTiming(renew_s=0.1)):
+        with Lease(place, timing=LeaseTiming(renew_s=0.1)):
             wait_until(lambda: renewals() > 1, AT_ONCE_S)
         released.set()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import write
+from tests.core_runs import write
 from tests.prefectserver import ROOT, process, run_of, wait_until
 
 ROWS = 40

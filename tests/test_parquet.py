@@ -18,7 +18,7 @@ from tasks.core.parquet.append_writer import Writer
 from tasks.core.parquet.footer import footer_bytes, parse_footer
 from tasks.core.parquet.reader import Reader
 from tasks.core.parquet.text_column import TextColumn
-from tests.enriching import COLUMNS, FACTS, enrich, outcome_of
+from tests.enriched_files import COLUMNS, FACTS, enrich, outcome_of
 
 TEXT_TYPES = [
     pa.string(),
@@ -205,7 +205,7 @@ def test_rows_that_come_in_slices_of_any_size_make_the_same_output(tmp_path: Pat
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from tests.enriching import enrich
+from tests.enriched_files import enrich
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 enrich(Path(sys.argv[1]), Path(sys.argv[2]))

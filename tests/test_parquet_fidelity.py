@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from tests.enriching import COLUMNS, assert_faithful, enrich, outcome_of
+from tests.enriched_files import COLUMNS, assert_faithful, enrich, outcome_of
 from tests.readers import READERS, UnreadableError, attempt, plain
 
 CODECS = ["zstd", "gzip", "snappy", "brotli", "lz4", "none"]

@@ -9,7 +9,7 @@ from tasks.core.errors import StorageError
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import locate
 from tasks.core.storage.publish import publish_appended
-from tests.appending import KEY, MEGABYTE, OLD, Scene, get, put, tail_of
+from tests.publish_setup import KEY, MEGABYTE, OLD, Scene, get, put, tail_of
 
 PLACES = ["local", "s3", "memory"]
 
@@ -108,4 +108,4 @@ def test_the_older_file_of_a_failed_publish_is_untouched_and_nothing_is_left(url
 def test_found_files_are_what_a_listing_shows(url: str) -> None:
     scene = Scene.at(url)
     file, _ = scene.listed()
-    assert stored_files.find(scene.source, scene.source.path("day=1")) == [file]
+    assert stored_files.list_files(scene.source, scene.source.path("day=1")) == [file]

@@ -7,9 +7,9 @@ import pytest
 
 from tasks.core.ledger.cleanup import remove_leftovers
 from tasks.core.storage.location import locate
-from tests.appending import MEGABYTE, OLD, Scene, get, publishing_apart, put
-from tests.faultyproxy import FaultyProxy, Kind
+from tests.faulty_s3_proxy import FaultyProxy, Kind
 from tests.prefectserver import wait_until
+from tests.publish_setup import MEGABYTE, OLD, Scene, get, publishing_apart, put
 
 COMPLETE, COPY = "CompleteMultipartUpload", "UploadPartCopy"
 

@@ -12,7 +12,7 @@ import pytest
 from tasks.core.errors import StorageError
 from tasks.core.storage.location import locate
 from tasks.core.storage.publish import Tail, publish_appended
-from tests.appending import KEY, MEGABYTE, OLD, Scene, get, put, tail_of
+from tests.publish_setup import KEY, MEGABYTE, OLD, Scene, get, put, tail_of
 
 OTHER_DISK = Path("/dev/shm")  # noqa: S108 - a file system that is not the tests'
 

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from tasks.core.storage.location import locate
-from tests.appending import KEY, MEGABYTE, Scene, get
+from tests.publish_setup import KEY, MEGABYTE, Scene, get
 
 SIZES = pytest.mark.parametrize("size", [100, 6 * MEGABYTE])
 

@@ -7,9 +7,9 @@ import pytest
 
 from tasks.core.errors import InputError, StorageError
 from tasks.core.ledger.cleanup import remove_leftovers
-from tasks.core.storage.publish import Moved
-from tests.appending import KEY, MEGABYTE, OLD, Scene, get, put
-from tests.faultyproxy import FaultyProxy, Kind
+from tasks.core.storage.publish import Transfer
+from tests.faulty_s3_proxy import FaultyProxy, Kind
+from tests.publish_setup import KEY, MEGABYTE, OLD, Scene, get, put
 
 SIZE = 11 * MEGABYTE
 COMPLETE, COPY = "CompleteMultipartUpload", "UploadPartCopy"
@@ -128,7 +128,7 @@ def test_a_small_source_is_put_although_the_reply_is_lost_or_the_store_refuses_o
     scene = Scene.at(bucket, 100, old=True)
     times = None if kind == "lose reply" else 1
     fault = proxy.inject(kind, path=OUTPUT, times=times, operation="PutObject")
-    assert scene.publish() == Moved(bytes_read=100 if times is None else 200, bytes_uploaded=1100)
+    assert scene.publish() == Transfer(bytes_read=100 if times is None else 200, bytes_uploaded=1100)
     proxy.heal()
     assert fault.met
     assert get(scene.destination) == scene.output

@@ -18,9 +18,9 @@ import polars as pl
 import pyarrow.dataset
 import pytest
 
-from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import serve
-from tests.paying import names, write
+from tasks.local.endpoint_config import EndpointConfig
+from tests.core_runs import names, write
 from tests.prefectserver import ROOT, wait_until
 
 Rows = list[dict[str, Any]]

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import Serve
 from tests.prefectserver import ROOT
 from tests.s3server import S3Server
-from tests.tables import read
+from tests.source_partitions import read
 
 DATA = Path(__file__).parent / "data"
 SUMMARY_COLUMNS = [

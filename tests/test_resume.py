@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import WINDOW, job_of, names, read, segments_in, tally, write
+from tests.core_runs import WINDOW, job_of, names, read, segments_in, tally, write
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ WAITS = """
 import sys, threading
 from tasks.core import partition
 from tasks.core.ledger.ledger import Ledger
-from tests.paying import run
+from tests.core_runs import run
 
 def wait(*_):
     print("waiting", flush=True)

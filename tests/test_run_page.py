@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tests.conftest import Serve
 from tests.prefectserver import ROOT, PrefectServer, free_port, run_of, wait_until
-from tests.tables import write_partition
+from tests.source_partitions import write_partition
 
 NO_BLOCK = "00000000-0000-0000-0000-000000000000"
 SECRET = "row text nobody may see"

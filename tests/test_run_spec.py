@@ -28,7 +28,7 @@ from tasks.core.run.worker import new_worker
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tests.conftest import Serve
-from tests.paying import read, segments_in, spec_of, write
+from tests.core_runs import read, segments_in, spec_of, write
 
 ROWS = 30
 BAD_ROW = "Bad text. [[fault:server-error]]"

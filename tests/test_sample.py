@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.local.prose import paragraphs
 from tasks.local.sample import SCHEMA, main, write_sample
+from tasks.local.sample_paragraphs import paragraphs
 
 
 def rows_of(folder: Path, written: list[str]) -> list[dict[str, Any]]:

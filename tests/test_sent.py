@@ -15,7 +15,7 @@ from tasks.core.llm.client import AzureChatModel, build_client, bypassing_the_sd
 from tasks.core.llm.sdk_bypass import Recorder, Sender
 from tasks.core.llm.transport import Reply, Transport
 from tasks.core.prompt import Prompt, Request
-from tests.asking import AWKWARD, REQUEST
+from tests.endpoint_requests import AWKWARD, REQUEST
 from tests.textmodels import row_of
 
 ENDPOINT = Endpoint(url="https://x.openai.azure.com", deployment="d", api_version="2024-10-21")

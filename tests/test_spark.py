@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from tests import files_by_duckdb, files_by_pandas, files_by_polars, files_by_pyarrow, files_by_spark, pages
-from tests.comparing import NEW, VALUES, assert_bloom_filters_work, assert_reads_the_same, rows_like
-from tests.enriching import COLUMNS, enrich
-from tests.foreign import TEXTS, text_of
+from tests import (
+    files_by_duckdb,
+    files_by_pandas,
+    files_by_polars,
+    files_by_pyarrow,
+    files_by_spark,
+    parquet_decoder,
+)
+from tests.common_columns import TEXTS, text_of
+from tests.enriched_files import COLUMNS, enrich
+from tests.reader_assertions import NEW, VALUES, assert_bloom_filters_work, assert_reads_the_same, rows_like
 from tests.readers import READERS
 
 pytestmark = pytest.mark.skipif(
@@ -72,9 +79,9 @@ def test_an_output_cut_at_the_size_of_its_source_is_its_source(file: tuple[Path,
 
 def test_every_page_location_is_that_of_a_page(file: tuple[Path, Path]) -> None:
     source, target = (path.read_bytes() for path in file)
-    checked = pages.assert_page_index_is_right(target)
-    assert checked > pages.assert_page_index_is_right(source) > 0
-    assert all(chunk.has_index for chunk in list(pages.chunks(target))[-len(COLUMNS.names) :])
+    checked = parquet_decoder.assert_page_index_is_right(target)
+    assert checked > parquet_decoder.assert_page_index_is_right(source) > 0
+    assert all(chunk.has_index for chunk in list(parquet_decoder.chunks(target))[-len(COLUMNS.names) :])
 
 
 @pytest.mark.parametrize("vectorized", ["true", "false"])

@@ -12,7 +12,7 @@ from tasks.core.parquet import thrift
 from tasks.core.parquet.footer import Footer, parse_footer, read_footer
 from tasks.core.parquet.thrift import Field, Lists, Struct, array, binary, edited, integer
 from tasks.core.planning.preflight import footer_problems
-from tests.enriching import COLUMNS, enrich
+from tests.enriched_files import COLUMNS, enrich
 
 SCHEMA, ROWS, GROUPS, ENTRIES, CREATED_BY, ORDERS, UNKNOWN = 2, 3, 4, 5, 6, 7, 1234
 LONG_HEADER = bytes([8]) + thrift.zigzag(UNKNOWN) + b"\x07unknown"

@@ -25,10 +25,10 @@ from tasks.core.errors import InputError, TableFolderError
 from tasks.core.options import RunOptions
 from tasks.core.storage.discovery import discover
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.faultyproxy import faulty_proxy
-from tests.paying import write
+from tests.core_runs import write
+from tests.faulty_s3_proxy import faulty_proxy
 from tests.s3server import S3Server
 from tests.test_stored_files import without_privileges
 

@@ -47,7 +47,7 @@ class PipelineError(Exception):
     exit_code: int = 1
 
 
-def in_words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An error for a log line: one of ours by its message, any other by its class, as it may quote data."""
     return str(error) if isinstance(error, PipelineError) else f"unexpected {type(error).__name__}"
 

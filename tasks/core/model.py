@@ -178,7 +178,7 @@ class Plan:
         left_out: What was seen and left alone.
         finished: What is published already and needs no work, in order.
         left: What this run was not asked for, in order.
-        gone: Keys of outputs whose source partition is gone; None when that cannot be known.
+        orphans: Keys of outputs whose source partition is gone; None when that cannot be known.
     """
 
     partitions: tuple[Partition, ...]
@@ -186,4 +186,4 @@ class Plan:
     left_out: LeftOut
     finished: tuple[Partition, ...] = ()
     left: tuple[Partition, ...] = ()
-    gone: tuple[str, ...] | None = None
+    orphans: tuple[str, ...] | None = None

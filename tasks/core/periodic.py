@@ -11,7 +11,7 @@ _PATIENCE_S = 2.0
 
 
 @contextmanager
-def every(period_s: float, call: Callable[[], object]) -> Iterator[None]:
+def call_every(period_s: float, call: Callable[[], object]) -> Iterator[None]:
     """Call something every so often, on a thread of its own, and once more at the end.
 
     Args:

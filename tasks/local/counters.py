@@ -2,7 +2,7 @@
 
 Here: the counters, their frozen snapshot, and the digest that stands for a row's text. Not here: deciding
 anything. Invariant: `requests == answered + abandoned + in_flight` at every moment, because all of them
-move inside `Flight`, and only there. Not thread-safe: the endpoint's own loop owns it.
+move inside `CountedRequest`, and only there. Not thread-safe: the endpoint's own loop owns it.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Counters:
         )
 
 
-class Flight:
+class CountedRequest:
     """The life of one request; set `status` when its reply is ready, else it counts as abandoned."""
 
     __slots__ = ("_counters", "status")

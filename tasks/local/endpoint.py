@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from tasks.local.config import EndpointConfig, add_flags, from_flags
 from tasks.local.counters import RecordedRequest, Stats
+from tasks.local.endpoint_config import EndpointConfig, add_flags, from_flags
+from tasks.local.endpoint_control import Endpoint, LocalEndpoint
 from tasks.local.faults import KINDS
-from tasks.local.handle import Endpoint, LocalHandle
-from tasks.local.server import EndpointServer
+from tasks.local.http_server import EndpointServer
 
 __all__ = ["Endpoint", "EndpointConfig", "RecordedRequest", "Stats", "main", "serve"]
 
@@ -45,7 +45,7 @@ Stops on Ctrl-C or SIGTERM and prints what it counted."""
 
 
 @contextlib.contextmanager
-def serve(config: EndpointConfig | None = None) -> Iterator[LocalHandle]:
+def serve(config: EndpointConfig | None = None) -> Iterator[LocalEndpoint]:
     """Run an endpoint on a loop of its own in a daemon thread, as long as the block lasts.
 
     Args:
@@ -57,7 +57,7 @@ def serve(config: EndpointConfig | None = None) -> Iterator[LocalHandle]:
     Raises:
         OSError: The port is taken.
     """
-    started: Future[tuple[LocalHandle, asyncio.Event]] = Future()
+    started: Future[tuple[LocalEndpoint, asyncio.Event]] = Future()
     thread = threading.Thread(
         target=_run_in_thread, args=(config or EndpointConfig(), started), name="local-endpoint", daemon=True
     )
@@ -72,11 +72,11 @@ def serve(config: EndpointConfig | None = None) -> Iterator[LocalHandle]:
         thread.join()
 
 
-def _run_in_thread(config: EndpointConfig, started: Future[tuple[LocalHandle, asyncio.Event]]) -> None:
+def _run_in_thread(config: EndpointConfig, started: Future[tuple[LocalEndpoint, asyncio.Event]]) -> None:
     async def run() -> None:
         stop = asyncio.Event()
         async with EndpointServer(config) as server:
-            handle = LocalHandle(server.url, server.decider, asyncio.get_running_loop())
+            handle = LocalEndpoint(server.url, server.replies, asyncio.get_running_loop())
             started.set_result((handle, stop))
             await stop.wait()
 
@@ -96,7 +96,7 @@ async def _run_alone(config: EndpointConfig) -> Stats:
     async with EndpointServer(config) as server:
         _say(f"{LISTENING}{server.url}")
         await stop.wait()
-    return server.decider.counters.snapshot()
+    return server.replies.counters.snapshot()
 
 
 def _say(line: str) -> None:

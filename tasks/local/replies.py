@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tasks.local import wire
-from tasks.local.buckets import Quota
-from tasks.local.config import EndpointConfig
+from tasks.local import chat_protocol
 from tasks.local.counters import Counters, RecordedRequest
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.fault_spec import FaultSpec, fault_for, markers
 from tasks.local.faults import CONNECTION_KINDS, ODD_REPLIES, REFUSALS, RESOURCE_NOT_FOUND, SECOND_MS, Refusal
-from tasks.local.script import FaultSpec, fault_for, markers
+from tasks.local.quota import Quota
 
 _SECRET_HEADERS: Final = frozenset({"api-key", "authorization"})
 
@@ -47,7 +47,7 @@ class Reply:
     paid: tuple[int, int, int] | None = None
 
 
-class Decider:
+class ReplyBuilder:
     """The endpoint's mind. Not thread-safe: its loop owns it."""
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -84,21 +84,23 @@ class Decider:
         if "seed" in changes:
             self._seed()
 
-    def decide(self, target: wire.Target, headers: Mapping[str, str], raw: bytes) -> Reply:
+    def reply_to(self, target: chat_protocol.Target, headers: Mapping[str, str], raw: bytes) -> Reply:
         """The reply to one request; counts it, charges the quota, never waits."""
         if not target.api_version or not target.deployment:
             return self._refuse(RESOURCE_NOT_FOUND, target)
         if not self._key_fits(headers):
             return self._refuse(REFUSALS["unauthorized"], target)
         try:
-            request = wire.read_chat(raw)
+            request = chat_protocol.read_chat(raw)
             self._count(target, headers, request)
             fault = self._fault(target, request)
         except ValueError as error:
             return self._refuse(_explained(REFUSALS["bad-request"], str(error)), target)
         return self._admit(target, request, fault)
 
-    def _admit(self, target: wire.Target, request: wire.ChatRequest, fault: FaultSpec | None) -> Reply:
+    def _admit(
+        self, target: chat_protocol.Target, request: chat_protocol.ChatRequest, fault: FaultSpec | None
+    ) -> Reply:
         """The reply to a request that is in order: the gateway's faults, the quota, then the model's."""
         refusal = REFUSALS.get(fault.kind) if fault else None
         if fault and refusal and refusal.on_arrival:
@@ -117,7 +119,9 @@ class Decider:
         expected = self.config.api_key
         return bool(key) if expected is None else key == expected
 
-    def _count(self, target: wire.Target, headers: Mapping[str, str], request: wire.ChatRequest) -> None:
+    def _count(
+        self, target: chat_protocol.Target, headers: Mapping[str, str], request: chat_protocol.ChatRequest
+    ) -> None:
         self.counters.count_request(target.deployment, request.row)
         if self.config.record_bodies:
             shown = {name.lower(): value for name, value in headers.items()}
@@ -125,7 +129,7 @@ class Decider:
             recorded = RecordedRequest(target.deployment, target.api_version, shown, request.body)
             self.counters.bodies.append(recorded)
 
-    def _fault(self, target: wire.Target, request: wire.ChatRequest) -> FaultSpec | None:
+    def _fault(self, target: chat_protocol.Target, request: chat_protocol.ChatRequest) -> FaultSpec | None:
         """The fault this request meets: its deployment's, else its text's, else a random one."""
         counters, deployment = self.counters, target.deployment
         if specs := self._by_deployment.get(deployment):
@@ -148,8 +152,8 @@ class Decider:
     def _refuse(
         self,
         refusal: Refusal,
-        target: wire.Target,
-        request: wire.ChatRequest | None = None,
+        target: chat_protocol.Target,
+        request: chat_protocol.ChatRequest | None = None,
         retry_after_ms: int | None = None,
     ) -> Reply:
         headers = self._headers()
@@ -164,9 +168,11 @@ class Decider:
             paid=(request.row, request.prompt_tokens, 0) if request and refusal.billed else None,
         )
 
-    def _complete(self, target: wire.Target, request: wire.ChatRequest, fault: FaultSpec | None) -> Reply:
+    def _complete(
+        self, target: chat_protocol.Target, request: chat_protocol.ChatRequest, fault: FaultSpec | None
+    ) -> Reply:
         headers = self._headers()
-        body = wire.complete(request, self.config.model, headers["x-request-id"])
+        body = chat_protocol.complete(request, self.config.model, headers["x-request-id"])
         kind = fault.kind if fault else None
         if kind == "redirect":
             # Another name of the same machine: another host to a client, a request to count for us.

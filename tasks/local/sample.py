@@ -20,7 +20,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.local.prose import Paragraph, paragraphs
+from tasks.local.sample_paragraphs import Paragraph, paragraphs
 
 # Beyond 32 bits, so that a reader which narrows them is found out.
 FIRST_ID: Final = 10_000_000_000

@@ -25,8 +25,8 @@ from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, tell
 from tests.bench.parquet_only import AtOnce
-from tests.enriching import run_partition
-from tests.faultyproxy import faulty_proxy
+from tests.enriched_files import run_partition
+from tests.faulty_s3_proxy import faulty_proxy
 from tests.s3server import S3Server, running_s3_server
 
 _ROWS = 20_000

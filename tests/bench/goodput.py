@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import RemoteHandle
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import RemoteEndpoint
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import environment, flags, measured, median, tell, text, write_source
 from tests.prefectserver import run_of
 
@@ -53,7 +53,7 @@ def cases(tokens_a_row: float) -> list[Case]:
 class Watch:
     """Notes how many requests were let through when, while a run goes on."""
 
-    def __init__(self, endpoint: RemoteHandle) -> None:
+    def __init__(self, endpoint: RemoteEndpoint) -> None:
         self.seen: list[tuple[float, int]] = []
         self._endpoint = endpoint
         self._ended = threading.Event()

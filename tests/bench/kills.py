@@ -21,11 +21,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.core.ledger.segment_store import SegmentStore
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import Endpoint
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import Endpoint
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import flags, note, tell, variables
-from tests.paying import job_of, names, read, write
+from tests.core_runs import job_of, names, read, write
 from tests.prefectserver import PrefectServer, free_port, kill_group, process, run_of, wait_until
 from tests.s3server import running_s3_server
 

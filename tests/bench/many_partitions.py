@@ -23,8 +23,8 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.local.config import EndpointConfig
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import flags, tell, told_by, variables
 from tests.prefectserver import PrefectServer, free_port
 
@@ -141,7 +141,7 @@ def _bare(source: str, destination: str, open_partitions: int) -> None:
     from tasks.core.rows.gateway_factory import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
     from tasks.core.storage.discovery import discover  # noqa: PLC0415 - the measured process alone
-    from tests.paying import job_of  # noqa: PLC0415
+    from tests.core_runs import job_of  # noqa: PLC0415
 
     job, settings = job_of(source, destination), Settings.from_environment()
     with (

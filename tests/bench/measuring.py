@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.prefectserver import process
 
 DEPLOYMENT, KEY = "gpt-4o-mini", "bench"

@@ -16,8 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.local.config import EndpointConfig
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import environment, flags, peak_mb, tell, told_by
 
 _SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "

@@ -34,7 +34,7 @@ from tasks.core.rows.requester import Waiting
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, tell, told_by
-from tests.enriching import run_partition, text_of
+from tests.enriched_files import run_partition, text_of
 
 _SUMMARY_CHARACTERS = 200
 _COLUMNS = SummaryColumns("summary")

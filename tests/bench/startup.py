@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import RemoteHandle
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import RemoteEndpoint
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import environment, flags, measured, median, note, tell, write_source
 from tests.prefectserver import run_of
 
@@ -46,7 +46,7 @@ def main() -> None:
     tell("From the start of the process", rows, figures, options.json)
 
 
-def first_request_s(home: Path, source: Path, endpoint: RemoteHandle, *more: str) -> float:
+def first_request_s(home: Path, source: Path, endpoint: RemoteEndpoint, *more: str) -> float:
     """Seconds from the start of a whole run to its first request; Prefect's files are in the home."""
     endpoint.reset()
     with TemporaryDirectory() as out:

@@ -19,8 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tasks.local.config import EndpointConfig
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import (
     DEPLOYMENT,
     KEY,

@@ -21,10 +21,10 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 
-from tasks.local.config import EndpointConfig
 from tasks.local.counters import Stats
-from tasks.local.handle import RemoteHandle
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import RemoteEndpoint
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import DEPLOYMENT, KEY, Ended, environment, measured, note
 from tests.prefectserver import run_of
 
@@ -137,7 +137,7 @@ class Scene:
         folder: Removed in the end; Prefect's files are in it, made before anything is measured.
     """
 
-    endpoint: RemoteHandle
+    endpoint: RemoteEndpoint
     folder: Path
 
     def run(self, way: str, source: Path, rows: int, window: int, number: int) -> Figure:

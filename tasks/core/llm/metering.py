@@ -15,7 +15,7 @@ from tasks.core.llm.chat_model import Answer, ChatModel
 from tasks.core.llm.telemetry import RequestMetrics
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
-from tasks.core.reporting.histogram import SECONDS, TOKENS, Counting, Histograms
+from tasks.core.reporting.histogram import SECONDS, TOKENS, HistogramBuilder, Histograms
 from tasks.core.reporting.tally import Bill
 
 
@@ -34,8 +34,8 @@ class Meter:
         self._counts = Counter(dict.fromkeys((field.name for field in fields(Bill)), 0))
         # Keys of rows whose last request brought no answer: a row that is requested again is one of them.
         self._unanswered: set[bytes] = set()
-        self._latency_s = Counting(SECONDS)
-        self._prompt_tokens, self._completion_tokens = Counting(TOKENS), Counting(TOKENS)
+        self._latency_s = HistogramBuilder(SECONDS)
+        self._prompt_tokens, self._completion_tokens = HistogramBuilder(TOKENS), HistogramBuilder(TOKENS)
 
     @property
     def bill(self) -> Bill:

@@ -26,7 +26,7 @@ from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.storage import temporary_files
 from tasks.core.storage.output_bytes import Tail
 from tasks.core.storage.reading import SeekableFile
-from tasks.core.storage.storage_errors import failures_building
+from tasks.core.storage.storage_errors import translate_build_errors
 
 LONGEST_ROW_GROUP = 64 * 2**20
 """Rows; pyarrow's writer splits what is longer."""
@@ -55,7 +55,7 @@ class Writer:
         self._like = source.chunks(like)
         self._folder = folder
         self._name = printable(name)
-        self._building = partial(failures_building, folder, name)
+        self._building = partial(translate_build_errors, folder, name)
         self._rows = source.row_groups
         self._nulls: list[list[int]] = []
         self._spill: _Spill | None = None
@@ -63,7 +63,7 @@ class Writer:
     def __enter__(self) -> Self:
         """Start writing."""
         with self._building():
-            self._file = temporary_files.nameless_file(self._folder)
+            self._file = temporary_files.unnamed_file(self._folder)
             self._writer = pq.ParquetWriter(
                 self._file,
                 self._schema,
@@ -148,7 +148,7 @@ class _Spill:
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.rows = 0
-        self._file = temporary_files.nameless_file(folder)
+        self._file = temporary_files.unnamed_file(folder)
         self._stream = pa.ipc.new_stream(self._file, schema)
 
     def add(self, table: pa.Table) -> None:
@@ -162,7 +162,7 @@ class _Spill:
         self._file.flush()
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         # Pages that were read count as memory of this process until they are released.
-        with periodic.every(_RELEASE_EVERY_S, lambda: mapped.madvise(mmap.MADV_DONTNEED)):
+        with periodic.call_every(_RELEASE_EVERY_S, lambda: mapped.madvise(mmap.MADV_DONTNEED)):
             take(pa.ipc.open_stream(mapped).read_all())
 
     def close(self) -> None:

@@ -149,7 +149,7 @@ class Footer:
         return edited(kept, thrift.array(CHUNKS, chunks))
 
 
-def text_problem(footer: Footer, name: str) -> str | None:
+def text_column_problem(footer: Footer, name: str) -> str | None:
     """Why a text column's chunks cannot be read, as far as a footer shows; None when they can."""
     for chunk in footer.chunks(name):
         if chunk.is_elsewhere:

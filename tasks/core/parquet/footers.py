@@ -6,14 +6,14 @@ from tasks.core.errors import PartitionError, PipelineError
 from tasks.core.parquet.footer import Footer, footer_bytes, parse_footer
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.storage_errors import translate_errors
+from tasks.core.storage.stored_files import StoredFile
 
 _TAIL_BYTES = 64 * 1024
 _FOOTERS_AT_ONCE = 128
 
 
-def read_footers(location: Location, files: Sequence[Found]) -> Iterator[Footer | PipelineError]:
+def read_footers(location: Location, files: Sequence[StoredFile]) -> Iterator[Footer | PipelineError]:
     """The footer of each file, in order, or why it has none."""
     for start in range(0, len(files), _FOOTERS_AT_ONCE):
         some = files[start : start + _FOOTERS_AT_ONCE]
@@ -24,16 +24,16 @@ def read_footers(location: Location, files: Sequence[Found]) -> Iterator[Footer 
             yield _footer(location, file, tail)
 
 
-def _footer(location: Location, file: Found, tail: bytes | Exception) -> Footer | PipelineError:
+def _footer(location: Location, file: StoredFile, tail: bytes | Exception) -> Footer | PipelineError:
     try:
         return parse_footer(_whole_footer(location, file, tail))
     except PipelineError as error:
         return error
 
 
-def _whole_footer(location: Location, file: Found, tail: bytes | Exception) -> bytes:
+def _whole_footer(location: Location, file: StoredFile, tail: bytes | Exception) -> bytes:
     """The footer, read again if it is longer than the tail that was read at first."""
-    with failures_of(location.url, file.path.removeprefix(location.path(""))):
+    with translate_errors(location.url, file.path.removeprefix(location.path(""))):
         if isinstance(tail, Exception):
             raise tail
         needed = footer_bytes(tail)

@@ -1,4 +1,4 @@
-"""Monitors a run: a snapshot of its counts once a second, and the report of it."""
+"""Monitors a run: a progress snapshot every second, and the report at the end."""
 
 import time
 from contextlib import ExitStack
@@ -6,10 +6,10 @@ from types import TracebackType
 from typing import Self
 
 from tasks.core.model import Plan
-from tasks.core.periodic import every
+from tasks.core.periodic import call_every
 from tasks.core.pricing import Price
-from tasks.core.reporting.report import Observed, PartitionReport, RunReport
-from tasks.core.reporting.series import Pulse, Series
+from tasks.core.reporting.report import PartitionReport, RunMetrics, RunReport
+from tasks.core.reporting.series import Series, Snapshot
 from tasks.core.reporting.tally import Bill
 from tasks.core.run.group_report import GroupReport
 from tasks.core.run.worker import Worker
@@ -45,10 +45,10 @@ class Monitor:
         return self._worker.job.price
 
     @property
-    def pulse(self) -> Pulse:
+    def snapshot(self) -> Snapshot:
         """The run's counts now; from any thread."""
         progress, gateway = self._worker.progress, self._worker.gateway
-        return Pulse(
+        return Snapshot(
             seconds=time.monotonic() - self._began_s,
             total_rows=progress.total,
             rows=progress.rows,
@@ -76,24 +76,24 @@ class Monitor:
             destination=job.destination.url,
             partitions=self._worker.results.reports(plan),
             left_out=plan.left_out,
-            seconds=self.pulse.seconds,
+            seconds=self.snapshot.seconds,
             bill=self.bill,
             price=job.price,
-            observed=self.observed,
-            gone=plan.gone,
+            metrics=self.metrics,
+            orphans=plan.orphans,
             pruned=pruned,
         )
 
     @property
-    def observed(self) -> Observed:
+    def metrics(self) -> RunMetrics:
         """Measurements of the run; complete when its gateway is closed."""
-        return Observed(series=self._series.ended(self.pulse), requests=self._worker.gateway.histograms)
+        return RunMetrics(series=self._series.ended(self.snapshot), requests=self._worker.gateway.histograms)
 
     def __enter__(self) -> Self:
         """Begin to take snapshots."""
-        self._worker.progress.watch(lambda: self._worker.gateway.state)
-        self._series.offer(self.pulse)
-        self._ticking.enter_context(every(_PERIOD_S, lambda: self._series.offer(self.pulse)))
+        self._worker.progress.show_state(lambda: self._worker.gateway.state)
+        self._series.offer(self.snapshot)
+        self._ticking.enter_context(call_every(_PERIOD_S, lambda: self._series.offer(self.snapshot)))
         return self
 
     def __exit__(

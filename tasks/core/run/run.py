@@ -7,7 +7,7 @@ from tasks.core.lease.lease import Lease
 from tasks.core.ledger.cleanup import remove_leftovers
 from tasks.core.model import Plan
 from tasks.core.planning import orphans
-from tasks.core.planning.grouping import Group, open_at_once
+from tasks.core.planning.grouping import Group, partition_concurrency
 from tasks.core.reporting import archive
 from tasks.core.reporting.report import RunReport
 from tasks.core.run.group_report import GroupReport
@@ -38,7 +38,7 @@ def run(worker: Worker, orchestrator: Orchestrator) -> RunReport:
     pruned: tuple[str, ...] = ()
     try:
         with worker.progress, Lease(job.destination) as lease, worker.ledger as ledger:
-            lease.when_lost(worker.gateway.stop)
+            lease.on_lost(worker.gateway.stop)
             remove_leftovers(job.destination)
             plan = orchestrator.find_partitions(job, spec)
             ledger.sweep([partition.key for partition in plan.finished])
@@ -60,7 +60,7 @@ def run(worker: Worker, orchestrator: Orchestrator) -> RunReport:
 
 def _summarize_all(plan: Plan, worker: Worker, orchestrator: Orchestrator, monitor: Monitor) -> None:
     """Summarize the partitions of a plan and collect the results."""
-    max_workers = open_at_once(plan, worker.spec.limits)
+    max_workers = partition_concurrency(plan, worker.spec.limits)
     # Left from the last to the first: closing the gateway ends what the workers' tasks wait for. It is not
     # opened before there is work, since what it opens takes seconds to import.
     with (

@@ -15,13 +15,13 @@ from pathlib import Path
 from tasks.core.errors import InputError
 from tasks.core.storage import atomic_write_local, temporary_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of, is_taken
+from tasks.core.storage.storage_errors import is_name_taken, translate_errors
 
 ASIDE_FOLDER = atomic_write_local.ASIDE_FOLDER
 _CANNOT_BE_WRITTEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 
 
-def building_folder(location: Location) -> Path:
+def temporary_folder(location: Location) -> Path:
     """The folder for temporary files of an output: on the disk of a local destination, else this machine's.
 
     Raises:
@@ -30,7 +30,7 @@ def building_folder(location: Location) -> Path:
     if not location.is_local:
         return temporary_files.folder()
     folder = Path(location.root)
-    with failures_of(location.url):
+    with translate_errors(location.url):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -42,12 +42,12 @@ def check_writable(location: Location) -> None:
         InputError: The place is not there, or may not be written.
         StorageError: The store does not answer.
     """
-    with failures_of(location.url):
+    with translate_errors(location.url):
         try:
             if location.is_local:
-                with atomic_write_local.building(location.root):
+                with atomic_write_local.unfinished_file(location.root):
                     return
-            with temporary_files.nameless_file(temporary_files.folder()):
+            with temporary_files.unnamed_file(temporary_files.folder()):
                 pass
             probe = location.path(f"{ASIDE_FOLDER}/probe-{uuid.uuid4().hex}")
             location.fs.pipe_file(probe, b"probe")
@@ -61,7 +61,7 @@ def check_writable(location: Location) -> None:
         location.fs.rm_file(probe)
 
 
-def create(location: Location, key: str, data: bytes) -> None:
+def write(location: Location, key: str, data: bytes) -> None:
     """Make a small file that is complete or not there; when this returns it is durable.
 
     Args:
@@ -74,7 +74,7 @@ def create(location: Location, key: str, data: bytes) -> None:
         StorageError: It may or may not be there; trying again is safe.
     """
     target = location.path(key)
-    with failures_of(location.url, key):
+    with translate_errors(location.url, key):
         if location.is_local:
             path = Path(target)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def create(location: Location, key: str, data: bytes) -> None:
         location.fs.pipe_file(target, data)
 
 
-def create_new(location: Location, key: str, data: bytes) -> bool:
+def create_exclusive(location: Location, key: str, data: bytes) -> bool:
     """Create a small file under a name that is free; of all callers that try, one succeeds.
 
     Args:
@@ -103,14 +103,14 @@ def create_new(location: Location, key: str, data: bytes) -> bool:
         StorageError: It may or may not be there.
     """
     target = location.path(key)
-    with failures_of(location.url, key):
+    with translate_errors(location.url, key):
         try:
             if location.is_local:
-                atomic_write_local.create_by_link(data, Path(target))
+                atomic_write_local.create_exclusive(data, Path(target))
             else:
                 location.fs.pipe_file(target, data, mode="create")
         except OSError as error:
-            if not is_taken(error):
+            if not is_name_taken(error):
                 raise
             # Perhaps by this very call: when a reply is lost, the store's client asks again.
             with suppress(FileNotFoundError):
@@ -126,7 +126,7 @@ def remove(location: Location, keys: Sequence[str]) -> None:
         StorageError: Some are still there.
     """
     paths = [location.path(key) for key in keys]
-    with failures_of(location.url):
+    with translate_errors(location.url):
         if location.is_s3 and paths and not any(map(has_magic, paths)):
             # A thousand names in one request, none of which needs to be there; it would expand patterns.
             location.fs.rm(paths)

@@ -14,7 +14,7 @@ _CREATE_TRIES = 100
 
 
 @contextmanager
-def building(root: str) -> Iterator[Path]:
+def unfinished_file(root: str) -> Iterator[Path]:
     """An empty file in ``_aside`` below a folder, removed at the end unless it was renamed.
 
     It has the permissions of any new file.
@@ -42,7 +42,7 @@ def _create(path: Path) -> Path:
     return path
 
 
-def create_by_link(data: bytes, target: Path) -> None:
+def create_exclusive(data: bytes, target: Path) -> None:
     """Create a small file under a name that is free.
 
     Raises:
@@ -67,7 +67,7 @@ def create_by_link(data: bytes, target: Path) -> None:
     sync_to_disk(target.parent)
 
 
-def publish_new(built: Path, target: Path) -> None:
+def publish_exclusive(built: Path, target: Path) -> None:
     """Publish a built file under a name that is free.
 
     Raises:

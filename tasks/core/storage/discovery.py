@@ -16,8 +16,8 @@ from tasks.core.model import Discovery, LeftOut, Partition
 from tasks.core.options import NO_SUFFIX, RunOptions
 from tasks.core.storage import left_out_files, stored_files, table_formats
 from tasks.core.storage.location import Location, locate
-from tasks.core.storage.partition_names import Names, glob_pattern, names_files
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.partition_names import NameFilter, glob_pattern, names_files
+from tasks.core.storage.stored_files import StoredFile
 
 _WILDCARD = re.compile(r"[*?]")
 
@@ -51,18 +51,20 @@ def discover(source: str, run: RunOptions = RunOptions()) -> Discovery:
     """
     root, wild = source_location(source), _split(source)[1]
     # Two files may have one key; which of them comes first is the same in every run.
-    found = sorted(((_key(root, file), file) for file in stored_files.find(root, root.root)), key=_order)
+    found = sorted(
+        ((_key(root, file), file) for file in stored_files.list_files(root, root.root)), key=_order
+    )
     keys = [key for key, _ in found]
     is_one_file = not wild and len(found) == 1 and found[0][1].path == root.root
-    inside = table_formats.find(root, keys) if found else ()
+    inside = table_formats.find_tables(root, keys) if found else ()
     if inside and not (is_one_file or run.allow_table_folder):
-        raise table_formats.refusal(inside)
-    names = Names(keys[0] if is_one_file else wild, run.suffix)
-    reasons = [names.why_not(key) for key in keys]
+        raise table_formats.table_error(inside)
+    names = NameFilter(keys[0] if is_one_file else wild, run.suffix)
+    reasons = [names.skip_reason(key) for key in keys]
     partitions = [_partition(*one) for one, reason in zip(found, reasons, strict=True) if reason is None]
     left_out = left_out_files.count(keys, reasons)
     if not partitions:
-        stored_files.check_bucket(root)
+        stored_files.check_bucket_exists(root)
         raise SourceError(_nothing_found(source, run, left_out))
     return Discovery(tuple(partitions), left_out, inside)
 
@@ -147,18 +149,18 @@ def _split(source: str) -> tuple[str, str]:
     return folder or slash or ".", source[len(folder) + len(slash) :]
 
 
-def _key(root: Location, file: Found) -> str:
+def _key(root: Location, file: StoredFile) -> str:
     """The path below the root; a source that is one file is its own name."""
     if file.path == root.root:
         return file.path.rpartition("/")[2]
     return file.path[len(root.root) :].lstrip("/")
 
 
-def _order(found: tuple[str, Found]) -> tuple[str, str]:
+def _order(found: tuple[str, StoredFile]) -> tuple[str, str]:
     return found[0], found[1].path
 
 
-def _partition(key: str, file: Found) -> Partition:
+def _partition(key: str, file: StoredFile) -> Partition:
     return Partition(key=key, path=file.path, size_bytes=file.size_bytes, version=file.version)
 
 
@@ -168,5 +170,5 @@ def _nothing_found(source: str, run: RunOptions, left_out: LeftOut) -> str:
     wanted = "like it" if names_files(_split(source)[1]) else f"named {' or '.join(ends)}"
     return (
         f"No partition found: looked under {source} for files {wanted} and found none "
-        f"(left out: {left_out_files.in_words(left_out)}).{hint}"
+        f"(left out: {left_out_files.describe_left_out(left_out)}).{hint}"
     )

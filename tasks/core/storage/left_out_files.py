@@ -19,7 +19,7 @@ _WORDS = {
 
 
 def count(keys: Iterable[str], reasons: Iterable[str | None]) -> LeftOut:
-    """Count the keys that are left out, those with a reason, which is as ``Names.why_not`` gives it."""
+    """Count the keys that have a reason to be left out; reasons are those of ``NameFilter.skip_reason``."""
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
     for key, reason in zip(keys, reasons, strict=True):
         if reason is not None:
@@ -37,7 +37,7 @@ def _examples(keys: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*firsts.values(), *keys[:_EXAMPLES]]))[:_EXAMPLES]
 
 
-def in_words(found: LeftOut) -> str:
+def describe_left_out(found: LeftOut) -> str:
     """What is left out, for people: counts, examples, and how to take what may be Parquet."""
     counts = {reason: getattr(found, reason) for reason in _WORDS}
     parts = [f"{n:,} {_WORDS[reason]}{_such_as(found, reason)}" for reason, n in counts.items() if n]

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.errors import InputError
 from tasks.core.escaping import printable
-from tasks.core.storage.storage_errors import failures_of
+from tasks.core.storage.storage_errors import translate_errors
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 10
@@ -87,7 +87,7 @@ def locate(url: str) -> Location:
     """
     scheme = split_protocol(url)[0] or "file"
     _check_url(url, scheme)
-    with failures_of(url):
+    with translate_errors(url):
         try:
             fs, root = fsspec.url_to_fs(os.path.expanduser(url), **_options(scheme))  # noqa: PTH111 - a URL
         except (ImportError, ValueError) as error:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import STORE_FAILURES, failures_of, status_of
+from tasks.core.storage.storage_errors import STORE_ERRORS, status_of, translate_errors
 
 FOLDER = "_ledger/uploads"
 _RECORD = re.compile(r"[0-9a-f]{32}\.json")
@@ -55,7 +55,7 @@ class Upload:
         upload = cls(place, which, record)
         try:
             content = {"key": key, "upload_id": reply["UploadId"]}
-            atomic_write.create(place, record, json.dumps(content).encode())
+            atomic_write.write(place, record, json.dumps(content).encode())
         except BaseException:
             upload.abort()
             raise
@@ -97,7 +97,7 @@ class Upload:
     def end(self) -> None:
         """Forget an upload that is complete; a record that stays costs the next run one request."""
         self._has_ended = True
-        with suppress(*STORE_FAILURES):
+        with suppress(*STORE_ERRORS):
             self._place.fs.rm_file(self._place.path(self._record))
 
     def abort(self) -> None:
@@ -105,7 +105,7 @@ class Upload:
         if self._has_ended:
             return
         self._has_ended = True
-        with suppress(*STORE_FAILURES):
+        with suppress(*STORE_ERRORS):
             _abort(self._place.fs, self._which)
             self.end()
 
@@ -120,11 +120,11 @@ def abort_recorded(place: Location) -> int:
     Raises:
         StorageError: The store does not answer.
     """
-    found = stored_files.find(place, place.path(FOLDER)) if place.is_s3 else []
+    found = stored_files.list_files(place, place.path(FOLDER)) if place.is_s3 else []
     records = [file for file in found if _RECORD.fullmatch(file.path.rpartition("/")[2])]
-    contents = stored_files.read_whole(place, [file.path for file in records]) if records else []
+    contents = stored_files.read_files(place, [file.path for file in records]) if records else []
     for file, content in zip(records, contents, strict=True):
-        with failures_of(place.url, FOLDER):
+        with translate_errors(place.url, FOLDER):
             if isinstance(content, Exception):
                 raise content
             # Others' files are nothing to abort.
@@ -156,7 +156,7 @@ def _abort(fs: Any, which: Mapping[str, str]) -> None:
                 return
         except FileNotFoundError:
             return
-        except STORE_FAILURES as error:
+        except STORE_ERRORS as error:
             if status_of(error) in _NO_LISTING:
                 return
             raise

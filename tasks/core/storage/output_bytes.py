@@ -16,8 +16,8 @@ from tasks.core.errors import StorageError
 from tasks.core.escaping import printable
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.storage_errors import translate_errors
+from tasks.core.storage.stored_files import StoredFile
 
 _STEP_BYTES = 8 * 2**20
 """One step in memory; larger steps did not make copying faster, smaller ones are more requests to a store."""
@@ -42,7 +42,7 @@ class Tail:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Transfer:
     """What publishing an output took.
 
     Attributes:
@@ -72,7 +72,7 @@ class OutputBytes:
         bytes_read: How much of the source was read so far.
     """
 
-    def __init__(self, source: Location, file: Found, tail: Tail) -> None:
+    def __init__(self, source: Location, file: StoredFile, tail: Tail) -> None:
         self.source, self.file, self.tail = source, file, tail
         self.size_bytes = file.size_bytes + tail.size_bytes
         self.bytes_read = 0
@@ -141,13 +141,13 @@ class OutputBytes:
         return data
 
 
-def read_range(location: Location, file: Found, start: int, stop: int) -> bytes:
+def read_range(location: Location, file: StoredFile, start: int, stop: int) -> bytes:
     """Read a range of a file; on S3 of exactly the version that was found.
 
     Raises:
         StorageError: The store does not answer, or the file was replaced.
     """
-    with failures_of(location.url, file.path):
+    with translate_errors(location.url, file.path):
         read = _read_s3 if location.is_s3 else _read_any
         data = read(location.fs, file, start, stop) if stop > start else b""
     if len(data) != stop - start:
@@ -173,11 +173,11 @@ def _spread(start: int, stop: int) -> list[tuple[int, int]]:
     return [(place, place + _SAMPLE_BYTES) for place in places]
 
 
-def _read_any(fs: Any, file: Found, start: int, stop: int) -> bytes:
+def _read_any(fs: Any, file: StoredFile, start: int, stop: int) -> bytes:
     return cast("bytes", fs.cat_file(file.path, start=start, end=stop))
 
 
-def _read_s3(fs: Any, file: Found, start: int, stop: int) -> bytes:
+def _read_s3(fs: Any, file: StoredFile, start: int, stop: int) -> bytes:
     bucket, key, _ = fs.split_path(file.path)
     which = {"Bucket": bucket, "Key": key, "IfMatch": f'"{file.version}"'}
 

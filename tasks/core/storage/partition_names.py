@@ -18,7 +18,7 @@ _TABLE_METADATA = re.compile(
 _GLOB = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-class Names:
+class NameFilter:
     """The names that a source selects.
 
     Args:
@@ -30,7 +30,7 @@ class Names:
         self._pattern = glob_pattern(wild)
         self._suffixes = _ANY_SUFFIX if names_files(wild) else tuple(suffixes)
 
-    def why_not(self, key: str) -> str | None:
+    def skip_reason(self, key: str) -> str | None:
         """Why a key is no partition, as the name of a count of ``LeftOut``; None for a partition."""
         if table_metadata(key):
             return "table_metadata"

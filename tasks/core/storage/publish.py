@@ -2,15 +2,20 @@
 
 from tasks.core.storage import publish_local, publish_s3, publish_stream
 from tasks.core.storage.location import Location
-from tasks.core.storage.output_bytes import Moved, OutputBytes, Tail
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.output_bytes import OutputBytes, Tail, Transfer
+from tasks.core.storage.stored_files import StoredFile
 
-__all__ = ["Moved", "Tail", "publish_appended"]
+__all__ = ["Tail", "Transfer", "publish_appended"]
 
 
 def publish_appended(
-    source: Location, file: Found, tail: Tail, destination: Location, key: str, replaces: Found | None
-) -> Moved:
+    source: Location,
+    file: StoredFile,
+    tail: Tail,
+    destination: Location,
+    key: str,
+    replaces: StoredFile | None,
+) -> Transfer:
     """Publish a source with a tail under a key, in one step.
 
     The source's bytes do not travel where source and destination are in one S3 store or on one disk; else

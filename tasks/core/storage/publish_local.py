@@ -11,30 +11,33 @@ from typing import BinaryIO
 from tasks.core.errors import StorageError
 from tasks.core.storage import atomic_write_local, stored_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.output_bytes import Moved, OutputBytes, digest_of
-from tasks.core.storage.storage_errors import failures_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.output_bytes import OutputBytes, Transfer, digest_of
+from tasks.core.storage.storage_errors import translate_errors
+from tasks.core.storage.stored_files import StoredFile
 
 _FICLONE = 0x40049409
 """linux/fs.h; ``fcntl`` names it from Python 3.12 on."""
 _MOST_AT_ONCE_BYTES = 2**30
 
 
-def publish(output: OutputBytes, destination: Location, key: str, replaces: Found | None) -> Moved:
+def publish(output: OutputBytes, destination: Location, key: str, replaces: StoredFile | None) -> Transfer:
     """Publish an output on a local disk.
 
     Raises:
         InputError: The source or the destination may not be read or written.
         StorageError: The disk failed, or source or destination were replaced meanwhile; trying again is safe.
     """
-    with failures_of(destination.url, key), atomic_write_local.building(destination.root) as built:
+    with (
+        translate_errors(destination.url, key),
+        atomic_write_local.unfinished_file(destination.root) as built,
+    ):
         with built.open("r+b") as file:
             copied = _copy(output, file) if output.source.is_local else 0
             digest = output.write_to(file, copied)
             output.check_source()
             _compare(output, file, copied, digest)
         _make_visible(built, destination, key, replaces)
-        return Moved(bytes_read=output.bytes_read, bytes_copied=copied)
+        return Transfer(bytes_read=output.bytes_read, bytes_copied=copied)
 
 
 def _copy(output: OutputBytes, file: BinaryIO) -> int:
@@ -82,14 +85,14 @@ def _compare(output: OutputBytes, file: BinaryIO, copied: int, digest: bytes) ->
         raise StorageError(message)
 
 
-def _make_visible(built: Path, destination: Location, key: str, replaces: Found | None) -> None:
+def _make_visible(built: Path, destination: Location, key: str, replaces: StoredFile | None) -> None:
     target = Path(destination.path(key))
     if replaces is None:
         try:
-            atomic_write_local.publish_new(built, target)
+            atomic_write_local.publish_exclusive(built, target)
         except FileExistsError:
-            raise stored_files.replaced(destination, key) from None
+            raise stored_files.replaced_error(destination, key) from None
         return
     # Between this and the rename another writer's file could still be lost; the lease keeps others away.
-    stored_files.check_replaces(destination, key, replaces)
+    stored_files.check_not_replaced(destination, key, replaces)
     atomic_write_local.publish_by_rename(built, target)

@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 from tasks.core.errors import StorageError
 from tasks.core.storage.location import Location
 from tasks.core.storage.multipart_uploads import Upload, md5_of
-from tasks.core.storage.output_bytes import Moved, OutputBytes
+from tasks.core.storage.output_bytes import OutputBytes, Transfer
 from tasks.core.storage.s3_commit import Target, commit, is_equal, raise_refusal
 from tasks.core.storage.s3_copy_methods import SMALLEST_PART_BYTES, OtherMethodError, first_method, is_refused
-from tasks.core.storage.storage_errors import STORE_FAILURES, failures_of, status_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.storage_errors import STORE_ERRORS, status_of, translate_errors
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +33,14 @@ _TRIES = 6
 """Every way once, and two conflicts with others."""
 
 
-def publish(output: OutputBytes, destination: Location, key: str, replaces: Found | None) -> Moved:
+def publish(output: OutputBytes, destination: Location, key: str, replaces: StoredFile | None) -> Transfer:
     """Publish an output in an S3 bucket.
 
     Raises:
         InputError: The source or the destination may not be read or written.
         StorageError: The store failed, or source or destination were replaced; trying again is safe.
     """
-    with failures_of(destination.url, key):
+    with translate_errors(destination.url, key):
         target = Target(destination, key, replaces, first_method(output, destination))
         for _ in range(_TRIES):
             try:
@@ -65,7 +65,7 @@ class _Publication:
         self._copies = size // wanted if self._way.copies else 0
         self._part_bytes = size // self._copies if self._copies else wanted
 
-    def run(self) -> Moved:
+    def run(self) -> Transfer:
         """Publish and compare."""
         size, copied = self._output.size_bytes, self._copies * self._part_bytes
         found = self._upload() if copied or size > _PART_BYTES else self._put()
@@ -77,9 +77,9 @@ class _Publication:
                 self._stop_copying("wrong copy", found)
             message = f"{where} does not have the size that was sent; check the store, and run again."
             raise StorageError(message)
-        return Moved(self._output.bytes_read, copied, size - copied)
+        return Transfer(self._output.bytes_read, copied, size - copied)
 
-    def _put(self) -> Found:
+    def _put(self) -> StoredFile:
         data, target = self._output.read(0, self._output.size_bytes), self._target
         options = {**target.name, **target.description, **target.condition, "ContentMD5": md5_of(data)}
         if self._way.checksum:
@@ -91,7 +91,7 @@ class _Publication:
 
         return commit(target, self._output, put, abort=lambda: None)
 
-    def _upload(self) -> Found:
+    def _upload(self) -> StoredFile:
         upload = self._begin()
         try:
             parts = self._copied(upload) + self._sent(upload)
@@ -112,7 +112,7 @@ class _Publication:
         target = self._target
         try:
             return Upload.begin(target.place, target.key, {**target.description, **checked})
-        except STORE_FAILURES as error:
+        except STORE_ERRORS as error:
             raise_refusal(error, self._way)
             raise
 
@@ -128,7 +128,7 @@ class _Publication:
         origin = {"Bucket": bucket, "Key": name}
         try:
             reply = upload.copy(number, origin, file.version, stop - self._part_bytes, stop)
-        except STORE_FAILURES as error:
+        except STORE_ERRORS as error:
             if status_of(error) in {HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED}:
                 self._output.check_source()
             if is_refused(error):
@@ -148,7 +148,7 @@ class _Publication:
             number = start // self._part_bytes + 1
             try:
                 return self._part(number, upload.send(number, data, options))
-            except STORE_FAILURES as error:
+            except STORE_ERRORS as error:
                 raise_refusal(error, self._way)
                 raise
 
@@ -168,7 +168,7 @@ class _Publication:
         """Some stores answer that they copied and did not: only their list of parts shows it."""
         try:
             listed = upload.parts()
-        except STORE_FAILURES as error:
+        except STORE_ERRORS as error:
             if is_refused(error):
                 self._stop_copying("no list of parts")
             raise
@@ -181,5 +181,5 @@ class _Publication:
         if listed != wanted:
             self._stop_copying("wrong parts")
 
-    def _stop_copying(self, reason: str, replaces: Found | None = None) -> NoReturn:
+    def _stop_copying(self, reason: str, replaces: StoredFile | None = None) -> NoReturn:
         raise OtherMethodError(reason, replace(self._way, copies=False), replaces=replaces)

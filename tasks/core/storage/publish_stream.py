@@ -11,12 +11,12 @@ import os
 from tasks.core.errors import StorageError
 from tasks.core.storage import stored_files, temporary_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.output_bytes import Moved, OutputBytes, digest_of, read_range
-from tasks.core.storage.storage_errors import failures_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.output_bytes import OutputBytes, Transfer, digest_of, read_range
+from tasks.core.storage.storage_errors import translate_errors
+from tasks.core.storage.stored_files import StoredFile
 
 
-def publish(output: OutputBytes, destination: Location, key: str, replaces: Found | None) -> Moved:
+def publish(output: OutputBytes, destination: Location, key: str, replaces: StoredFile | None) -> Transfer:
     """Publish an output in a store without conditional writes.
 
     Raises:
@@ -25,19 +25,19 @@ def publish(output: OutputBytes, destination: Location, key: str, replaces: Foun
     """
     target = destination.path(key)
     with (
-        failures_of(destination.url, key),
-        temporary_files.nameless_file(temporary_files.folder()) as whole,
+        translate_errors(destination.url, key),
+        temporary_files.unnamed_file(temporary_files.folder()) as whole,
     ):
         digest = output.write_to(whole, 0)
         output.check_source()
         if digest_of(whole, 0) != digest:
             message = f"{temporary_files.folder()} does not hold what was written to it; check the disk."
             raise StorageError(message)
-        stored_files.check_replaces(destination, key, replaces)
+        stored_files.check_not_replaced(destination, key, replaces)
         # Clients take a path; this one is of an open file.
         whole.seek(0)
         destination.fs.put_file(f"/dev/fd/{whole.fileno()}", target)
-        found = stored_files.found_at(destination, target)
+        found = stored_files.find_file(destination, target)
         if (
             not found
             or found.size_bytes != output.size_bytes
@@ -45,10 +45,10 @@ def publish(output: OutputBytes, destination: Location, key: str, replaces: Foun
         ):
             message = f"{destination.url_of(key)} is not what was uploaded; check the store, and run again."
             raise StorageError(message)
-    return Moved(bytes_read=output.bytes_read, bytes_uploaded=output.size_bytes)
+    return Transfer(bytes_read=output.bytes_read, bytes_uploaded=output.size_bytes)
 
 
-def _is_equal(output: OutputBytes, destination: Location, found: Found, whole: int) -> bool:
+def _is_equal(output: OutputBytes, destination: Location, found: StoredFile, whole: int) -> bool:
     return all(
         read_range(destination, found, start, stop) == os.pread(whole, stop - start, start)
         for start, stop in output.samples()

@@ -9,8 +9,8 @@ from typing import BinaryIO, Protocol
 
 from tasks.core.errors import PartitionError
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
-from tasks.core.storage.stored_files import Found, check_unchanged
+from tasks.core.storage.storage_errors import translate_errors
+from tasks.core.storage.stored_files import StoredFile, check_unchanged
 
 _WHOLE_BYTES = 4 * 2**20
 """A request takes as long as some MB: smaller files come whole, larger ones by what is asked for."""
@@ -43,7 +43,7 @@ class CountingFile(io.RawIOBase):
     def __init__(self, file: BinaryIO, where: str, what: str, least_bytes: int = 0) -> None:
         super().__init__()
         self._file = file
-        self._failures = partial(failures_of, where, what)
+        self._failures = partial(translate_errors, where, what)
         self._least_bytes = least_bytes
         self._at = self._held_at = 0
         self._held = b""
@@ -91,7 +91,7 @@ class CountingFile(io.RawIOBase):
 
 
 @contextmanager
-def open_to_read(location: Location, found: Found) -> Iterator[CountingFile]:
+def open_to_read(location: Location, found: StoredFile) -> Iterator[CountingFile]:
     """Open a file for reading in ranges.
 
     Args:
@@ -104,7 +104,7 @@ def open_to_read(location: Location, found: Found) -> Iterator[CountingFile]:
     # A small file comes with one request; of a large one only what is asked for, which is a few columns.
     cache = "all" if found.size_bytes <= _WHOLE_BYTES else "none"
     options = {} if location.is_local else {"cache_type": cache}
-    with failures_of(location.url, found.path):
+    with translate_errors(location.url, found.path):
         opened = location.fs.open(found.path, "rb", **options)
         what = found.path.removeprefix(location.path(""))
         file = CountingFile(opened, location.url, what, 0 if location.is_local else _LEAST_BYTES)

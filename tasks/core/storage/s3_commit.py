@@ -15,8 +15,8 @@ from tasks.core.storage import stored_files
 from tasks.core.storage.location import Location
 from tasks.core.storage.output_bytes import OutputBytes, read_range
 from tasks.core.storage.s3_copy_methods import CopyMethod, OtherMethodError, method_after
-from tasks.core.storage.storage_errors import STORE_FAILURES, code_of, status_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.storage_errors import STORE_ERRORS, code_of, status_of
+from tasks.core.storage.stored_files import StoredFile
 
 _ID = "summarize-parquet-upload"
 """Name in the object's metadata; its value is new for every attempt."""
@@ -37,7 +37,7 @@ class Target:
 
     place: Location
     key: str
-    replaces: Found | None
+    replaces: StoredFile | None
     way: CopyMethod
     upload_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -64,7 +64,7 @@ class Target:
 
 def commit(
     target: Target, output: OutputBytes, step: Callable[[], dict[str, Any]], abort: Callable[[], None]
-) -> Found:
+) -> StoredFile:
     """Make an object visible.
 
     Args:
@@ -82,18 +82,18 @@ def commit(
     """
     # Some stores ignore conditions, so both are compared as late as possible.
     output.check_source()
-    stored_files.check_replaces(target.place, target.key, target.replaces)
+    stored_files.check_not_replaced(target.place, target.key, target.replaces)
     failure, etag = None, ""
     try:
         etag = step().get("ETag", "").strip('"')
-    except STORE_FAILURES as error:
+    except STORE_ERRORS as error:
         failure = error
         # First, so that a request that is still being worked on cannot make it visible afterwards.
         abort()
     if found := _find_own(target, etag):
         return found
     if failure is None or status_of(failure) in {HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED}:
-        raise stored_files.replaced(target.place, target.key)
+        raise stored_files.replaced_error(target.place, target.key)
     raise_refusal(failure, target.way)
     raise failure
 
@@ -104,7 +104,7 @@ def raise_refusal(error: Exception, way: CopyMethod) -> None:
         raise OtherMethodError(code_of(error), next_way) from None
 
 
-def is_equal(target: Target, found: Found, output: OutputBytes) -> bool:
+def is_equal(target: Target, found: StoredFile, output: OutputBytes) -> bool:
     """Compare samples of an object with what it was made of.
 
     Raises:
@@ -118,7 +118,7 @@ def is_equal(target: Target, found: Found, output: OutputBytes) -> bool:
         return all(pool.map(compare, output.samples()))
 
 
-def _find_own(target: Target, etag: str) -> Found | None:
+def _find_own(target: Target, etag: str) -> StoredFile | None:
     """The object under the key if this attempt made it."""
     try:
         head = target.place.fs.call_s3("head_object", **target.name)
@@ -127,4 +127,4 @@ def _find_own(target: Target, etag: str) -> Found | None:
     version = head.get("ETag", "").strip('"')
     if target.upload_id != head.get("Metadata", {}).get(_ID) and (not etag or etag != version):
         return None
-    return Found(target.place.path(target.key), head["ContentLength"], version)
+    return StoredFile(target.place.path(target.key), head["ContentLength"], version)

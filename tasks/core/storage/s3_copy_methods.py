@@ -14,8 +14,8 @@ from tasks.core.escaping import printable
 from tasks.core.storage import crc32
 from tasks.core.storage.location import Location
 from tasks.core.storage.output_bytes import OutputBytes
-from tasks.core.storage.storage_errors import code_of, failures_of, status_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.storage_errors import code_of, status_of, translate_errors
+from tasks.core.storage.stored_files import StoredFile
 
 SMALLEST_PART_BYTES = 5 * 2**20
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
@@ -47,7 +47,7 @@ class OtherMethodError(Exception):
         replaces: What is under the key by now; None when that did not change.
     """
 
-    def __init__(self, reason: str, way: CopyMethod, *, replaces: Found | None = None) -> None:
+    def __init__(self, reason: str, way: CopyMethod, *, replaces: StoredFile | None = None) -> None:
         super().__init__(reason)
         self.way, self.replaces = way, replaces
 
@@ -105,7 +105,7 @@ def _is_same_store(one: Any, other: Any) -> bool:
 def _facts(output: OutputBytes) -> dict[str, Any]:
     source, file = output.source, output.file
     bucket, name, _ = source.fs.split_path(file.path)
-    with failures_of(source.url, file.path):
+    with translate_errors(source.url, file.path):
         facts: dict[str, Any] = source.fs.call_s3(
             "head_object", Bucket=bucket, Key=name, IfMatch=f'"{file.version}"', ChecksumMode="ENABLED"
         )

@@ -23,12 +23,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
 
-STORE_FAILURES = (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
+STORE_ERRORS = (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
 """What a store's client or a disk raises when it fails."""
 
 
 @contextmanager
-def failures_of(where: str, what: str = "") -> Iterator[None]:
+def translate_errors(where: str, what: str = "") -> Iterator[None]:
     """Turn whatever a store raises into this project's errors.
 
     Args:
@@ -58,7 +58,7 @@ def failures_of(where: str, what: str = "") -> Iterator[None]:
     except FileNotFoundError:
         message = f"{place} is not there, or was removed meanwhile; run again if it is."
         raise StorageError(message) from None
-    except STORE_FAILURES as error:
+    except STORE_ERRORS as error:
         if status_of(error) == HTTPStatus.PRECONDITION_FAILED:
             message = f"{place} was replaced meanwhile; run again."
             raise StorageError(message) from None
@@ -69,7 +69,7 @@ def failures_of(where: str, what: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def failures_building(folder: Path, name: str) -> Iterator[None]:
+def translate_build_errors(folder: Path, name: str) -> Iterator[None]:
     """Translate what goes wrong while a file is built on this machine's disk.
 
     Args:
@@ -96,7 +96,7 @@ def failures_building(folder: Path, name: str) -> Iterator[None]:
         raise StorageError(message) from None
 
 
-def is_taken(error: OSError) -> bool:
+def is_name_taken(error: OSError) -> bool:
     """Whether a conditional create failed because somebody else's was first, or was at work on the name."""
     return isinstance(error, FileExistsError) or code_of(error) in _TAKEN
 

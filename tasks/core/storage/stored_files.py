@@ -14,13 +14,13 @@ from typing import Any, cast
 from tasks.core.errors import InputError, StorageError
 from tasks.core.escaping import printable
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
+from tasks.core.storage.storage_errors import translate_errors
 
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredFile:
     """One file as listed: path, size in bytes, and what changes when its bytes change."""
 
     path: str
@@ -28,14 +28,14 @@ class Found:
     version: str
 
 
-def find(location: Location, path: str) -> list[Found]:
+def list_files(location: Location, path: str) -> list[StoredFile]:
     """Every file at or below a path, sorted by path; empty when nothing is there.
 
     Raises:
         InputError: The bucket may not be read.
         StorageError: The store does not answer.
     """
-    with failures_of(location.url):
+    with translate_errors(location.url):
         if location.is_local:
             listed = _walk_disk(location.fs, path)
         else:
@@ -45,25 +45,27 @@ def find(location: Location, path: str) -> list[Found]:
                 listed = {}
     # An object store may list a folder's marker as an empty file of the folder's name.
     files = [
-        _found(name, info) for name, info in listed.items() if info["type"] == "file" and name[-1:] != "/"
+        _stored_file(name, info)
+        for name, info in listed.items()
+        if info["type"] == "file" and name[-1:] != "/"
     ]
     return sorted(files, key=lambda file: file.path)
 
 
-def check_bucket(location: Location) -> None:
+def check_bucket_exists(location: Location) -> None:
     """Distinguish an empty folder from a missing bucket, which listings do not.
 
     Raises:
         InputError: There is no such bucket.
     """
     bucket = location.root.partition("/")[0]
-    with failures_of(location.url):
+    with translate_errors(location.url):
         if location.is_s3 and not location.fs.exists(bucket):
             message = f"{location.url}: there is no bucket {bucket}, or it may not be seen; correct its name."
             raise InputError(message)
 
 
-def names(location: Location, folder: str, prefix: str) -> list[str]:
+def names_with_prefix(location: Location, folder: str, prefix: str) -> list[str]:
     """Names directly in a folder below a location that begin with a prefix; no deeper listing is read.
 
     Raises:
@@ -71,7 +73,7 @@ def names(location: Location, folder: str, prefix: str) -> list[str]:
         StorageError: The store does not answer.
     """
     path = location.path(folder)
-    with failures_of(location.url, folder):
+    with translate_errors(location.url, folder):
         try:
             if location.is_s3:
                 paths = location.fs.find(path, prefix=prefix)
@@ -82,7 +84,7 @@ def names(location: Location, folder: str, prefix: str) -> list[str]:
     return [name for found in paths if (name := found.rpartition("/")[2]).startswith(prefix)]
 
 
-def entries(location: Location, folder: str) -> Iterator[str]:
+def folder_entries(location: Location, folder: str) -> Iterator[str]:
     """Names directly in any folder of a location's filesystem, page by page; none if it may not be listed.
 
     Args:
@@ -94,7 +96,7 @@ def entries(location: Location, folder: str) -> Iterator[str]:
     """
     # Only of these two it is known which error means a missing right.
     denied = PermissionError if location.is_s3 or location.is_local else OSError
-    with failures_of(location.url), suppress(FileNotFoundError, NotADirectoryError, denied):
+    with translate_errors(location.url), suppress(FileNotFoundError, NotADirectoryError, denied):
         paths = _pages(location.fs, folder) if location.is_s3 else location.fs.ls(folder, detail=False)
         for path in paths:
             if (name := path.rstrip("/").removeprefix(folder).strip("/")) and "/" not in name:
@@ -131,7 +133,7 @@ def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
 
 def _info(fs: Any, name: str) -> dict[str, Any] | None:
     """A file's facts, None when a run removed it meanwhile; for a broken link the error has its name."""
-    with failures_of(name):
+    with translate_errors(name):
         try:
             return cast("dict[str, Any]", fs.info(name))
         except FileNotFoundError:
@@ -154,84 +156,84 @@ def read_tails(
         For each file its last bytes, or the error that reading it met.
     """
     starts = [max(0, size - tail_bytes) for _, size in files]
-    with failures_of(location.url):
+    with translate_errors(location.url):
         tails = location.fs.cat_ranges(
             [path for path, _ in files], starts, [size for _, size in files], on_error="return"
         )
     return cast("list[bytes | Exception]", tails)
 
 
-def read_whole(location: Location, paths: Sequence[str]) -> list[bytes | Exception]:
+def read_files(location: Location, paths: Sequence[str]) -> list[bytes | Exception]:
     """The contents of many small files at once, concurrently where the filesystem can.
 
     Returns:
         For each file its bytes, or the error that reading it met.
     """
-    with failures_of(location.url):
+    with translate_errors(location.url):
         # Not `cat`, which takes brackets in a name for a pattern.
         whole = [None] * len(paths)
         contents = location.fs.cat_ranges(list(paths), whole, whole, on_error="return")
     return cast("list[bytes | Exception]", contents)
 
 
-def look_at(location: Location, path: str) -> Found:
+def stat(location: Location, path: str) -> StoredFile:
     """A file as it is now.
 
     Raises:
         StorageError: The file is gone, or the store does not answer.
     """
-    with failures_of(location.url, path):
-        return _found(path, location.fs.info(path))
+    with translate_errors(location.url, path):
+        return _stored_file(path, location.fs.info(path))
 
 
-def found_at(location: Location, path: str) -> Found | None:
+def find_file(location: Location, path: str) -> StoredFile | None:
     """The file under a path; None when there is none.
 
     Raises:
         InputError: It may not be seen.
         StorageError: The store does not answer.
     """
-    with failures_of(location.url, path):
+    with translate_errors(location.url, path):
         try:
             info = location.fs.info(path)
         except FileNotFoundError:
             return None
-    return _found(path, info) if info["type"] == "file" else None
+    return _stored_file(path, info) if info["type"] == "file" else None
 
 
-def check_unchanged(location: Location, before: Found) -> None:
+def check_unchanged(location: Location, before: StoredFile) -> None:
     """Check that a file is still the one that was found before.
 
     Raises:
         StorageError: It was replaced or removed meanwhile, or the store does not answer.
     """
-    with failures_of(location.url, before.path):
-        if look_at(location, before.path) != before:
+    with translate_errors(location.url, before.path):
+        if stat(location, before.path) != before:
             message = f"{location.url} ({printable(before.path)}) was replaced while it was read; run again."
             raise StorageError(message)
 
 
-def check_replaces(location: Location, key: str, before: Found | None) -> None:
+def check_not_replaced(location: Location, key: str, before: StoredFile | None) -> None:
     """Check that a key still holds what was found before, or still nothing.
 
     Raises:
         StorageError: Others wrote or removed it meanwhile.
     """
-    now = found_at(location, location.path(key))
+    now = find_file(location, location.path(key))
     if (now and (now.size_bytes, now.version)) != (before and (before.size_bytes, before.version)):
-        raise replaced(location, key)
+        raise replaced_error(location, key)
 
 
-def replaced(location: Location, key: str) -> StorageError:
+def replaced_error(location: Location, key: str) -> StorageError:
     """The error for a key that others wrote meanwhile."""
     return StorageError(f"{location.url_of(key)} was replaced by others while it was made; run again.")
 
 
-def _found(path: str, info: dict[str, Any]) -> Found:
+def _stored_file(path: str, info: dict[str, Any]) -> StoredFile:
     if isinstance(info.get("created"), datetime):
         # memory:// lists a number, and answers with a time when it is asked for one file.
         info = {**info, "created": info["created"].timestamp()}
     version = next((info[name] for name in _VERSIONS if info.get(name)), "")
     # A file that replaces another by a rename may carry the other's times.
     inode = f"-{info['ino']}" if info.get("ino") else ""
-    return Found(path, int(info["size"] or 0), str(version).strip('"') + inode)
+    return StoredFile(path, int(info["size"] or 0), str(version).strip('"') + inode)

@@ -20,7 +20,7 @@ _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 _ICEBERG = "Iceberg"
 
 
-def find(root: Location, keys: Sequence[str]) -> tuple[TableFolder, ...]:
+def find_tables(root: Location, keys: Sequence[str]) -> tuple[TableFolder, ...]:
     """The tables that a source's folder is part of, and those it is or holds.
 
     Args:
@@ -33,7 +33,7 @@ def find(root: Location, keys: Sequence[str]) -> tuple[TableFolder, ...]:
     return (*_above(root), *_within(root, keys))
 
 
-def refusal(tables: Sequence[TableFolder]) -> TableFolderError:
+def table_error(tables: Sequence[TableFolder]) -> TableFolderError:
     """The error for a source that is a table; its message says how to export the first one."""
     table, export = tables[0], export_of(tables[0])
     others = f", as are {len(tables) - 1} other folders of this source" if len(tables) > 1 else ""
@@ -46,7 +46,7 @@ def refusal(tables: Sequence[TableFolder]) -> TableFolderError:
     return TableFolderError(message)
 
 
-def warning(tables: Sequence[TableFolder]) -> str:
+def table_warning(tables: Sequence[TableFolder]) -> str:
     """The warning when files of tables are taken as they are."""
     named = ", ".join(f"{printable(table.address)} ({table.kind})" for table in tables[:3])
     more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""  # noqa: PLR2004 - as many as are named
@@ -68,9 +68,9 @@ def _within(root: Location, keys: Sequence[str]) -> list[TableFolder]:
 def _above(root: Location) -> Iterator[TableFolder]:
     for folder in _parents(root):
         for log, kind in _LOGS.items():
-            if any(stored_files.entries(root, f"{folder.rstrip('/')}/{log}")):
+            if any(stored_files.folder_entries(root, f"{folder.rstrip('/')}/{log}")):
                 yield TableFolder(kind, _address(root, folder))
-        names = stored_files.entries(root, f"{folder.rstrip('/')}/metadata")
+        names = stored_files.folder_entries(root, f"{folder.rstrip('/')}/metadata")
         found = [name for name in names if table_metadata(f"metadata/{name}")]
         if found:
             yield TableFolder(_ICEBERG, _address(root, folder), max(found, key=_version))

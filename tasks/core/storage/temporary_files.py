@@ -19,7 +19,7 @@ def folder() -> Path:
     return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
 
 
-def nameless_file(where: Path) -> BinaryIO:
+def unnamed_file(where: Path) -> BinaryIO:
     """A new file without a name, open for reading and writing.
 
     Raises:

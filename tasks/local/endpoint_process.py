@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tasks.local.config import EndpointConfig, to_flags
 from tasks.local.endpoint import LISTENING
-from tasks.local.handle import RemoteHandle
+from tasks.local.endpoint_config import EndpointConfig, to_flags
+from tasks.local.endpoint_control import RemoteEndpoint
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STOP_S: Final = 10.0
 
 
 @contextlib.contextmanager
-def spawn(config: EndpointConfig | None = None) -> Iterator[RemoteHandle]:
+def spawn(config: EndpointConfig | None = None) -> Iterator[RemoteEndpoint]:
     """Run an endpoint as a process, as long as the block lasts.
 
     Args:
@@ -37,7 +37,7 @@ def spawn(config: EndpointConfig | None = None) -> Iterator[RemoteHandle]:
     command = [sys.executable, "-m", "tasks.local.endpoint", *to_flags(config or EndpointConfig())]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
-            yield RemoteHandle(_address(process))
+            yield RemoteEndpoint(_address(process))
         finally:
             _end(process)
 

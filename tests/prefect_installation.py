@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from fsspec.implementations.local import LocalFileSystem
 
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.prefectserver import ROOT, PrefectServer, free_port, wait_until
-from tests.tables import partition_table, write_partition
+from tests.source_partitions import partition_table, write_partition
 
 WORKERS_KEY: Final = "canary-key-of-the-worker-5b1e"
 BLOCKS_KEY: Final = "canary-key-in-the-block-9c47"
@@ -28,7 +28,7 @@ _ASKED_EVERY_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Team(PrefectServer):
+class Installation(PrefectServer):
     """The installation; programs run in its clone and know its settings.
 
     Attributes:
@@ -122,10 +122,10 @@ def clone(folder: Path) -> Path:
 
 
 @contextmanager
-def installed(folder: Path, endpoint: Endpoint, bucket: Mapping[str, str]) -> Iterator[Team]:
+def installed(folder: Path, endpoint: Endpoint, bucket: Mapping[str, str]) -> Iterator[Installation]:
     """A server, the deployments, the Secret block and a worker, as README.md says."""
     (folder / "tmp").mkdir()
-    team = Team(
+    prefect = Installation(
         free_port(),
         folder / "prefect",
         clone(folder / "clone"),
@@ -133,16 +133,16 @@ def installed(folder: Path, endpoint: Endpoint, bucket: Mapping[str, str]) -> It
         endpoint=endpoint,
         bucket=bucket,
     )
-    with team.running():
-        team.deploy()
-        _save_block(team, "azure-openai-api-key", BLOCKS_KEY)
-        with team.worker(folder / "worker.log"):
-            yield team
+    with prefect.running():
+        prefect.deploy()
+        _save_block(prefect, "azure-openai-api-key", BLOCKS_KEY)
+        with prefect.worker(folder / "worker.log"):
+            yield prefect
 
 
-def _save_block(team: Team, name: str, value: str) -> None:
+def _save_block(prefect: Installation, name: str, value: str) -> None:
     """What the form on the Blocks page sends."""
-    kind = team.ask("block_types/slug/secret")["id"]
-    [schema, *_] = team.ask("block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}})
+    kind = prefect.ask("block_types/slug/secret")["id"]
+    [schema, *_] = prefect.ask("block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}})
     data = {"block_type_id": kind, "block_schema_id": schema["id"], "data": {"value": value}}
-    team.ask("block_documents/", {"name": name, **data})
+    prefect.ask("block_documents/", {"name": name, **data})

@@ -63,7 +63,7 @@ _NEVER_ENDS: Final = frozenset(
 _INITIAL: Final = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
 
 
-def extract(text: str) -> str:
+def leading_sentences(text: str) -> str:
     """Summarize a text by its leading sentences.
 
     Args:

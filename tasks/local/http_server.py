@@ -18,10 +18,10 @@ from typing import Any, Final, Self
 
 from aiohttp import web
 
-from tasks.local.config import EndpointConfig
-from tasks.local.counters import Flight
-from tasks.local.replies import Decider, Reply
-from tasks.local.wire import Target, read_target
+from tasks.local.chat_protocol import Target, read_target
+from tasks.local.counters import CountedRequest
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.replies import Reply, ReplyBuilder
 
 HOST: Final = "127.0.0.1"
 DRIP_S: Final = 0.1
@@ -37,7 +37,7 @@ class EndpointServer:
 
     def __init__(self, config: EndpointConfig) -> None:
         """Prepare, without opening a socket."""
-        self.decider = Decider(config)
+        self.replies = ReplyBuilder(config)
         self.port = config.port
         self._web: web.Server | None = None
         self._listener: asyncio.Server | None = None
@@ -75,15 +75,15 @@ class EndpointServer:
         return await self._door(request)
 
     async def _chat(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
-        with Flight(self.decider.counters) as flight:
+        with CountedRequest(self.replies.counters) as flight:
             raw = await request.content.read()
-            reply = self.decider.decide(target, request.headers, raw)
+            reply = self.replies.reply_to(target, request.headers, raw)
             if reply.wait_s:
                 await asyncio.sleep(reply.wait_s)
             response = await self._act(request, reply)
             flight.status = reply.status
             if reply.paid:
-                self.decider.counters.count_paid(*reply.paid)
+                self.replies.counters.count_paid(*reply.paid)
             return response
 
     async def _act(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
@@ -104,28 +104,28 @@ class EndpointServer:
     async def _door(self, request: web.BaseRequest) -> web.StreamResponse:
         """Everything that is not a completion; no key is asked."""
         path = request.path
-        decider = self.decider
+        replies = self.replies
         if path.startswith("/redirected/"):
-            decider.counters.redirects_followed += 1
+            replies.counters.redirects_followed += 1
         doors: dict[tuple[str, str], Callable[[], Any]] = {
-            ("GET", "/stats"): lambda: asdict(decider.counters.snapshot()),
-            ("GET", "/bodies"): lambda: [asdict(body) for body in decider.counters.bodies],
-            ("POST", "/reset"): decider.counters.reset,
+            ("GET", "/stats"): lambda: asdict(replies.counters.snapshot()),
+            ("GET", "/bodies"): lambda: [asdict(body) for body in replies.counters.bodies],
+            ("POST", "/reset"): replies.counters.reset,
         }
         if (door := doors.get((request.method, path))) is not None:
             return _json(door())
         if (found := _ROW.fullmatch(path)) and request.method == "GET":
-            return _json(asdict(decider.counters.row(int(found[1], 16))))
+            return _json(asdict(replies.counters.row(int(found[1], 16))))
         if (request.method, path) == ("POST", "/configure"):
             return self._configure(await request.content.read())
         return _json({"error": {"code": "404", "message": "Resource not found"}}, 404)
 
     def _configure(self, raw: bytes) -> web.Response:
         try:
-            self.decider.configure(dict(json.loads(raw)))
+            self.replies.configure(dict(json.loads(raw)))
         except (TypeError, ValueError) as error:
             return _json({"error": {"code": "400", "message": str(error)}}, 400)
-        return _json(asdict(self.decider.config) | {"api_key": None})
+        return _json(asdict(self.replies.config) | {"api_key": None})
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -13,7 +13,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from tasks.local.script import FaultSpec
+from tasks.local.fault_spec import FaultSpec
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from typing import Any
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import Location, locate
 from tasks.core.storage.multipart_uploads import FOLDER
-from tasks.core.storage.publish import Moved, Tail, publish_appended
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.publish import Tail, Transfer, publish_appended
+from tasks.core.storage.stored_files import StoredFile
 
 MEGABYTE = 2**20
 ROOT = Path(__file__).parent.parent
@@ -22,12 +22,12 @@ KEY = "day=1/part [x] é.parquet"
 OLD = b"an older output"
 
 
-def put(place: Location, data: bytes, key: str = KEY) -> Found:
+def put(place: Location, data: bytes, key: str = KEY) -> StoredFile:
     """Write a file; returns it as a listing shows it."""
     path = place.path(key)
     place.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
     place.fs.pipe_file(path, data)
-    found = stored_files.found_at(place, path)
+    found = stored_files.find_file(place, path)
     assert found
     return found
 
@@ -78,13 +78,13 @@ class Scene:
         """What the output should be."""
         return self.data + self.tail
 
-    def listed(self) -> tuple[Found, Found | None]:
+    def listed(self) -> tuple[StoredFile, StoredFile | None]:
         """Source and older output as they are now."""
-        file = stored_files.found_at(self.source, self.source.path(KEY))
+        file = stored_files.find_file(self.source, self.source.path(KEY))
         assert file
-        return file, stored_files.found_at(self.destination, self.destination.path(KEY))
+        return file, stored_files.find_file(self.destination, self.destination.path(KEY))
 
-    def publish(self, listed: tuple[Found, Found | None] | None = None) -> Moved:
+    def publish(self, listed: tuple[StoredFile, StoredFile | None] | None = None) -> Transfer:
         """Publish it, as listed before or now."""
         file, replaces = listed or self.listed()
         with tail_of(self.tail) as tail:
@@ -96,7 +96,7 @@ class Scene:
         found = [
             file.path
             for folder in (FOLDER, "_aside")
-            for file in stored_files.find(place, place.path(folder))
+            for file in stored_files.list_files(place, place.path(folder))
         ]
         return [*found, *(unfinished_uploads(self.url) if place.is_s3 else [])]
 
@@ -114,7 +114,7 @@ def publishing_apart(scene: Scene, folder: Path) -> Iterator[subprocess.Popen[by
     """Publish in a process of its own, which is killed at the end if it still runs."""
     (folder / "tail").write_bytes(scene.tail)
     places = (scene.source.url, scene.destination.url)
-    command = [sys.executable, "-m", "tests.appending", *places, str(folder / "tail")]
+    command = [sys.executable, "-m", "tests.publish_setup", *places, str(folder / "tail")]
     with subprocess.Popen(command, cwd=ROOT) as child:
         try:
             yield child

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 @contextmanager
 def leasing(url: str) -> Iterator[subprocess.Popen[str]]:
     """A process that tries to take the lease at its next line of input, and holds it until it is killed."""
-    command = [sys.executable, "-m", "tests.leasing", url]
+    command = [sys.executable, "-m", "tests.lease_process", url]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -42,7 +42,7 @@ def tell(child: subprocess.Popen[str]) -> None:
 
 def _main(url: str) -> None:
     place = locate(url)
-    stored_files.find(place, place.root)
+    stored_files.list_files(place, place.root)
     _say("ready")
     sys.stdin.readline()
     try:

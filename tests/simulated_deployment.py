@@ -15,7 +15,7 @@ from tasks.core.ratelimit import ratelimit_headers
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.rows.lane import Lane
 from tasks.core.rows.summarizer import Summarizer
-from tasks.local.buckets import Quota
+from tasks.local.quota import Quota
 from tests.textmodels import Rendered
 
 Headers = Literal["all", "remaining", "none"]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.enriching import COLUMNS, outcome_of
+from tests.enriched_files import COLUMNS, outcome_of
 
 ROWS, ROWS_A_GROUP = 600, 200
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tasks.local.counters import row_digest
-from tasks.local.extract import extract
+from tasks.local.extractive_summary import leading_sentences
 from tasks.local.faults import SAFE_RESULTS
 
 BYTES_PER_TOKEN: Final = 4
@@ -123,7 +123,7 @@ def complete(request: ChatRequest, model: str, reply_id: str) -> dict[str, Any]:
     Returns:
         The reply's JSON with one choice; `finish_reason` is `length` when the extract was cut.
     """
-    content = extract(request.text)
+    content = leading_sentences(request.text)
     cut = _cut(content, request.max_tokens)
     choice = {
         "index": 0,

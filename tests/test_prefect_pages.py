@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Response, expect
 
 from tests.browser import CHROMIUM, open_page
-from tests.team import Team
+from tests.prefect_installation import Installation
 
 TRIES = 5
 TITLES = ["Source", "Destination", "Text column", "Prompt", "Model", "Limits", "Output", "Run", "Prices"]
@@ -28,14 +28,14 @@ def browser_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 @pytest.fixture
-def page(browser_page: Page, team: Team) -> Page:
-    team.endpoint.configure(api_key=None, latency_ms=0)
-    team.endpoint.reset()
+def page(browser_page: Page, prefect: Installation) -> Page:
+    prefect.endpoint.configure(api_key=None, latency_ms=0)
+    prefect.endpoint.reset()
     return browser_page
 
 
-def open_form(page: Page, team: Team, pages: str = "/v2") -> None:
-    page.goto(f"{team.page}{pages}/deployments/deployment/{team.deployment()['id']}")
+def open_form(page: Page, prefect: Installation, pages: str = "/v2") -> None:
+    page.goto(f"{prefect.page}{pages}/deployments/deployment/{prefect.deployment()['id']}")
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").first.click()
     expect(page.get_by_role("button", name="Submit")).to_be_visible()
@@ -49,14 +49,14 @@ def fill(page: Page, parameters: dict[str, str]) -> None:
         page.get_by_label(title, exact=True).fill(parameters[name])
 
 
-def submit(page: Page, team: Team) -> str:
+def submit(page: Page, prefect: Installation) -> str:
     """Press the button, again when the server was too busy; returns the run's id, its page is open."""
     for _ in range(TRIES):
         with page.expect_response(is_last_word) as answer:
             page.get_by_role("button", name="Submit").click()
         if answer.value.ok:
             run = str(answer.value.json()["id"])
-            page.goto(f"{team.page}/v2/runs/flow-run/{run}")
+            page.goto(f"{prefect.page}/v2/runs/flow-run/{run}")
             return run
     pytest.fail("the server took no run")
 
@@ -73,9 +73,9 @@ def badge(page: Page, state: str) -> None:
 
 @pytest.mark.parametrize("pages", ["", "/v2"], ids=["classic", "new"])
 def test_the_form_asks_in_order_with_titles_help_defaults_and_no_json(
-    page: Page, team: Team, pages: str
+    page: Page, prefect: Installation, pages: str
 ) -> None:
-    open_form(page, team, pages)
+    open_form(page, prefect, pages)
     lines = page.locator("body").inner_text().splitlines()
     shown = lines[lines.index("Parameters") :]
     asked = [line.removesuffix(" (Optional)") for line in shown]
@@ -88,15 +88,17 @@ def test_the_form_asks_in_order_with_titles_help_defaults_and_no_json(
     assert not [line for line in shown if "api key" in line.lower() or "secret" in line.lower()]
 
 
-def test_a_run_is_started_from_the_form_watched_and_its_report_read(page: Page, team: Team) -> None:
-    team.endpoint.configure(latency_ms=1000)
-    open_form(page, team)
-    fill(page, team.write_source("watched", 3, 100))
+def test_a_run_is_started_from_the_form_watched_and_its_report_read(
+    page: Page, prefect: Installation
+) -> None:
+    prefect.endpoint.configure(latency_ms=1000)
+    open_form(page, prefect)
+    fill(page, prefect.write_source("watched", 3, 100))
     page.get_by_label("Requests in flight").fill("10")
-    run = submit(page, team)
+    run = submit(page, prefect)
     badge(page, "Running")
     progress = {"flow_run_id": {"any_": [run]}, "type": {"any_": ["progress"]}}
-    team.until(lambda: team.ask("artifacts/filter", {"artifacts": progress}) != [])
+    prefect.until(lambda: prefect.ask("artifacts/filter", {"artifacts": progress}) != [])
     page.reload()
     page.get_by_role("tab", name="Artifacts").click()
     expect(page.get_by_text("of 300 rows").first).to_be_visible()
@@ -107,50 +109,54 @@ def test_a_run_is_started_from_the_form_watched_and_its_report_read(page: Page, 
     page.get_by_role("link", name="markdown").first.click()
     page.locator("a[href*='/artifacts/artifact/']").first.click()
     expect(page.get_by_text("270 ok").first).to_be_visible()
-    assert team.endpoint.stats().requests == 270
+    assert prefect.endpoint.stats().requests == 270
 
 
-def test_a_bound_that_is_exceeded_is_told_in_the_form(page: Page, team: Team) -> None:
-    open_form(page, team)
-    before = len(team.runs("development"))
+def test_a_bound_that_is_exceeded_is_told_in_the_form(page: Page, prefect: Installation) -> None:
+    open_form(page, prefect)
+    before = len(prefect.runs("development"))
     field = page.get_by_label("Requests in flight")
     field.fill("0")
     page.get_by_role("button", name="Submit").click()
     assert "greater than or equal to 1" in field.evaluate("field => field.validationMessage")
-    assert len(team.runs("development")) == before
+    assert len(prefect.runs("development")) == before
 
 
-def test_an_unknown_column_ends_the_run_with_a_sentence_and_no_request(page: Page, team: Team) -> None:
-    open_form(page, team)
-    fill(page, {**team.write_source("unknown", 1), "text_column": "bodi"})
-    submit(page, team)
+def test_an_unknown_column_ends_the_run_with_a_sentence_and_no_request(
+    page: Page, prefect: Installation
+) -> None:
+    open_form(page, prefect)
+    fill(page, {**prefect.write_source("unknown", 1), "text_column": "bodi"})
+    submit(page, prefect)
     badge(page, "Failed")
     page.get_by_role("tab", name="Details").click()
     sentence = "column 'bodi' is missing (it has id, body, price, tags)"
     expect(page.get_by_text(sentence).first).to_be_visible()
-    assert team.endpoint.stats().requests == 0
+    assert prefect.endpoint.stats().requests == 0
 
 
-def test_a_run_cancelled_on_its_page_stops_asking_and_keeps_what_was_paid(page: Page, team: Team) -> None:
-    parameters = team.write_source("cancelled", 2, 100)
-    team.endpoint.configure(latency_ms=2000)
-    open_form(page, team)
+def test_a_run_cancelled_on_its_page_stops_asking_and_keeps_what_was_paid(
+    page: Page, prefect: Installation
+) -> None:
+    parameters = prefect.write_source("cancelled", 2, 100)
+    prefect.endpoint.configure(latency_ms=2000)
+    open_form(page, prefect)
     fill(page, parameters)
     page.get_by_label("Requests in flight").fill("10")
-    run = submit(page, team)
+    run = submit(page, prefect)
     badge(page, "Running")
-    team.until(lambda: team.endpoint.stats().answered >= 10)
+    prefect.until(lambda: prefect.endpoint.stats().answered >= 10)
     page.get_by_role("button", name="Open menu").click()
     page.get_by_role("menuitem", name="Cancel").click()
     page.get_by_role("button", name="Cancel Flow Run").click()
     badge(page, "Cancelled")
-    assert team.ended(run)["type"] == "CANCELLED"
-    stopped = team.endpoint.stats()
+    assert prefect.ended(run)["type"] == "CANCELLED"
+    stopped = prefect.endpoint.stats()
     assert stopped.in_flight == 0
     assert stopped.answered + stopped.abandoned == stopped.requests < 180
     assert not list(Path(parameters["destination"]).glob("*.parquet"))
-    team.endpoint.configure(latency_ms=0)
-    assert team.ended(team.start(**parameters))["type"] == "COMPLETED"
-    stats = team.endpoint.stats()
+    prefect.endpoint.configure(latency_ms=0)
+    assert prefect.ended(prefect.start(**parameters))["type"] == "COMPLETED"
+    stats = prefect.endpoint.stats()
     assert stats.requests == stopped.requests + 180 - stopped.answered
     assert stats.row_paid_max == 1

@@ -6,9 +6,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests import pages
-from tests.enriching import COLUMNS
-from tests.foreign import ROWS, TEXTS, new_columns
+from tests import parquet_decoder
+from tests.common_columns import ROWS, TEXTS, new_columns
+from tests.enriched_files import COLUMNS
 from tests.readers import FILTERS, READERS, UnreadableError, attempt, plain
 
 NEW = new_columns(ROWS)
@@ -68,7 +68,7 @@ def rows_like(column: str, of_row: int) -> list[int]:
 
 def skip_what_fastparquet_cannot(reader: str, source: Path) -> None:
     """Skip fastparquet where a file has columns of several leaves."""
-    footer = pages.footer(source.read_bytes())
+    footer = parquet_decoder.footer(source.read_bytes())
     if reader == "fastparquet" and footer[2][0][5] != len(footer[4][0][1]):
         pytest.skip("fastparquet looks up null counts by column, not by leaf, so nested columns confuse it")
 

@@ -14,8 +14,8 @@ from tasks.core.ledger import segment_format
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
 from tasks.core.partition import summarize_partition
-from tasks.core.planning.partition_status import look
-from tasks.core.planning.plan import Why
+from tasks.core.planning.partition_status import inspect_source
+from tasks.core.planning.plan import Reason
 from tasks.core.planning.preflight import preflight
 from tasks.core.reporting.report import PartitionReport
 from tasks.core.reporting.tally import Tally
@@ -73,9 +73,9 @@ def run(source: str, destination: str, **how: Any) -> list[PartitionReport]:
         ThreadPoolExecutor(8) as pool,
         open_gateway(Settings.from_environment(), job.request, LIMITS) as gateway,
     ):
-        standing = look(job)
-        ledger.sweep([partition.key for partition in standing.partitions(Why.FINISHED)])
-        plan = preflight(standing.todo, job)
+        status = inspect_source(job)
+        ledger.sweep([partition.key for partition in status.partitions(Reason.FINISHED)])
+        plan = preflight(status.selected, job)
         started = [
             pool.submit(summarize_partition, partition, job, gateway, ledger) for partition in plan.partitions
         ]
@@ -89,7 +89,7 @@ def tally(source: str, destination: str, **how: Any) -> Tally:
 def segments_in(destination: str) -> list[pa.Table]:
     """Every whole segment in a destination's ledger, whoever's."""
     place, tables = locate(destination), []
-    for file in stored_files.find(place, place.path("_ledger")):
+    for file in stored_files.list_files(place, place.path("_ledger")):
         digest = file.path.rpartition("-")[2].partition(".")[0]
         with suppress(PartitionError):
             tables.append(segment_format.decode(place.fs.cat_file(file.path), digest))
@@ -116,5 +116,5 @@ def read(folder: str, key: str = "part.parquet") -> pa.Table:
 def names(folder: str) -> list[str]:
     """Keys of all files but the runs' reports."""
     place = locate(folder)
-    keys = [file.path.removeprefix(place.path("")) for file in stored_files.find(place, place.root)]
+    keys = [file.path.removeprefix(place.path("")) for file in stored_files.list_files(place, place.root)]
     return [key for key in keys if not key.startswith("_reports/")]

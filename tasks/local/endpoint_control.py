@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from tasks.local.counters import RecordedRequest, RowCount, Stats, row_digest
-from tasks.local.replies import Decider
+from tasks.local.replies import ReplyBuilder
 
 T = TypeVar("T")
 TIMEOUT_S: Final = 10.0
@@ -52,13 +52,13 @@ class Endpoint(Protocol):
         """Set the counters to zero; what is in flight stays counted."""
 
 
-class LocalHandle:
+class LocalEndpoint:
     """An endpoint whose loop runs in another thread of this process."""
 
-    def __init__(self, url: str, decider: Decider, loop: asyncio.AbstractEventLoop) -> None:
-        """Speak to the decider on its own loop."""
+    def __init__(self, url: str, replies: ReplyBuilder, loop: asyncio.AbstractEventLoop) -> None:
+        """Speak to the replies on its own loop."""
         self.url = url
-        self._decider = decider
+        self._replies = replies
         self.loop = loop
 
     def _ask(self, question: Callable[[], T]) -> T:
@@ -74,30 +74,30 @@ class LocalHandle:
     @property
     def bodies(self) -> tuple[RecordedRequest, ...]:
         """Every recorded request, in order of arrival."""
-        return self._ask(lambda: tuple(self._decider.counters.bodies))
+        return self._ask(lambda: tuple(self._replies.counters.bodies))
 
     def stats(self) -> Stats:
         """The counters now."""
-        return self._ask(self._decider.counters.snapshot)
+        return self._ask(self._replies.counters.snapshot)
 
     def requests_for(self, text: str) -> int:
         """Requests whose last user message was exactly this text."""
-        return self._ask(lambda: self._decider.counters.row(row_digest(text)).requests)
+        return self._ask(lambda: self._replies.counters.row(row_digest(text)).requests)
 
     def paid_for(self, text: str) -> int:
         """Replies to this text that Azure would bill."""
-        return self._ask(lambda: self._decider.counters.row(row_digest(text)).paid)
+        return self._ask(lambda: self._replies.counters.row(row_digest(text)).paid)
 
     def configure(self, **changes: Any) -> None:
         """Change settings from the next request on."""
-        self._ask(lambda: self._decider.configure(changes))
+        self._ask(lambda: self._replies.configure(changes))
 
     def reset(self) -> None:
         """Set the counters to zero."""
-        self._ask(self._decider.counters.reset)
+        self._ask(self._replies.counters.reset)
 
 
-class RemoteHandle:
+class RemoteEndpoint:
     """An endpoint in another process on this machine, spoken to through its own doors."""
 
     def __init__(self, url: str) -> None:

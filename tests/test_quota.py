@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.local.buckets import Bucket, Quota
-from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import serve
-from tests.asking import PROSE, ask_once, azure
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.quota import Bucket, Quota
+from tests.endpoint_requests import PROSE, ask_once, azure
 
 
 def test_every_reply_carries_the_rate_limit_headers() -> None:

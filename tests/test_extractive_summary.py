@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.local.extract import CHARACTERS_MAX, WORDS_MAX, extract
-from tests.asking import LEAD, PROSE
+from tasks.local.extractive_summary import CHARACTERS_MAX, WORDS_MAX, leading_sentences
+from tests.endpoint_requests import LEAD, PROSE
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ from tests.asking import LEAD, PROSE
     ],
 )
 def test_the_extract_is_the_leading_sentences(text: str, summary: str) -> None:
-    assert extract(text) == summary
+    assert leading_sentences(text) == summary
 
 
 @given(st.text(st.sampled_from("ab Zé.!? \n。語\u00a0\"'1"), max_size=900) | st.text())
 def test_the_extract_is_short_and_invents_no_word(text: str) -> None:
-    summary = extract(text)
+    summary = leading_sentences(text)
     assert " ".join(text.split()).startswith(summary)
     assert bool(summary) == bool(text.split())
     assert len(summary) <= CHARACTERS_MAX
