@@ -109,7 +109,7 @@ def test_each_reason_has_its_count_and_up_to_three_examples_of_different_kinds(s
     assert left_out.examples["maybe_parquet"] == ("b.parq", "c.PARQUET", "day=1/000000_0")
     assert describe_left_out(left_out) == (
         "2 hidden names (.x/y.parquet, _SUCCESS), 1 other files (notes.txt), 6 files that may be Parquet "
-        "under another suffix (b.parq, c.PARQUET, day=1/000000_0, ...; to take them, add .parq, .PARQUET, "
+        "under another suffix (b.parq, c.PARQUET, day=1/000000_0, ...; to include them, add .parq, .PARQUET, "
         "none to --suffix)"
     )
     assert discover(f"{source}/day=1/*.parquet").left_out == LeftOut(
@@ -197,7 +197,7 @@ def test_the_plan_shows_what_is_left_out_and_how_to_take_it(
     assert main(asked) == 0
     shown = " ".join(capsys.readouterr().out.replace("\u2502", "").split())
     assert "1 hidden names (_SUCCESS)" in shown
-    assert "under another suffix (b.parq; to take them, add .parq to --suffix)" in shown
+    assert "under another suffix (b.parq; to include them, add .parq to --suffix)" in shown
     assert main([*asked, "--json"]) == 0
     left_out = json.loads(capsys.readouterr().out)["left_out"]
     assert (left_out["hidden"], left_out["maybe_parquet"]) == (1, 1)

@@ -229,7 +229,7 @@ def test_partitions_that_are_not_selected_are_left(
 
 def test_a_missing_destination_is_reported(bucket: str, server: Endpoint) -> None:
     write(f"{bucket}/in", texts(1))
-    with pytest.raises(InputError, match="there is no bucket nowhere-at-all"):
+    with pytest.raises(InputError, match="bucket nowhere-at-all does not exist"):
         make_plan(job_of(f"{bucket}/in", "s3://nowhere-at-all/out"))
     assert server.stats().requests == 0
 

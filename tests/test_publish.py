@@ -68,7 +68,7 @@ def test_what_others_published_meanwhile_is_kept(url: str, size: int, old: bool)
     scene = Scene.at(url, size, old=old)
     listed = scene.listed()
     put(scene.destination, b"of another run")
-    with pytest.raises(StorageError, match="replaced by others"):
+    with pytest.raises(StorageError, match="replaced by another writer"):
         scene.publish(listed)
     assert get(scene.destination) == b"of another run"
     assert scene.leftovers() == []
@@ -78,7 +78,7 @@ def test_an_older_output_that_was_removed_meanwhile_is_not_made_again(url: str) 
     scene = Scene.at(url, old=True)
     listed = scene.listed()
     scene.destination.fs.rm_file(scene.destination.path(KEY))
-    with pytest.raises(StorageError, match="replaced by others"):
+    with pytest.raises(StorageError, match="replaced by another writer"):
         scene.publish(listed)
     assert get(scene.destination) is None
     assert scene.leftovers() == []

@@ -70,7 +70,7 @@ def test_what_others_publish_while_a_source_is_copied_is_kept(
     old: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     scene = Scene.at(str(tmp_path), old=old)
-    with pytest.raises(StorageError, match="replaced by others"):
+    with pytest.raises(StorageError, match="replaced by another writer"):
         publish_while(scene, lambda: put(scene.destination, b"of another run"))
     assert get(scene.destination) == b"of another run"
     assert scene.leftovers() == []
@@ -125,6 +125,6 @@ def test_a_disk_without_links_publishes_new_files_too(
     scene.publish()
     assert get(scene.destination) == scene.output
     scene = Scene.at(str(tmp_path / "second"))
-    with pytest.raises(StorageError, match="replaced by others"):
+    with pytest.raises(StorageError, match="replaced by another writer"):
         publish_while(scene, lambda: put(scene.destination, b"of another run"))
     assert get(scene.destination) == b"of another run"

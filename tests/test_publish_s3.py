@@ -164,7 +164,7 @@ def test_what_others_publish_while_an_upload_runs_is_kept(
         assert fault.reached.wait(60)
         put(scene.destination, b"of another run")
         proxy.heal()
-        with pytest.raises(StorageError, match="replaced by others"):
+        with pytest.raises(StorageError, match="replaced by another writer"):
             publishing.result()
     assert get(scene.destination) == b"of another run"
     assert scene.leftovers() == []

@@ -89,7 +89,7 @@ def test_a_table_as_source_ends_plan_and_run_with_2_before_a_request_and_names_i
     asked = [f"{lake}/t", f"{lake}/out", "--text-column", "body"]
     assert main([command[0], *asked, *command[1:]]) == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"{lake}/t is a {kind} table. Some files of a table are dead")
+    assert told.startswith(f"{lake}/t is a {kind} table. Some files of a table may be dead")
     assert "--allow-table-folder" in told
     assert server.stats().requests == 0
 
@@ -196,7 +196,7 @@ def test_one_file_of_a_table_that_is_named_is_summarized_with_a_warning(
     hudi(f"{lake}/t")
     asked = [f"{lake}/t/f-0_0-0-0_1.parquet", f"{lake}/out", "--text-column", "body"]
     assert main(["plan", *asked]) == 0
-    assert f"Files of tables are taken as they are, though some may be dead: {lake}/t (Hudi)" in caplog.text
+    assert f"All files of tables are summarized, though some may be dead: {lake}/t (Hudi)" in caplog.text
     assert main(["run", *asked, "--no-prefect"]) == 0
     assert server.stats().requests == 10
 

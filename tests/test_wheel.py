@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from tests.conftest import Serve
 from tests.installing import Installation, built, installed
 from tests.prefectserver import ROOT, PrefectServer, free_port
-from tests.tables import read, write_partition
+from tests.source_partitions import read, write_partition
 
 ROWS = 12
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)

@@ -1,7 +1,6 @@
-"""The chat completions protocol: reading a request, writing a completion, counting tokens.
+"""The chat completions protocol: parses requests, builds completions, estimates tokens.
 
-Here: what Azure OpenAI's JSON and path look like. Not here: quotas, faults, latency and the socket.
-Invariant: pure functions of their arguments; nothing is remembered but the last few different paths.
+All functions are pure; `parse_target` caches its last results.
 """
 
 from __future__ import annotations
@@ -19,19 +18,20 @@ from tasks.local.extractive_summary import leading_sentences
 from tasks.local.faults import SAFE_RESULTS
 
 BYTES_PER_TOKEN: Final = 4
-# What a request without max_tokens is charged for its reply.
+"""OpenAI's rule of thumb for English; an exact count would need a tokenizer, and cost CPU in benchmarks."""
 UNSTATED_REPLY_TOKENS: Final = 16
+"""Reply tokens charged for a request without max_tokens: the default of OpenAI's older completions API."""
 _PREFIX: Final = "/openai/deployments/"
 _SUFFIX: Final = "/chat/completions"
 
 
 class BadRequestError(ValueError):
-    """The request is not one that the protocol allows; the message says why."""
+    """The request violates the protocol; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request went: the deployment and the API version, empty when the path names none."""
+    """Deployment and API version in a request's path; empty when missing."""
 
     deployment: str
     api_version: str
@@ -39,14 +39,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A request that could be read.
+    """A parsed request.
 
     Attributes:
         body: The parsed JSON.
         text: The content of the last user message: the row's text.
-        row: The text's digest.
+        row: Hash of the text.
         prompt_tokens: Estimate over all messages.
-        max_tokens: The reply's limit in tokens; None when the request states none.
+        max_tokens: Limit of the reply; None when the request has none.
     """
 
     body: Mapping[str, Any]
@@ -57,13 +57,13 @@ class ChatRequest:
 
     @property
     def charged_tokens(self) -> int:
-        """What the token quota is charged on arrival."""
+        """Tokens charged to the quota on arrival."""
         return self.prompt_tokens + (self.max_tokens or UNSTATED_REPLY_TOKENS)
 
 
 @lru_cache(maxsize=256)
-def read_target(raw_path: str) -> Target | None:
-    """The deployment and API version of a chat completions path; None for every other path."""
+def parse_target(raw_path: str) -> Target | None:
+    """Parse a chat completions path; None for any other path."""
     parts = urlsplit(raw_path)
     deployment = parts.path.removeprefix(_PREFIX).removesuffix(_SUFFIX)
     if "/" in deployment or parts.path != f"{_PREFIX}{deployment}{_SUFFIX}":
@@ -73,16 +73,16 @@ def read_target(raw_path: str) -> Target | None:
 
 
 def tokens_of(text: str) -> int:
-    """A token for every four bytes of UTF-8, rounded up."""
+    """Estimate: one token for four bytes of UTF-8, rounded up."""
     size_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     return -(-size_bytes // BYTES_PER_TOKEN)
 
 
-def read_chat(raw: bytes) -> ChatRequest:
+def parse_request(raw: bytes) -> ChatRequest:
     """Parse and check a request's body.
 
     Raises:
-        BadRequestError: It is not JSON, has no user message, wants a stream, or limits the reply to nothing.
+        BadRequestError: It is not JSON, has no user message, asks for a stream, or allows no reply token.
     """
     try:
         body = json.loads(raw)
@@ -118,10 +118,10 @@ def _content(content: Any) -> str:
 
 
 def complete(request: ChatRequest, model: str, reply_id: str) -> dict[str, Any]:
-    """A completion of the request: the extract of its text, cut to its token limit.
+    """Build a completion: the extractive summary of the text, cut to the token limit.
 
     Returns:
-        The reply's JSON with one choice; `finish_reason` is `length` when the extract was cut.
+        The reply's JSON with one choice; `finish_reason` is `length` when the summary was cut.
     """
     content = leading_sentences(request.text)
     cut = _cut(content, request.max_tokens)
@@ -145,10 +145,10 @@ def complete(request: ChatRequest, model: str, reply_id: str) -> dict[str, Any]:
 
 
 def _cut(content: str, max_tokens: int | None) -> str:
-    """As much of the content as the limit allows, after a whole word if there is one."""
+    """Cut the content to the limit, at the end of a word if possible."""
     if max_tokens is None or tokens_of(content) <= max_tokens:
         return content
-    # "ignore" drops the character that the limit splits.
+    # "ignore" drops a character that the cut splits.
     head = content.encode("utf-8", "surrogatepass")[: max_tokens * BYTES_PER_TOKEN].decode("utf-8", "ignore")
     if content[len(head) : len(head) + 1] == " ":
         return head

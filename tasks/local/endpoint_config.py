@@ -1,8 +1,7 @@
-"""The settings of the local endpoint, and the command-line flags derived from them.
+"""Settings of the local endpoint, and the command-line flags generated from them.
 
-Here: `EndpointConfig`, its checks, and the way from a config to flags and back. Not here: what a setting
-does; that is in the file that reads it. Invariant: a setting is described once, in its field, and
-`parse_flags(to_flags(config)) == config` for every config.
+Each setting is defined once, as a field with its help text. `parse_flags(to_flags(config)) == config` holds
+for every config.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ T = TypeVar("T")
 
 
 def _setting(default: T, text: str) -> T:
-    """A field whose description is also its flag's help."""
-    # The checker sees the default's type; dataclasses sees the field.
+    """A field whose description is also the help text of its flag."""
+    # Type checkers see a value of the default's type; dataclasses sees a field.
     setting: T = field(default=default, metadata={"help": text})
     return setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointConfig:
-    """Everything a local endpoint can be told; each field is a flag of the same name in kebab case.
+    """All settings of a local endpoint; each field is also a flag of the same name in kebab case.
 
     Raises:
-        ValueError: A value is out of range, or a fault is not one that `tasks.local.faults` knows.
+        ValueError: A value is out of range, or a fault is not in `tasks.local.faults`.
     """
 
     port: int = _setting(0, "TCP port on 127.0.0.1; 0 takes a free one")
@@ -42,7 +41,7 @@ class EndpointConfig:
         None, "token quota, charged on arrival with prompt tokens + max_tokens; without it, unlimited"
     )
     bucket_window_s: float = _setting(10.0, "seconds of quota that can be used in one burst")
-    retry_after_min_ms: int = _setting(1000, "shortest wait in milliseconds that a quota's 429 tells")
+    retry_after_min_ms: int = _setting(1000, "shortest retry-after of a quota's 429, in milliseconds")
     api_key: str | None = _setting(
         None, "the only key (or bearer token) accepted; without it, any that is not empty"
     )
@@ -52,18 +51,18 @@ class EndpointConfig:
         metadata={
             "flag": "--fault",
             "metavar": "DEPLOYMENT=KIND",
-            "help": "requests to this deployment meet this fault, e.g. busy=rate-limit:times=3; repeatable",
+            "help": "requests to this deployment get this fault, e.g. busy=rate-limit:times=3; repeatable",
         },
     )
-    fault_rate: float = _setting(0.0, "share of all requests, 0 to 1, that meet fault-kind at random")
-    fault_kind: str = _setting("server-error", "the fault that fault-rate draws")
+    fault_rate: float = _setting(0.0, "share of all requests, 0 to 1, that get fault-kind at random")
+    fault_kind: str = _setting("server-error", "the fault of requests chosen by fault-rate")
     record_bodies: bool = _setting(
         default=False,
         text="keep every request's body and headers, without the key (tests only: memory grows)",
     )
 
     def __post_init__(self) -> None:
-        """Check ranges and fault names before a socket is opened."""
+        """Check ranges and fault names."""
         _check_at_least(0, port=self.port, latency_ms=self.latency_ms, sigma=self.sigma)
         _check_at_least(0, retry_after_min_ms=self.retry_after_min_ms)
         for name in ("requests_per_minute", "tokens_per_minute", "bucket_window_s"):
@@ -86,14 +85,14 @@ def _check_at_least(minimum: float, **values: float) -> None:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give the parser one flag per setting."""
+    """Add one flag per setting to a parser."""
     hints = get_type_hints(EndpointConfig)
     for setting in fields(EndpointConfig):
         parser.add_argument(_flag(setting), dest=setting.name, **_flag_kind(setting, hints[setting.name]))
 
 
 def from_flags(arguments: argparse.Namespace) -> EndpointConfig:
-    """The config that parsed flags describe.
+    """Build the config from parsed flags.
 
     Raises:
         ValueError: A value is out of range, or a fault is unknown.
@@ -103,7 +102,7 @@ def from_flags(arguments: argparse.Namespace) -> EndpointConfig:
 
 
 def to_flags(config: EndpointConfig) -> list[str]:
-    """The flags that give this config, without those that say what is said anyway."""
+    """The flags that produce this config; settings with default values are left out."""
     flags: list[str] = []
     for setting in fields(EndpointConfig):
         value = getattr(config, setting.name)
@@ -117,7 +116,7 @@ def to_flags(config: EndpointConfig) -> list[str]:
 
 
 def parse_flags(flags: Sequence[str]) -> EndpointConfig:
-    """The config that a list of flags describes."""
+    """Build the config from a list of flags."""
     parser = argparse.ArgumentParser()
     add_flags(parser)
     return from_flags(parser.parse_args(flags))
@@ -128,7 +127,7 @@ def _flag(setting: Field[Any]) -> str:
 
 
 def _flag_kind(setting: Field[Any], hint: Any) -> dict[str, Any]:
-    """What `add_argument` needs for a field of this type."""
+    """Keyword arguments of `add_argument` for a field of this type."""
     shown = {"help": setting.metadata["help"]}
     if get_origin(hint) is Mapping:
         shown["metavar"] = setting.metadata["metavar"]

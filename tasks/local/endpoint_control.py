@@ -1,8 +1,7 @@
-"""The handle on a running endpoint: one for an endpoint in this process, one for any other over HTTP.
+"""Reads counters and changes settings of a running local endpoint, in this process or in another one.
 
-Here: `Endpoint`, what both can do, and the two that do it. Not here: starting and stopping (`endpoint.py`,
-`spawn.py`). Invariant: both answer the same questions with the same types, from any thread; a local
-endpoint's counters can be read after it stopped.
+`LocalEndpoint` and `RemoteEndpoint` both implement the protocol `Endpoint`, and may be used from any thread.
+The counters of a local one stay readable after it stopped.
 """
 
 from __future__ import annotations
@@ -22,88 +21,88 @@ TIMEOUT_S: Final = 10.0
 
 
 class Endpoint(Protocol):
-    """What a demo, test or benchmark can ask of an endpoint."""
+    """A running endpoint, as the demo, tests and benchmarks use it."""
 
     @property
     def url(self) -> str:
-        """Where it listens, as `http://127.0.0.1:PORT`."""
+        """Its address, `http://127.0.0.1:PORT`."""
 
     @property
     def bodies(self) -> Sequence[RecordedRequest]:
         """Every request since the last reset, in order of arrival, if `record_bodies` is on."""
 
     def stats(self) -> Stats:
-        """The counters now."""
+        """Current values of the counters."""
 
     def requests_for(self, text: str) -> int:
-        """Requests whose last user message was exactly this text."""
+        """Number of requests whose last user message was exactly this text."""
 
     def paid_for(self, text: str) -> int:
-        """Replies to this text that Azure would bill."""
+        """Number of replies to this text that Azure would bill."""
 
     def configure(self, **changes: Any) -> None:
-        """Change settings of `EndpointConfig` from the next request on.
+        """Change settings of `EndpointConfig`; they apply from the next request on.
 
         Raises:
             ValueError: A setting is unknown, out of range, or cannot change while running.
         """
 
     def reset(self) -> None:
-        """Set the counters to zero; what is in flight stays counted."""
+        """Set the counters to zero; requests in flight stay counted."""
 
 
 class LocalEndpoint:
-    """An endpoint whose loop runs in another thread of this process."""
+    """An endpoint whose event loop runs in another thread of this process."""
 
     def __init__(self, url: str, replies: ReplyBuilder, loop: asyncio.AbstractEventLoop) -> None:
-        """Speak to the replies on its own loop."""
+        """Use the replies and counters of a running endpoint, in its event loop."""
         self.url = url
         self._replies = replies
         self.loop = loop
 
-    def _ask(self, question: Callable[[], T]) -> T:
-        """Ask on the endpoint's loop; once that is closed nothing moves any more, so ask here."""
+    def _call(self, function: Callable[[], T]) -> T:
+        """Call in the endpoint's event loop; directly once that is closed, since nothing changes then."""
 
-        async def ask() -> T:
-            return question()
+        async def call() -> T:
+            return function()
 
         if self.loop.is_closed():
-            return question()
-        return asyncio.run_coroutine_threadsafe(ask(), self.loop).result(TIMEOUT_S)
+            return function()
+        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(TIMEOUT_S)
 
     @property
     def bodies(self) -> tuple[RecordedRequest, ...]:
         """Every recorded request, in order of arrival."""
-        return self._ask(lambda: tuple(self._replies.counters.bodies))
+        return self._call(lambda: tuple(self._replies.counters.bodies))
 
     def stats(self) -> Stats:
         """The counters now."""
-        return self._ask(self._replies.counters.snapshot)
+        return self._call(self._replies.counters.snapshot)
 
     def requests_for(self, text: str) -> int:
         """Requests whose last user message was exactly this text."""
-        return self._ask(lambda: self._replies.counters.row(row_digest(text)).requests)
+        return self._call(lambda: self._replies.counters.row(row_digest(text)).requests)
 
     def paid_for(self, text: str) -> int:
         """Replies to this text that Azure would bill."""
-        return self._ask(lambda: self._replies.counters.row(row_digest(text)).paid)
+        return self._call(lambda: self._replies.counters.row(row_digest(text)).paid)
 
     def configure(self, **changes: Any) -> None:
         """Change settings from the next request on."""
-        self._ask(lambda: self._replies.configure(changes))
+        self._call(lambda: self._replies.configure(changes))
 
     def reset(self) -> None:
         """Set the counters to zero."""
-        self._ask(self._replies.counters.reset)
+        self._call(self._replies.counters.reset)
 
 
 class RemoteEndpoint:
-    """An endpoint in another process on this machine, spoken to through its own doors."""
+    """An endpoint in another process of this machine, used through its HTTP paths (`/stats` and others)."""
 
     def __init__(self, url: str) -> None:
-        """Speak to the endpoint at this address."""
+        """Use the endpoint at this address."""
         self.url = url
-        # A proxy of the environment must never see loopback traffic.
+        # Loopback traffic must not go through a proxy that the environment configures.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def _call(self, path: str, changes: object = None) -> Any:

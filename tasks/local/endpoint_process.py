@@ -1,7 +1,6 @@
-"""An endpoint in a process of its own, for benchmarks and for tests that kill things.
+"""Runs the local endpoint as a child process, for benchmarks and for tests that kill processes.
 
-Here: starting `python -m tasks.local.endpoint`, waiting for its address, ending it by its own id. Not here:
-the endpoint. Invariant: when the block is left the process is gone and its pipe closed.
+When the block of `spawn` ends, the process has ended and its pipe is closed.
 """
 
 from __future__ import annotations
@@ -19,20 +18,21 @@ from tasks.local.endpoint_control import RemoteEndpoint
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STOP_S: Final = 10.0
+"""Seconds to stop after SIGTERM: far more than a busy machine needs, and short for a test that hangs."""
 
 
 @contextlib.contextmanager
 def spawn(config: EndpointConfig | None = None) -> Iterator[RemoteEndpoint]:
-    """Run an endpoint as a process, as long as the block lasts.
+    """Run an endpoint as a child process until the block ends.
 
     Args:
         config: Its settings; by default no latency, no quota, no faults.
 
     Yields:
-        The handle; after the block its counters cannot be read any more.
+        The endpoint; its counters cannot be read after the block.
 
     Raises:
-        RuntimeError: The process ended before it listened; its own message is on stderr.
+        RuntimeError: The process ended before it was listening; its error message is on stderr.
     """
     command = [sys.executable, "-m", "tasks.local.endpoint", *to_flags(config or EndpointConfig())]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -45,13 +45,13 @@ def spawn(config: EndpointConfig | None = None) -> Iterator[RemoteEndpoint]:
 def _address(process: subprocess.Popen[str]) -> str:
     line = process.stdout.readline() if process.stdout else ""
     if not line.startswith(LISTENING):
-        message = "the endpoint's process ended before it listened; see its message above"
+        message = "the endpoint's process ended before it was listening; see its error message above"
         raise RuntimeError(message)
     return line.removeprefix(LISTENING).strip()
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Ask it to stop, and make it stop when it does not."""
+    """Terminate the process; kill it if it does not end in time."""
     process.terminate()
     try:
         process.communicate(timeout=STOP_S)

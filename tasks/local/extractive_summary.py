@@ -1,8 +1,7 @@
-"""An honest extractive summary: the leading sentences of a text, word for word.
+"""Extractive summary: the first sentences of a text, word for word.
 
-Here: finding where sentences end, and taking the first ones. Not here: tokens and cutting to `max_tokens`
-(`wire.py`). Invariant: every word of the result is a word of the text, in the same order, from its
-beginning; the same text always gives the same result.
+The result is a prefix of the text, with whitespace normalized; the same text always gives the same result.
+`chat_protocol` cuts it to `max_tokens`.
 """
 
 from __future__ import annotations
@@ -12,12 +11,13 @@ from typing import Final
 
 SENTENCES_MAX: Final = 2
 WORDS_MAX: Final = 60
-# Scripts without spaces have no words to count; eight characters stand for one.
+"""Chosen to be like the replies of a model that is asked for two sentences; not measured."""
 CHARACTERS_MAX: Final = WORDS_MAX * 8
-# Whitespace is squeezed out of this many characters only: a megabyte of text costs what a page costs.
+"""Limit for scripts without spaces, whose words cannot be counted: eight characters count as one word."""
 HEAD_CHARACTERS: Final = 4 * CHARACTERS_MAX
+"""Only these characters are processed, so that a megabyte of text takes no longer than a page."""
 
-# A Latin stop needs a space behind it, a CJK one does not; closing quotes belong to the sentence.
+# A Latin full stop needs a space after it, a CJK one does not; closing quotes belong to the sentence.
 _STOP: Final = re.compile(
     r"[.!?\u2026]+[\"'\u2019\u201d\u00bb)\]]*(?= |$)|[\u3002\uff01\uff1f\uff0e]+[\u300d\u300f\u201d]*"
 )
@@ -64,14 +64,14 @@ _INITIAL: Final = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
 
 
 def leading_sentences(text: str) -> str:
-    """Summarize a text by its leading sentences.
+    """Summarize a text by its first sentences.
 
     Args:
         text: Any text; runs of whitespace count as one space.
 
     Returns:
-        At most two sentences and about 60 words, and not the last sentence when there are others. A first
-        sentence longer than that is cut after a word. Empty for a text without words.
+        At most two sentences and about 60 words, without the last sentence if there are others. A first
+        sentence that is longer is cut after a word. Empty for a text without words.
     """
     squeezed = " ".join(text.lstrip()[:HEAD_CHARACTERS].split())
     end = sentences = 0
@@ -89,7 +89,7 @@ def leading_sentences(text: str) -> str:
 
 
 def _ends_sentence(text: str, stop: re.Match[str]) -> bool:
-    """Whether a stop closes a sentence rather than an abbreviation, an initial or an aside."""
+    """Whether a full stop ends a sentence, not an abbreviation, an initial or a parenthesis."""
     following = text[stop.end() : stop.end() + 2].lstrip()[:1]
     if following.islower():
         return False

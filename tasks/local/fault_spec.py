@@ -1,8 +1,7 @@
-"""Which request meets which fault: the small language of `[[fault:KIND:option=value]]`.
+"""Fault specifications, as in `[[fault:KIND:times=2]]`: parsing, and the fault of the n-th request.
 
-Here: reading a fault's specification and choosing the one for the n-th request. Not here: what a fault
-looks like on the wire; that is `faults.py`. Invariant: the choice depends on the specification and the
-number of the request only, so a script plays the same way every time.
+The choice depends only on the specification and the request's number, so runs are reproducible. The replies
+of each fault are in `faults`.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ _MARKER = re.compile(r"\[\[fault:([^\[\]]+)\]\]")
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """One fault as it was asked for.
+    """One configured fault.
 
     Attributes:
         kind: One of `tasks.local.faults.KINDS`.
-        times: How many requests meet it before the next ones succeed; None for all of them.
-        retry_after_ms: The wait a 429 or 503 tells, in milliseconds; None for the kind's own.
+        times: Number of requests that get it before the next ones succeed; None for all requests.
+        retry_after_ms: The retry-after of a 429 or 503, in milliseconds; None for the default of the kind.
     """
 
     kind: str
@@ -33,7 +32,7 @@ class FaultSpec:
 
     @classmethod
     def parse(cls, text: str) -> FaultSpec:
-        """Read `KIND[:times=N][:retry-after-ms=N]`.
+        """Parse `KIND[:times=N][:retry-after-ms=N]`.
 
         Raises:
             ValueError: The kind or an option is unknown, or an option's value is not a whole number.
@@ -61,7 +60,7 @@ class FaultSpec:
 
 
 def markers(text: str) -> list[FaultSpec]:
-    """The faults that a text asks for, in the order they stand in it.
+    """The faults that a text requests, in the order of their markers.
 
     Raises:
         ValueError: A marker names an unknown fault or option.
@@ -72,9 +71,9 @@ def markers(text: str) -> list[FaultSpec]:
 
 
 def fault_for(specs: Iterable[FaultSpec], number: int) -> FaultSpec | None:
-    """The fault that the request of this number, counted from 1, meets; None when it succeeds.
+    """The fault of the request with this number, counted from 1; None when it succeeds.
 
-    Specifications play one after the other: `times=2` then `times=1` covers the first three requests.
+    Specifications apply one after the other: `times=2` then `times=1` covers the first three requests.
     """
     for spec in specs:
         if spec.times is None or number <= spec.times:

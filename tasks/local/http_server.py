@@ -1,8 +1,7 @@
-"""The socket side of the endpoint: listen on 127.0.0.1, wait as told, write or misbehave.
+"""HTTP server of the local endpoint: sends replies, and injects faults into connections (reset, hang, drip).
 
-Here: the HTTP server, the acts on a connection (reset, hang, drip), and the doors `/stats`, `/rows`,
-`/bodies`, `/reset` and `/configure`. Not here: what to reply (`replies.py`). Invariant: it binds to
-127.0.0.1 and nothing else, and after its block no socket and no task of it is left.
+It also serves `/stats`, `/rows`, `/bodies`, `/reset` and `/configure`. It binds to 127.0.0.1 only, and leaves
+no socket and no task behind. The content of replies comes from `replies`.
 """
 
 from __future__ import annotations
@@ -18,25 +17,27 @@ from typing import Any, Final, Self
 
 from aiohttp import web
 
-from tasks.local.chat_protocol import Target, read_target
+from tasks.local.chat_protocol import Target, parse_target
 from tasks.local.counters import CountedRequest
 from tasks.local.endpoint_config import EndpointConfig
 from tasks.local.replies import Reply, ReplyBuilder
 
 HOST: Final = "127.0.0.1"
 DRIP_S: Final = 0.1
-# For handlers to end by themselves when the endpoint stops; aiohttp takes 0 for "no limit".
+"""Seconds between two bytes of a drip: slow enough to pass any read timeout before the body is complete."""
 GRACE_S: Final = 0.01
+"""For handlers to finish when the endpoint stops; short, since tests wait for it, and aiohttp treats 0 as
+"no limit"."""
 _ROW: Final = re.compile("/rows/([0-9a-f]{1,16})")
-# More than any window a test opens at once; the kernel cuts it to its own limit.
 BACKLOG: Final = 4096
+"""Higher than the largest window of a test, so that no connection is refused; the kernel may lower it."""
 
 
 class EndpointServer:
-    """An endpoint on the running loop; made, used and stopped in that loop."""
+    """An endpoint in the running event loop; created, used and stopped in that loop."""
 
     def __init__(self, config: EndpointConfig) -> None:
-        """Prepare, without opening a socket."""
+        """Create the server without opening a socket."""
         self.replies = ReplyBuilder(config)
         self.port = config.port
         self._web: web.Server | None = None
@@ -44,16 +45,16 @@ class EndpointServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"http://{HOST}:{self.port}"
 
     async def __aenter__(self) -> Self:
-        """Listen; `port` is the real one from here on.
+        """Start listening; from now on `port` is the real port.
 
         Raises:
             OSError: The port is taken.
         """
-        # A handler whose client left is cancelled: that is how an abandoned request is noticed.
+        # A handler is cancelled when its client disconnects, so that abandoned requests are counted.
         self._web = web.Server(self._handle, access_log=None, handler_cancellation=True)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._web, HOST, self.port, backlog=BACKLOG)
@@ -61,7 +62,7 @@ class EndpointServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the listener and every connection, whatever is in flight."""
+        """Close the listener and all connections, also those with requests in flight."""
         if self._listener is not None and self._web is not None:
             self._listener.close()
             self._web.pre_shutdown()
@@ -69,10 +70,10 @@ class EndpointServer:
             await self._listener.wait_closed()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        target = read_target(request.raw_path)
+        target = parse_target(request.raw_path)
         if target is not None and request.method == "POST":
             return await self._chat(request, target)
-        return await self._door(request)
+        return await self._control(request)
 
     async def _chat(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         with CountedRequest(self.replies.counters) as flight:
@@ -80,18 +81,18 @@ class EndpointServer:
             reply = self.replies.reply_to(target, request.headers, raw)
             if reply.wait_s:
                 await asyncio.sleep(reply.wait_s)
-            response = await self._act(request, reply)
+            response = await self._respond(request, reply)
             flight.status = reply.status
             if reply.paid:
                 self.replies.counters.count_paid(*reply.paid)
             return response
 
-    async def _act(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
-        """Make the response, or do to the connection what the fault says."""
+    async def _respond(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+        """Build the response, or apply a fault to the connection."""
         if reply.connection_kind == "reset":
             _reset(request)
         if reply.connection_kind in {"reset", "hang"}:
-            # Ends by cancellation, once the connection is gone.
+            # Ends by cancellation when the connection is closed.
             await asyncio.Event().wait()
         if reply.connection_kind == "drip":
             return await _drip(request, reply)
@@ -101,19 +102,19 @@ class EndpointServer:
         headers["Content-Type"] = reply.content_type
         return web.Response(body=reply.body, status=reply.status, headers=headers)
 
-    async def _door(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Everything that is not a completion; no key is asked."""
+    async def _control(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Handle all paths but completions; they need no API key."""
         path = request.path
         replies = self.replies
         if path.startswith("/redirected/"):
             replies.counters.redirects_followed += 1
-        doors: dict[tuple[str, str], Callable[[], Any]] = {
+        handlers: dict[tuple[str, str], Callable[[], Any]] = {
             ("GET", "/stats"): lambda: asdict(replies.counters.snapshot()),
             ("GET", "/bodies"): lambda: [asdict(body) for body in replies.counters.bodies],
             ("POST", "/reset"): replies.counters.reset,
         }
-        if (door := doors.get((request.method, path))) is not None:
-            return _json(door())
+        if (handler := handlers.get((request.method, path))) is not None:
+            return _json(handler())
         if (found := _ROW.fullmatch(path)) and request.method == "GET":
             return _json(asdict(replies.counters.row(int(found[1], 16))))
         if (request.method, path) == ("POST", "/configure"):
@@ -133,7 +134,7 @@ def _json(value: object, status: int = 200) -> web.Response:
 
 
 def _reset(request: web.BaseRequest) -> None:
-    """Close the connection so that the client sees it reset, not ended."""
+    """Close the connection with a TCP reset."""
     transport = request.transport
     if transport is not None:
         linger_off = struct.pack("ii", 1, 0)
@@ -142,7 +143,7 @@ def _reset(request: web.BaseRequest) -> None:
 
 
 async def _drip(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
-    """Send the headers at once and the body byte by byte."""
+    """Send the headers at once and the body one byte at a time."""
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     response.content_type = reply.content_type
     response.content_length = len(reply.body)

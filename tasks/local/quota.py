@@ -1,8 +1,7 @@
-"""The quota: a bucket of requests and a bucket of tokens, refilled evenly, checked on arrival.
+"""Quota of the local endpoint: two token buckets (requests and tokens) and Azure's rate-limit headers.
 
-Here: how much may pass now, how long to wait otherwise, and the rate-limit headers that tell it. Not here:
-the 429 itself (`faults.py`). Invariant: over any time t, no more than `rate * (t + window)` passes, save
-for one request larger than the whole bucket, which passes when the bucket is full and leaves it in debt.
+In any time t at most `rate * (t + window)` is admitted. One exception: a request larger than the whole bucket
+is admitted when the bucket is full, and leaves the level below zero.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ from collections.abc import Callable
 from typing import Final
 
 MINUTE_S: Final = 60.0
-# What "no quota" is in numbers: far above what one machine can send, and still a number in the headers.
 UNLIMITED_REQUESTS: Final = 10_000_000.0
 UNLIMITED_TOKENS: Final = 100_000_000_000.0
+"""Stand for "no quota": far more than one machine can send, but finite, since the headers need a number."""
 
 
 class Bucket:
-    """One quota per minute of which at most `window_s` seconds' worth can be saved up."""
+    """A token bucket: refilled at a rate per minute, it holds at most the refill of `window_s` seconds."""
 
     __slots__ = ("_capacity", "_clock", "_level", "_per_minute", "_seen_s")
 
     def __init__(
         self, per_minute: float, window_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Start full.
+        """Create a full bucket.
 
         Args:
-            per_minute: Units that flow in per minute.
-            window_s: Seconds of inflow the bucket holds.
-            clock: Seconds that only grow.
+            per_minute: Units added per minute.
+            window_s: The bucket's capacity, in seconds of refill.
+            clock: A monotonic clock, in seconds.
         """
         self._clock = clock
         self._seen_s = clock()
@@ -39,7 +38,7 @@ class Bucket:
         self.resize(per_minute, window_s)
 
     def resize(self, per_minute: float, window_s: float) -> None:
-        """Change the rate from now on; what is in the bucket stays, as far as the new size holds it."""
+        """Change rate and capacity; the level is kept, up to the new capacity."""
         if self._level != math.inf:
             self._refill()
         self._per_minute = per_minute
@@ -48,18 +47,18 @@ class Bucket:
 
     def _refill(self) -> None:
         now_s = self._clock()
-        flown = (now_s - self._seen_s) * self._per_minute / MINUTE_S
-        self._level = min(self._capacity, self._level + flown)
+        added = (now_s - self._seen_s) * self._per_minute / MINUTE_S
+        self._level = min(self._capacity, self._level + added)
         self._seen_s = now_s
 
     def wait_s(self, amount: float) -> float:
-        """Seconds until this amount may pass; 0 when it may pass now."""
+        """Seconds until this amount is admitted; 0 when it is admitted now."""
         self._refill()
         missing = min(amount, self._capacity) - self._level
         return max(0.0, missing * MINUTE_S / self._per_minute)
 
     def take(self, amount: float) -> None:
-        """Let this amount pass."""
+        """Subtract an admitted amount."""
         self._level -= amount
 
     @property
@@ -69,12 +68,12 @@ class Bucket:
 
     @property
     def remaining(self) -> int:
-        """Whole units that may pass now; never below 0."""
+        """Whole units available now; never below 0."""
         return max(0, math.floor(self._level))
 
 
 class Quota:
-    """Requests and tokens together: a request passes both buckets or neither."""
+    """Requests and tokens together: a request is admitted by both buckets or by neither."""
 
     __slots__ = ("_requests", "_tokens")
 
@@ -85,22 +84,22 @@ class Quota:
         window_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start with both buckets full; None is a quota that nobody reaches."""
+        """Create two full buckets; None means unlimited."""
         self._requests = Bucket(requests_per_minute or UNLIMITED_REQUESTS, window_s, clock)
         self._tokens = Bucket(tokens_per_minute or UNLIMITED_TOKENS, window_s, clock)
 
     def resize(
         self, requests_per_minute: float | None, tokens_per_minute: float | None, window_s: float
     ) -> None:
-        """Change the rates from now on; what the buckets hold stays, as far as their new size holds it."""
+        """Change rates and capacities; the levels are kept, up to the new capacities."""
         self._requests.resize(requests_per_minute or UNLIMITED_REQUESTS, window_s)
         self._tokens.resize(tokens_per_minute or UNLIMITED_TOKENS, window_s)
 
     def admit(self, tokens: int) -> float:
-        """Charge one request of this many tokens, or tell how long to wait.
+        """Charge one request of this many tokens, or compute how long it has to wait.
 
         Returns:
-            0.0 when the request passed and was charged; else the seconds to wait, with nothing charged.
+            0.0 when the request was admitted and charged; else the seconds to wait, with nothing charged.
         """
         wait_s = max(self._requests.wait_s(1), self._tokens.wait_s(tokens))
         if wait_s == 0.0:

@@ -1,7 +1,7 @@
-"""Real prose that needs no download: the paragraphs of Python's own language reference.
+"""Text of the sample partitions: paragraphs of the Python language reference, without markup.
 
-Here: picking paragraphs out of `pydoc_data.topics`, which ships with CPython, and taking their markup off.
-Not here: tables. Invariant: the order and the text depend on the Python version only.
+They come from `pydoc_data.topics`, which is part of CPython, so nothing is downloaded. Text and order depend
+on the Python version only.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pydoc_data import topics
 from typing import Final
 
 WORDS_MIN: Final = 30
-# Grammar, tables and listings have fewer letters than prose.
+"""Shorter paragraphs are mostly headings and notes; 30 words leave two sentences or more to summarize."""
 LETTERS_SHARE_MIN: Final = 0.74
+"""Separates prose from grammar, tables and listings, which have fewer letters; chosen by reading results."""
 _NOT_PROSE: Final = ("::=", ">>>", "+--", "==", "|", " = ", "\\")
 _NOTICES: Final = ("Changed in version", "Added in version", "Deprecated since", "New in version")
 _EMPHASIS: Final = re.compile(r"(?<!\w)(\*{1,2})(\S(?:[^*\n]*\S)?)\1(?!\w)")
@@ -24,8 +25,8 @@ class Paragraph:
     """One paragraph of prose on one line.
 
     Attributes:
-        topic: The topic it stands in, as `help()` names it.
-        section: Its place in the topic, counted in blocks from 0.
+        topic: Its topic, as `help()` names it.
+        section: Its position in the topic, counted in paragraphs from 0.
         text: At least `WORDS_MIN` words, ending with a sentence.
     """
 
@@ -35,13 +36,13 @@ class Paragraph:
 
 
 def paragraphs() -> list[Paragraph]:
-    """All prose paragraphs, each text once, by topic and place."""
+    """All prose paragraphs, each text once, in the order of topic and position."""
     found: dict[str, Paragraph] = {}
     for topic, page in sorted(topics.topics.items()):
         for section, block in enumerate(page.split("\n\n")):
             if _is_prose(block):
                 text = _plain(block)
-                # Topics repeat each other: the same section stands under "if" and under "compound".
+                # Topics overlap: "if" and "compound" contain the same section.
                 found.setdefault(text, Paragraph(topic, section, text))
     return list(found.values())
 

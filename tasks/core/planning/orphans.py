@@ -19,7 +19,7 @@ from tasks.core.ledger.prior_outputs import Made
 from tasks.core.model import Discovery, Plan
 from tasks.core.options import RunOptions
 from tasks.core.parquet.footer import BAD_BYTES, TRAILER_BYTES, Footer, footer_bytes
-from tasks.core.parquet.footers import read_footers
+from tasks.core.parquet.footer_batches import read_footers
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.discovery import discover, matches
 from tasks.core.storage.partition_names import is_partition

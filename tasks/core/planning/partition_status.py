@@ -14,7 +14,7 @@ from tasks.core.ledger.segment_store import begun_in, is_begun
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions
 from tasks.core.parquet.footer import Footer
-from tasks.core.parquet.footers import read_footers
+from tasks.core.parquet.footer_batches import read_footers
 from tasks.core.planning import orphans
 from tasks.core.planning.plan import Reason
 from tasks.core.planning.preflight import preflight

@@ -1,7 +1,7 @@
-"""The request that makes an object of S3 visible: conditional, and recognized when its reply is lost.
+"""Commits an upload to S3: sends the conditional request that makes the object visible.
 
-A client repeats a request whose reply was lost; the repeat of a conditional one fails although the first made
-the object. So after every failure the object itself is looked at.
+When a reply is lost, the client repeats the request; the repeated conditional request then fails, although
+the first one succeeded. So after every failure the object is looked up, and recognized by its upload id.
 """
 
 import uuid
@@ -19,45 +19,46 @@ from tasks.core.storage.storage_errors import STORE_ERRORS, code_of, status_of
 from tasks.core.storage.stored_files import StoredFile
 
 _ID = "summarize-parquet-upload"
-"""Name in the object's metadata; its value is new for every attempt."""
+"""Entry of the object's metadata; each attempt has its own value."""
 _READERS = 4
+"""Samples read at once: more verify sooner, fewer leave connections for other partitions. Not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is published where, and what it may replace.
+    """The key to publish to, and the object it may replace.
 
     Attributes:
         place: The destination.
-        key: Relative to it.
-        replaces: What is under the key; None when nothing is.
-        way: How.
-        upload_id: What the object is recognized by.
+        key: The key, relative to the destination.
+        replaces: The object under the key as listed; None when there is none.
+        method: The method of publishing.
+        upload_id: A unique id in the object's metadata, to recognize it.
     """
 
     place: Location
     key: str
     replaces: StoredFile | None
-    way: CopyMethod
+    method: CopyMethod
     upload_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def name(self) -> dict[str, str]:
-        """Bucket and key, as botocore names them."""
+        """Bucket and key, as parameters of botocore."""
         bucket, name, _ = self.place.fs.split_path(self.place.path(self.key))
         return {"Bucket": bucket, "Key": name}
 
     @property
     def description(self) -> dict[str, Any]:
-        """What is said of the object when it is begun; s3fs adds what the destination's options ask for."""
+        """Metadata and content type; s3fs adds the parameters from the destination's options."""
         metadata = {**self.place.fs.s3_additional_kwargs.get("Metadata", {}), _ID: self.upload_id}
-        content_type = {"ContentType": self.way.content_type} if self.way.content_type else {}
+        content_type = {"ContentType": self.method.content_type} if self.method.content_type else {}
         return {"Metadata": metadata, **content_type}
 
     @property
     def condition(self) -> dict[str, str]:
-        """What has to hold when it becomes visible."""
-        if not self.way.conditional:
+        """The condition under which the object may become visible."""
+        if not self.method.conditional:
             return {}
         return {"IfMatch": f'"{self.replaces.version}"'} if self.replaces else {"IfNoneMatch": "*"}
 
@@ -68,19 +69,19 @@ def commit(
     """Make an object visible.
 
     Args:
-        target: Which.
-        output: Its bytes.
-        step: The request.
-        abort: Takes back what was uploaded, in case the request did nothing.
+        target: The target.
+        output: The object's bytes.
+        step: Sends the request.
+        abort: Removes the uploaded parts; called when the request failed.
 
     Returns:
         The object that is visible now.
 
     Raises:
-        OtherWayError: It is not visible, and may be in another way.
+        OtherMethodError: It is not visible; another method may succeed.
         StorageError: It is not visible: source or destination were replaced meanwhile.
     """
-    # Some stores ignore conditions, so both are compared as late as possible.
+    # Some stores ignore conditions, so source and destination are compared as late as possible.
     output.check_source()
     stored_files.check_not_replaced(target.place, target.key, target.replaces)
     failure, etag = None, ""
@@ -88,27 +89,27 @@ def commit(
         etag = step().get("ETag", "").strip('"')
     except STORE_ERRORS as error:
         failure = error
-        # First, so that a request that is still being worked on cannot make it visible afterwards.
+        # Before the lookup, so that a request still in progress cannot make the object visible after it.
         abort()
     if found := _find_own(target, etag):
         return found
     if failure is None or status_of(failure) in {HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED}:
         raise stored_files.replaced_error(target.place, target.key)
-    raise_refusal(failure, target.way)
+    raise_refusal(failure, target.method)
     raise failure
 
 
-def raise_refusal(error: Exception, way: CopyMethod) -> None:
-    """Raise ``OtherMethodError`` if the request may succeed in another way."""
-    if next_way := method_after(error, way):
-        raise OtherMethodError(code_of(error), next_way) from None
+def raise_refusal(error: Exception, method: CopyMethod) -> None:
+    """Raise ``OtherMethodError`` if the request may succeed with another method."""
+    if next_method := method_after(error, method):
+        raise OtherMethodError(code_of(error), next_method) from None
 
 
 def is_equal(target: Target, found: StoredFile, output: OutputBytes) -> bool:
-    """Compare samples of an object with what it was made of.
+    """Compare samples of an object with the bytes of the output.
 
     Raises:
-        StorageError: It was replaced meanwhile.
+        StorageError: The object was replaced meanwhile.
     """
 
     def compare(sample: tuple[int, int]) -> bool:
@@ -119,7 +120,7 @@ def is_equal(target: Target, found: StoredFile, output: OutputBytes) -> bool:
 
 
 def _find_own(target: Target, etag: str) -> StoredFile | None:
-    """The object under the key if this attempt made it."""
+    """The object under the key if this attempt created it."""
     try:
         head = target.place.fs.call_s3("head_object", **target.name)
     except FileNotFoundError:

@@ -10,12 +10,13 @@ import pytest
 from tasks.core.errors import PartitionError
 from tasks.core.parquet import thrift
 from tasks.core.parquet.footer import Footer, parse_footer, read_footer
-from tasks.core.parquet.thrift import Field, Lists, Struct, array, binary, edited, integer
+from tasks.core.parquet.thrift import Field, Lists, Struct, binary_field, edited, integer_field, list_field
+from tasks.core.parquet.thrift_values import I32, STRUCT, zigzag
 from tasks.core.planning.preflight import footer_problems
 from tests.enriched_files import COLUMNS, enrich
 
 SCHEMA, ROWS, GROUPS, ENTRIES, CREATED_BY, ORDERS, UNKNOWN = 2, 3, 4, 5, 6, 7, 1234
-LONG_HEADER = bytes([8]) + thrift.zigzag(UNKNOWN) + b"\x07unknown"
+LONG_HEADER = bytes([8]) + zigzag(UNKNOWN) + b"\x07unknown"
 TABLE = pa.table(
     {"id": range(6), "text": ["a", None, "c", "d", "e", "f"], "l": [[1], [], None, [2], [3], [4]]}
 )
@@ -65,12 +66,14 @@ def test_fields_of_a_later_format_stay_at_every_level_in_whatever_way_they_are_w
     groups = [
         edited(
             group,
-            array(1, [edited(chunk, binary(77, b"of a chunk")) for chunk in group[1].structs]),
-            array(78, [b"\1", b"\2", b"\0"], kind=2),
+            list_field(1, [edited(chunk, binary_field(77, b"of a chunk")) for chunk in group[1].structs]),
+            list_field(78, [b"\1", b"\2", b"\0"], kind=2),
         )
         for group in fields[GROUPS].structs
     ]
-    source = write(source, array(SCHEMA, elements), array(GROUPS, groups), binary(99, b"of the file"))
+    source = write(
+        source, list_field(SCHEMA, elements), list_field(GROUPS, groups), binary_field(99, b"of the file")
+    )
     was, now = footer_of(source), footer_of(enriched(source))
     assert now[99] == was[99]
     assert now[SCHEMA].items[1 : len(elements)] == was[SCHEMA].items[1:]
@@ -83,10 +86,10 @@ def test_fields_of_a_later_format_stay_at_every_level_in_whatever_way_they_are_w
 def test_other_entries_stay_byte_for_byte_duplicates_and_those_without_a_value_too(tmp_path: Path) -> None:
     keys = [("k", b"1"), ("k", b"2"), ("none", None), ("empty", b""), ("bytes", b"\xff\0"), ("k", b"1")]
     entries = [
-        edited({}, binary(1, key.encode()), *([binary(2, value)] if value is not None else []))
+        edited({}, binary_field(1, key.encode()), *([binary_field(2, value)] if value is not None else []))
         for key, value in keys
     ]
-    source = write(tmp_path / "in.parquet", array(ENTRIES, entries))
+    source = write(tmp_path / "in.parquet", list_field(ENTRIES, entries))
     assert footer_of(enriched(source))[ENTRIES].items[: len(entries)] == entries
 
 
@@ -98,7 +101,7 @@ def test_a_footer_without_entries_gets_ours_alone(tmp_path: Path) -> None:
 
 
 def test_the_writer_s_name_stays_that_of_the_source(tmp_path: Path) -> None:
-    source = write(tmp_path / "in.parquet", binary(CREATED_BY, b"parquet-mr version 1.8.0"))
+    source = write(tmp_path / "in.parquet", binary_field(CREATED_BY, b"parquet-mr version 1.8.0"))
     assert pq.read_metadata(enriched(source)).created_by == "parquet-mr version 1.8.0"
 
 
@@ -109,10 +112,10 @@ def test_new_columns_have_fresh_field_ids_where_the_source_s_columns_have_ids(
     source = write(tmp_path / "in.parquet", store_schema=False)
     elements = footer_of(source)[SCHEMA].structs
     marked = [thrift.struct(elements[0])] + [
-        edited(element, *([integer(9, ids[place % 3], thrift.I32)] if ids else []))
+        edited(element, *([integer_field(9, ids[place % 3], I32)] if ids else []))
         for place, element in enumerate(elements[1:])
     ]
-    now = footer_of(enriched(write(source, array(SCHEMA, marked), store_schema=False)))[SCHEMA].structs
+    now = footer_of(enriched(write(source, list_field(SCHEMA, marked), store_schema=False)))[SCHEMA].structs
     new = [element[9].int for element in now[len(elements) :] if 9 in element]
     assert new == [max(ids) + 1 + place for place in range(6)] if ids else not new
 
@@ -173,7 +176,7 @@ def with_chunk(path: Path, change: Field, *, in_metadata: bool = True) -> Path:
     def changed(chunk: Struct) -> bytes:
         if not in_metadata:
             return edited(chunk, change)
-        return edited(chunk, Field(3, thrift.STRUCT, edited(metadata_of(chunk), change)))
+        return edited(chunk, Field(3, STRUCT, edited(metadata_of(chunk), change)))
 
     groups = []
     for group in footer_of(write(path))[GROUPS].structs:
@@ -181,14 +184,14 @@ def with_chunk(path: Path, change: Field, *, in_metadata: bool = True) -> Path:
             changed(chunk) if place == 1 else thrift.struct(chunk)
             for place, chunk in enumerate(group[1].structs)
         ]
-        groups.append(edited(group, array(1, items)))
-    return write(path, array(GROUPS, groups))
+        groups.append(edited(group, list_field(1, items)))
+    return write(path, list_field(GROUPS, groups))
 
 
 def test_what_cannot_be_read_of_the_text_column_is_known_from_the_footer(tmp_path: Path) -> None:
-    lzo = with_chunk(tmp_path / "lzo.parquet", integer(4, 3, thrift.I32))
-    later = with_chunk(tmp_path / "later.parquet", array(2, [thrift.zigzag(42)], thrift.I32))
-    listed = with_chunk(tmp_path / "_metadata", binary(1, b"part-0.parquet"), in_metadata=False)
+    lzo = with_chunk(tmp_path / "lzo.parquet", integer_field(4, 3, I32))
+    later = with_chunk(tmp_path / "later.parquet", list_field(2, [zigzag(42)], I32))
+    listed = with_chunk(tmp_path / "_metadata", binary_field(1, b"part-0.parquet"), in_metadata=False)
     assert "codec that pyarrow cannot read" in problems(lzo)[0]
     assert "encoding that pyarrow cannot read" in problems(later)[0]
     assert "in another file" in problems(listed)[0]
@@ -215,10 +218,10 @@ def test_a_footer_of_75_000_chunks_is_spliced_without_decoding_them(
 def test_a_footer_above_16_megabytes_is_warned_about(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    entry = edited({}, binary(1, b"large"), binary(2, b"x" * (17 * 2**20)))
+    entry = edited({}, binary_field(1, b"large"), binary_field(2, b"x" * (17 * 2**20)))
     with caplog.at_level(logging.WARNING):
-        target = enriched(write(tmp_path / "in.parquet", array(ENTRIES, [entry])))
-    assert "footer of 17 MB" in caplog.text
+        target = enriched(write(tmp_path / "in.parquet", list_field(ENTRIES, [entry])))
+    assert "footer has 17 MB" in caplog.text
     assert parse_footer(target.read_bytes()).rows == 6
 
 
@@ -233,15 +236,17 @@ def test_a_column_that_exists_twice_and_is_no_text_is_no_obstacle(tmp_path: Path
 def test_names_that_are_no_utf8_in_other_columns_are_no_obstacle(tmp_path: Path) -> None:
     elements = footer_of(write(tmp_path / "in.parquet", store_schema=False))[SCHEMA].structs
     items = [
-        edited(one, binary(4, b"\xff\xfe")) if place == 1 else thrift.struct(one)
+        edited(one, binary_field(4, b"\xff\xfe")) if place == 1 else thrift.struct(one)
         for place, one in enumerate(elements)
     ]
-    source = write(tmp_path / "in.parquet", array(SCHEMA, items), store_schema=False)
+    source = write(tmp_path / "in.parquet", list_field(SCHEMA, items), store_schema=False)
     assert problems(source) == []
     assert footer_of(enriched(source))[SCHEMA].structs[1][4].bytes == b"\xff\xfe"
 
 
-@pytest.mark.parametrize("change", [array(SCHEMA, []), array(GROUPS, [b"\0"]), integer(SCHEMA, 1)])
+@pytest.mark.parametrize(
+    "change", [list_field(SCHEMA, []), list_field(GROUPS, [b"\0"]), integer_field(SCHEMA, 1)]
+)
 def test_a_footer_that_contradicts_itself_is_corrupt(tmp_path: Path, change: Field) -> None:
     with pytest.raises(PartitionError, match="corrupt"):
         parse_footer(write(tmp_path / "in.parquet", change).read_bytes())

@@ -1,6 +1,7 @@
-"""The footer of an enriched file: the source's, byte for byte where nothing changes, and the new columns.
+"""Builds the footer of an enriched file: the source's footer with the new columns added.
 
-Only lists, counts, sums, column orders and the schemas of other programs are edited.
+Fields that do not change are copied byte for byte. Only lists, counts, sums, column orders and embedded
+schemas are edited.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,87 +28,88 @@ from tasks.core.parquet.footer_fields import (
     SCHEMA,
     VALUE,
 )
-from tasks.core.parquet.thrift import Field, Struct, edited, integer
+from tasks.core.parquet.thrift import Field, Struct, edited, integer_field
+from tasks.core.parquet.thrift_values import I32, STRUCT
 
 _FILE_OFFSET = 2
-"""Of ColumnChunk; zero where it says nothing."""
+"""Field of ColumnChunk; 0 when not used."""
 _STATISTICS, _NULL_COUNT = 12, 3
 
 
-def moved(chunk: Struct, shift_bytes: int, nulls: int) -> Struct:
-    """A new chunk, behind the source.
+def moved_chunk(chunk: Struct, shift_bytes: int, nulls: int) -> Struct:
+    """A new chunk after its pages were moved behind the source.
 
     Args:
-        chunk: As it was written in a file of its own.
-        shift_bytes: How far it moves.
-        nulls: How many values are null.
+        chunk: The chunk in the temporary file of the new columns.
+        shift_bytes: Distance of the move.
+        nulls: Number of null values.
     """
     fields = dict(chunk)
     metadata = thrift.parse(fields[CHUNK_METADATA].value)
-    # pyarrow says 0 where a chunk has no page; no reader shall look there.
+    # pyarrow writes offset 0 for a chunk without pages, which would point into the source.
     end = Chunk.of(fields).end or len(MAGIC)
     changed = [
-        integer(number, (metadata[number].int or end) + shift_bytes)
+        integer_field(number, (metadata[number].int or end) + shift_bytes)
         for number in PAGE_OFFSETS
         if number in metadata
     ]
     if _STATISTICS not in metadata:
-        count_alone = thrift.struct({_NULL_COUNT: integer(_NULL_COUNT, nulls)})
-        changed.append(Field(_STATISTICS, thrift.STRUCT, count_alone))
-    fields[CHUNK_METADATA] = Field(CHUNK_METADATA, thrift.STRUCT, edited(metadata, *changed))
+        count_alone = thrift.struct({_NULL_COUNT: integer_field(_NULL_COUNT, nulls)})
+        changed.append(Field(_STATISTICS, STRUCT, count_alone))
+    fields[CHUNK_METADATA] = Field(CHUNK_METADATA, STRUCT, edited(metadata, *changed))
     if fields[_FILE_OFFSET].int:
-        fields[_FILE_OFFSET] = integer(_FILE_OFFSET, fields[_FILE_OFFSET].int + shift_bytes)
+        fields[_FILE_OFFSET] = integer_field(_FILE_OFFSET, fields[_FILE_OFFSET].int + shift_bytes)
     return fields
 
 
-def spliced(
+def build(
     source: Footer,
     new: Footer,
     chunks: Sequence[Sequence[bytes]],
     fields: Sequence[pa.Field],
     facts: Mapping[str, str],
 ) -> bytes:
-    """The bytes of the enriched file's footer, without its length and magic.
+    """Build the enriched file's footer, without its length and magic number.
 
     Args:
-        source: The source's footer.
-        new: The footer of the new columns' own file.
+        source: The footer of the source.
+        new: The footer of the temporary file with the new columns.
         chunks: All chunks of each row group, the new ones last.
         fields: The new columns.
-        facts: Entries to add; entries of the same names are left out.
+        facts: Entries to add; they replace entries with the same keys.
     """
     was = source.fields
     columns = len(source.columns) + len(new.columns)
-    root = edited(was[SCHEMA].structs[0], integer(CHILDREN, columns, thrift.I32))
+    root = edited(was[SCHEMA].structs[0], integer_field(CHILDREN, columns, I32))
     schema = [root, *was[SCHEMA].items[1:], *_elements(source, new)]
     groups = [
-        edited(old, thrift.array(CHUNKS, all_chunks), *_sums(old, added))
+        edited(old, thrift.list_field(CHUNKS, all_chunks), *_sums(old, added))
         for old, added, all_chunks in zip(
             was[ROW_GROUPS].structs, new.fields[ROW_GROUPS].structs, chunks, strict=True
         )
     ]
-    changed = [thrift.array(SCHEMA, schema), thrift.array(ROW_GROUPS, groups)]
+    changed = [thrift.list_field(SCHEMA, schema), thrift.list_field(ROW_GROUPS, groups)]
     if COLUMN_ORDERS in was:
         orders = [*was[COLUMN_ORDERS].items, *new.fields[COLUMN_ORDERS].items]
-        changed.append(thrift.array(COLUMN_ORDERS, orders))
-    return edited(was, *changed, thrift.array(ENTRIES, _entries(source, fields, facts)))
+        changed.append(thrift.list_field(COLUMN_ORDERS, orders))
+    return edited(was, *changed, thrift.list_field(ENTRIES, _entries(source, fields, facts)))
 
 
 def _elements(source: Footer, new: Footer) -> list[bytes]:
-    """The schema elements of the new columns; with ids of their own where the source's columns have ids."""
+    """The schema elements of the new columns, with unused field ids if the source's columns have ids."""
     elements = new.fields[SCHEMA].structs[1:]
     taken = [element[FIELD_ID].int for element in source.fields[SCHEMA].structs[1:] if FIELD_ID in element]
     if not taken:
         return [thrift.struct(element) for element in elements]
     return [
-        edited(element, integer(FIELD_ID, number, thrift.I32))
+        edited(element, integer_field(FIELD_ID, number, I32))
         for element, number in zip(elements, count(max(taken) + 1), strict=False)
     ]
 
 
 def _sums(old: Struct, added: Struct) -> list[Field]:
     sums = [number for number in (GROUP_BYTES, GROUP_COMPRESSED_BYTES) if number in old and number in added]
-    return [integer(number, old[number].int + added[number].int) for number in sums]
+    return [integer_field(number, old[number].int + added[number].int) for number in sums]
 
 
 def _entries(source: Footer, fields: Sequence[pa.Field], facts: Mapping[str, str]) -> list[bytes]:
@@ -125,21 +127,23 @@ def _entries(source: Footer, fields: Sequence[pa.Field], facts: Mapping[str, str
 
 def _entry(entry: Entry) -> bytes:
     key, value = entry
-    fields = [thrift.binary(KEY, key)] + ([thrift.binary(VALUE, value)] if value is not None else [])
+    fields = [thrift.binary_field(KEY, key)] + (
+        [thrift.binary_field(VALUE, value)] if value is not None else []
+    )
     return edited({}, *fields)
 
 
 def verify(data: bytes, source: Footer, fields: Sequence[pa.Field], pages: range) -> None:
-    """Check a spliced footer: the old part is untouched, and pyarrow reads the new part as it was meant.
+    """Check a new footer: the source's part is unchanged, and pyarrow reads the new columns correctly.
 
     Args:
-        data: The footer.
-        source: The source's.
+        data: The new footer.
+        source: The footer of the source.
         fields: The new columns.
-        pages: Where in the enriched file their pages are.
+        pages: The byte range of their pages in the enriched file.
 
     Raises:
-        PartitionError: It is not right; nothing is published.
+        PartitionError: The footer is wrong; nothing is published.
     """
     try:
         footer = parse(data)
@@ -151,7 +155,7 @@ def verify(data: bytes, source: Footer, fields: Sequence[pa.Field], pages: range
 
 
 _WRONG = (
-    "the footer that was made for the output is not right, so it was not published: please report this, and "
+    "the footer built for the output is wrong, so nothing was published: report this as a bug, and "
     "leave the partition out"
 )
 
@@ -169,8 +173,8 @@ def _keeps_group(new: Struct, old: Struct) -> bool:
     sums = {CHUNKS, GROUP_BYTES, GROUP_COMPRESSED_BYTES}
     same = all(new.get(number) == field for number, field in old.items() if number not in sums)
     pairs = zip(new[CHUNKS].items, old[CHUNKS].items, strict=False)
-    # Where the page index moves, what says where it is changes: it stands behind the metadata.
-    return same and all(a == b or a.startswith(thrift.head(b, CHUNK_METADATA)) for a, b in pairs)
+    # The offsets of the page index may change; these fields come after the metadata.
+    return same and all(a == b or a.startswith(thrift.up_to_field(b, CHUNK_METADATA)) for a, b in pairs)
 
 
 def _adds(
