@@ -1,8 +1,8 @@
-"""What a run logs: the core's lines, and errors of ours as the sentence they are.
+"""Configures logging of a flow run: log levels, and one line without a traceback for each known error.
 
 Prefect ships the loggers named in ``pyproject.toml`` to the run's page, but leaves their level to the root
-logger's WARNING; and it logs every exception twice, once with its traceback, which for an error that already
-says what happened and what to do only hides the sentence.
+logger's WARNING. It logs every exception twice, once with its traceback, which hides the message of an error
+that already says what happened and what to do.
 """
 
 import logging
