@@ -1,7 +1,7 @@
 """The command line: ``python -m flows run``, ``plan``, ``demo`` and ``--help``.
 
-Every option of the flow is a flag of the same name, read from the same definitions. Prefect is imported when
-something runs, so that help is quick.
+Parses the flags, and maps errors to exit codes. Every option of the flow is a flag of the same name, read
+from the same definitions. Prefect is imported when something runs, so that help is quick.
 """
 
 import argparse

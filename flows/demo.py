@@ -22,6 +22,8 @@ _ROWS_SHOWN = 3
 _SHOWN_CHARACTERS = 400
 _LATENCY_MS = 300
 _SIGMA = 0.6
+"""Median latency of the endpoint, and its spread (log-normal): long enough to see the progress bar move,
+short enough that the demo ends in half a minute."""
 _UNSET_VARIABLES = (
     "PREFECT_API_URL",
     "AZURE_OPENAI_API_KEY_BLOCK",

@@ -1,9 +1,9 @@
-"""What a run logs: the core's lines, and errors of ours as the sentence they are.
+"""Configures logging of a flow run: log levels, and one line without a traceback for each known error.
 
 Prefect sends the records of other loggers to the run's page when its setting ``logging.extra_loggers`` names
 them. A project can set it in ``pyproject.toml``, an installed package cannot, so the flow does the same for
-its loggers. And Prefect logs every exception twice, once with its traceback, which for an error that already
-says what happened and what to do only hides the sentence.
+its loggers. Prefect logs every exception twice, once with its traceback, which hides the message of an error
+that already says what happened and what to do.
 """
 
 import logging

@@ -18,6 +18,9 @@ from functools import cache
 
 _HOST = "127.0.0.1"
 _END_S = 10.0
+"""After this long without ending by itself, the server is killed. It ends within a second; a longer time
+keeps a person waiting at the end of a run whose server hangs, a shorter one could kill a server that still
+writes its database. Not measured on slow disks."""
 _ADDRESS = "PREFECT_API_URL"
 
 
@@ -41,7 +44,7 @@ def _start() -> str:
             # Ctrl-C is for the run, which reports to the server how it ended.
             start_new_session=True,
         )
-    # What was registered first is done last: Prefect sends what it has left to send before.
+    # Functions registered first are called last: Prefect sends its remaining logs and events before.
     atexit.register(_end, server)
     return f"http://{_HOST}:{port}/api"
 
