@@ -1,6 +1,6 @@
-"""The real parts the tests run against: an S3 server, the local endpoint, Prefect's own server.
+"""Fixtures: an S3 server, local endpoints, a faulty proxy, and an installation of Prefect.
 
-Everything listens on loopback, lives in temporary folders, and is ended by its own id.
+All of them listen on loopback, use temporary folders, and end with the tests.
 """
 
 import os
@@ -35,11 +35,11 @@ from tests.faulty_s3_proxy import FaultyProxy, faulty_proxy
 from tests.prefect_installation import Installation, installed
 from tests.s3server import S3Server, running_s3_server
 
-# On a busy machine a slow example is no failure.
+# On a busy machine a slow example is not a failure.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
-# A shell's background job ignores SIGINT, and so would the programs that tests start and interrupt.
+# Background jobs of a shell ignore SIGINT; without this, programs that tests start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Serve = Callable[..., Endpoint]
@@ -47,15 +47,15 @@ Serve = Callable[..., Endpoint]
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes that run tests, one has all tests of a file, and one all that share Prefect."""
+    """With several processes, run the tests of a file in one of them, and so all tests that use Prefect."""
     for item in items:
-        needs_team = "prefect" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("prefect" if needs_team else item.path.name))
+        needs_prefect = "prefect" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("prefect" if needs_prefect else item.path.name))
 
 
 @pytest.fixture(autouse=True)
 def kept_environment() -> Iterator[None]:
-    """A run in a test's own process names its server in the environment, for that process alone."""
+    """Restore the environment, since a run in the test's process sets the address of its Prefect server."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -71,7 +71,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture
 def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bucket of this test's own, as ``s3://NAME``; the environment points at the server."""
+    """A new bucket, as ``s3://NAME``; the environment variables point to the server."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server.new_bucket()
@@ -84,10 +84,10 @@ def proxy(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[FaultyProxy]:
-    """All of the product's storage goes through it."""
+    """A faulty proxy; all requests of the product to S3 pass through it."""
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
-    # Clients are kept by their arguments, and the address is none of them.
+    # s3fs caches clients by their arguments, which do not include the address.
     S3FileSystem.clear_instance_cache()
     with faulty_proxy(s3_server.url) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
@@ -97,7 +97,7 @@ def proxy(
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Starts local endpoints: ``endpoint(latency_ms=20)``; the environment points at the last one."""
+    """Starts local endpoints: ``endpoint(latency_ms=20)``; the environment points to the last one."""
     with ExitStack() as stack:
 
         def start(**settings: object) -> Endpoint:
@@ -113,7 +113,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def prefect(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One installation for all tests, with an endpoint of its own."""
+    """One installation of Prefect for all tests, with its own endpoint."""
     folder = tmp_path_factory.mktemp("prefect")
     with serve(EndpointConfig()) as llm, installed(folder, llm, s3_server.environment) as running:
         yield running
@@ -121,7 +121,7 @@ def prefect(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def recording() -> Iterator[Endpoint]:
-    """A plain local endpoint that keeps what it is sent, for the tests of the endpoint itself."""
+    """A local endpoint that records requests, for the tests of the endpoint itself."""
     with serve(EndpointConfig(record_bodies=True)) as handle:
         yield handle
 

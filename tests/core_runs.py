@@ -1,4 +1,4 @@
-"""Whole runs without Prefect for tests that count requests."""
+"""Runs without Prefect, for tests that count requests, with helpers to write sources and to list outputs."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,7 +66,7 @@ def ledger_of(job: Job) -> Ledger:
 
 
 def run(source: str, destination: str, **how: Any) -> list[PartitionReport]:
-    """Summarize all partitions that are not finished, as many at once as there are."""
+    """Summarize all partitions that are not finished, up to eight at once."""
     job = job_of(source, destination, **how)
     with (
         ledger_of(job) as ledger,
@@ -87,7 +87,7 @@ def tally(source: str, destination: str, **how: Any) -> Tally:
 
 
 def segments_in(destination: str) -> list[pa.Table]:
-    """Every whole segment in a destination's ledger, whoever's."""
+    """All intact segments of all partitions in a destination's ledger."""
     place, tables = locate(destination), []
     for file in stored_files.list_files(place, place.path("_ledger")):
         digest = file.path.rpartition("-")[2].partition(".")[0]
@@ -97,7 +97,7 @@ def segments_in(destination: str) -> list[pa.Table]:
 
 
 def write(folder: str, texts: Sequence[str | None], key: str = "part.parquet") -> None:
-    """One partition with a row group of every 250 rows."""
+    """Write one partition with row groups of 250 rows."""
     place = locate(folder)
     table = pa.table({"id": range(len(texts)), "body": pa.array(texts, pa.string())})
     place.fs.makedirs(place.path(key).rpartition("/")[0], exist_ok=True)
@@ -106,7 +106,7 @@ def write(folder: str, texts: Sequence[str | None], key: str = "part.parquet") -
 
 
 def read(folder: str, key: str = "part.parquet") -> pa.Table:
-    """An output without its footer's metadata, which tells when its source was written."""
+    """Read an output without its footer's metadata, which depends on the time of the source."""
     place = locate(folder)
     with place.fs.open(place.path(key), "rb") as file:
         table: pa.Table = pq.ParquetFile(file).read()
@@ -114,7 +114,7 @@ def read(folder: str, key: str = "part.parquet") -> pa.Table:
 
 
 def names(folder: str) -> list[str]:
-    """Keys of all files but the runs' reports."""
+    """Keys of all files except for reports."""
     place = locate(folder)
     keys = [file.path.removeprefix(place.path("")) for file in stored_files.list_files(place, place.root)]
     return [key for key in keys if not key.startswith("_reports/")]

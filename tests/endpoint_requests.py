@@ -1,4 +1,4 @@
-"""Asking the local endpoint through the real client, or by plain HTTP; what its tests share."""
+"""Sends requests to the local endpoint, with the openai client or by plain HTTP, and holds sample texts."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ LEAD = "Dr. Who met J. R. Smith at 3.14 p.m. in Zürich. They spoke of e.g. tea.
 
 
 @asynccontextmanager
-async def azure(endpoint: Endpoint, **settings: Any) -> AsyncIterator[openai.AsyncAzureOpenAI]:
-    """The real client, built and closed in the running loop; it retries nothing and follows no redirect."""
+async def azure_client(endpoint: Endpoint, **settings: Any) -> AsyncIterator[openai.AsyncAzureOpenAI]:
+    """A real openai client in the running event loop, without retries and redirects."""
     options = {"api_key": "some-key", "timeout": 5.0, **settings}
     async with (
         httpx.AsyncClient(follow_redirects=False, trust_env=False) as transport,
@@ -60,27 +60,29 @@ async def azure(endpoint: Endpoint, **settings: Any) -> AsyncIterator[openai.Asy
         yield client
 
 
-async def ask(client: openai.AsyncAzureOpenAI, text: str, deployment: str = "gpt", **options: Any) -> Any:
-    """One completion; typed loosely because faults break the types."""
+async def complete(
+    client: openai.AsyncAzureOpenAI, text: str, deployment: str = "gpt", **options: Any
+) -> Any:
+    """Request one completion; the type is ``Any``, since faults return invalid replies."""
     return await client.chat.completions.create(
         model=deployment, messages=[{"role": "user", "content": text}], **options
     )
 
 
-def ask_once(
+def complete_once(
     endpoint: Endpoint, text: str, deployment: str = "gpt", *, limits: dict[str, int] | None = None
 ) -> Any:
-    """One completion with a client of its own."""
+    """Request one completion with a new client."""
 
     async def run() -> Any:
-        async with azure(endpoint) as client:
-            return await ask(client, text, deployment, **(limits or {}))
+        async with azure_client(endpoint) as client:
+            return await complete(client, text, deployment, **(limits or {}))
 
     return asyncio.run(run())
 
 
 def post(endpoint: Endpoint, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
-    """A plain request: status and parsed reply."""
+    """Send a plain HTTP request; returns status and parsed reply."""
     address = urlsplit(endpoint.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
     try:
@@ -98,6 +100,6 @@ MESSAGES = json.dumps({"messages": [{"role": "user", "content": PROSE}]}).encode
 
 
 def finish(reply: Any) -> tuple[str, Any]:
-    """Finish reason and content of a reply's one choice."""
+    """Finish reason and content of the only choice of a reply."""
     [choice] = reply.choices
     return choice.finish_reason, choice.message.content

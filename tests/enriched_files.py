@@ -1,4 +1,4 @@
-"""Enriching without a model, and comparing with the source: what the tests of partitions share."""
+"""Enriches files without a model, and asserts that an enriched file is faithful to its source."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,7 +44,7 @@ def job_of(source: str, destination: str, prefix: str = "summary") -> Job:
 
 
 def outcome_of(text: Text) -> Outcome:
-    """An outcome that quotes the text."""
+    """An outcome whose summary contains the text."""
     if text is None:
         return Outcome(Status.EMPTY)
     if isinstance(text, bytes):
@@ -53,15 +53,15 @@ def outcome_of(text: Text) -> Outcome:
 
 
 def text_of(row: Row) -> str | None:
-    """The text of a row that is to be requested; None of another one."""
+    """The text of a row that needs a request; None for other rows."""
     return None if isinstance(row, Outcome) else row.messages[-1][1]
 
 
 class Echo:
-    """A row service whose outcomes quote the rows' texts."""
+    """A row service whose summaries contain the rows' texts."""
 
     def begin(self, rows: Iterable[Row], on_row: OnRow) -> Waiting:
-        """One outcome per row, computed when they are waited for."""
+        """Return a function that computes one outcome per row."""
         return lambda: [self.one(row, place, on_row) for place, row in enumerate(rows)]
 
     def one(self, row: Row, place: int, on_row: OnRow) -> Outcome:
@@ -72,13 +72,13 @@ class Echo:
 
 
 def run_partition(partition: Partition, job: Job, rows: RowService) -> PartitionReport:
-    """Summarize a partition as a run of its own."""
+    """Summarize one partition with a new ledger."""
     with Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger:
         return summarize_partition(partition, job, rows, ledger)
 
 
 def enrich(source: Path, target: Path, column: str = "text") -> list[Text]:
-    """Enrich a file; returns the texts that were read."""
+    """Enrich a file; returns its texts."""
     texts: list[Text] = []
     with source.open("rb") as file:
         reader = Reader(file, "part.parquet")
@@ -94,7 +94,7 @@ def enrich(source: Path, target: Path, column: str = "text") -> list[Text]:
 
 
 def assert_faithful(source: Path, target: Path, **how: str) -> None:
-    """The target begins with the source, shows all that the source shows, and six columns more."""
+    """Assert that the target starts with the source's bytes, and has its data plus the six new columns."""
     assert target.read_bytes().startswith(source.read_bytes())
     with pq.ParquetFile(source, **how) as old, pq.ParquetFile(target, **how) as new:
         _assert_same_layout(old.metadata, new.metadata)
@@ -111,7 +111,7 @@ def assert_faithful(source: Path, target: Path, **how: str) -> None:
 
 
 def _metadata(file: pq.ParquetFile) -> dict[bytes, bytes]:
-    """The footer's entries without the schemas, in which the new columns are, too."""
+    """The footer's entries except for embedded schemas, which contain the new columns."""
     schemas = {b"ARROW:schema", b"pandas"}
     return {key: value for key, value in (file.metadata.metadata or {}).items() if key not in schemas}
 
@@ -129,7 +129,7 @@ def _assert_same_layout(old: pq.FileMetaData, new: pq.FileMetaData) -> None:
 
 
 def same_values(one: pa.Table, other: pa.Table) -> bool:
-    """Equal with metadata; where NaN keeps equality from being told, equal in every bit that shows."""
+    """Whether two tables are equal, metadata included; columns with NaN are compared by their ``repr``."""
     same_schema = one.schema.equals(other.schema, check_metadata=True)
     return same_schema and all(map(_same_column, one.columns, other.columns))
 

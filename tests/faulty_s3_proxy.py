@@ -1,6 +1,7 @@
-"""A proxy before the real S3 server that lets a store fail on purpose, in the ways stores do.
+"""A proxy in front of the S3 server that injects faults, in the ways real stores fail.
 
-Requests go through unchanged, signature and all, until a fault is injected; healing also ends what hangs.
+Without a fault, requests pass unchanged with their signatures. ``heal`` ends the fault and all hanging
+requests.
 """
 
 import asyncio
@@ -38,21 +39,21 @@ _LARGEST_BYTES = 2**30
 
 @dataclass(slots=True)
 class Fault:
-    """What happens to which requests.
+    """A fault, and the requests that get it.
 
     Attributes:
-        kind: A status, no reply ever (hang), a closed connection (drop), a request that is done and whose
-            reply is lost or hangs, one that is held until healed and done then; a request that is not done
-            and gets an answer without content (empty), one as if a part had been copied (pretend), or an
-            error with the status 200; an answer whose bytes are others (garble).
-        methods: Whom it concerns, by method ...
-        path: ... by a pattern found in the path ...
-        operation: ... and by what S3 calls it, where that matters.
-        skips: How many requests are let through first.
-        query: ... and by one found in the query as it was sent.
-        times: How often; None until healed.
-        met: How many requests met it.
-        reached: Set when ``times`` is used up, or else with the first.
+        kind: Not forwarded: an HTTP status, no reply (hang), a closed connection (drop), a reply without
+            content (empty), a faked reply to a part copy (pretend), an error with status 200. Forwarded: the
+            reply is lost (lose reply), never sent (hang reply) or reversed (garble), or the request is
+            delayed until ``heal`` (hold).
+        methods: HTTP methods of affected requests.
+        path: Pattern in the path of affected requests.
+        operation: S3's name of affected requests; empty for all.
+        skips: Number of requests that pass first.
+        query: Pattern in the query of affected requests.
+        times: Number of requests to affect; None for all until ``heal``.
+        met: Number of requests affected so far.
+        reached: Set when ``times`` requests were affected; without ``times``, with the first one.
     """
 
     kind: Kind
@@ -66,7 +67,7 @@ class Fault:
     reached: threading.Event = field(default_factory=threading.Event)
 
     def takes(self, request: web.Request) -> bool:
-        """Whether this request meets it; counts."""
+        """Whether this request is affected; counts it."""
         used_up = self.times is not None and self.met >= self.times
         if used_up or request.method not in self.methods or not self.path.search(request.path):
             return False
@@ -84,7 +85,7 @@ class Fault:
 
 
 def operation_of(request: web.Request) -> str:
-    """What S3 calls a request about an object or its upload."""
+    """S3's name of a request for an object or an upload."""
     if "uploads" in request.query:
         return "CreateMultipartUpload" if request.method == "POST" else "ListMultipartUploads"
     if "uploadId" not in request.query:
@@ -96,12 +97,12 @@ def operation_of(request: web.Request) -> str:
 
 
 class FaultyProxy:
-    """The proxy's handle; its methods are called from any thread.
+    """The running proxy; its methods may be called from any thread.
 
     Attributes:
-        url: Its address, to be given as the store's.
-        bytes_moved: Bytes of all bodies that went through it, in both directions.
-        operations: What it was asked for, in order.
+        url: Its address, to use as the store's.
+        bytes_moved: Bytes of all request and reply bodies.
+        operations: S3's names of all requests, in order.
     """
 
     url = ""
@@ -125,7 +126,7 @@ class FaultyProxy:
         skips: int = 0,
         query: str = "",
     ) -> Fault:
-        """Let requests fail from now on; one fault at a time."""
+        """Inject a fault from now on; it replaces the current one."""
         fault = Fault(
             kind, frozenset(methods.split()), re.compile(path), operation, skips, re.compile(query), times
         )
@@ -137,7 +138,7 @@ class FaultyProxy:
         return fault
 
     def heal(self) -> None:
-        """Let everything through again."""
+        """End the fault."""
 
         async def end_fault() -> None:
             self._fault = None
@@ -146,7 +147,7 @@ class FaultyProxy:
         asyncio.run_coroutine_threadsafe(end_fault(), self._loop).result()
 
     async def serve(self, ready: threading.Event, ended: asyncio.Event) -> None:
-        """Listen until ended; what hangs then is dropped."""
+        """Listen until ``ended`` is set; hanging requests are dropped then."""
         app = web.Application(client_max_size=_LARGEST_BYTES)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
@@ -189,7 +190,7 @@ class FaultyProxy:
         return web.Response()
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
-        """The real server's answer; the host stays the one that was signed."""
+        """Forward a request, and return the reply; the header Host is kept, since it is signed."""
         headers = {k: v for k, v in request.headers.items() if k.lower() not in {"expect", "connection"}}
         url = URL(f"{self._upstream}{request.raw_path}", encoded=True)
         skipped = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -207,7 +208,7 @@ class FaultyProxy:
 
 @contextmanager
 def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
-    """Run a proxy before a server, on a thread of its own."""
+    """Run a proxy in front of a server, in its own thread."""
     loop, ready, ended = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
     proxy = FaultyProxy(upstream, loop)
     thread = threading.Thread(target=lambda: loop.run_until_complete(proxy.serve(ready, ended)), daemon=True)

@@ -1,4 +1,4 @@
-"""A run that holds a destination's lease, in a process of its own that can be killed."""
+"""A process that takes and holds a destination's lease, and that tests can kill."""
 
 import subprocess
 import sys
@@ -17,24 +17,26 @@ ROOT = Path(__file__).parent.parent
 
 @contextmanager
 def leasing(url: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that tries to take the lease at its next line of input, and holds it until it is killed."""
+    """Start a process that takes the lease when it reads a line, and holds it until it is killed."""
     command = [sys.executable, "-m", "tests.lease_process", url]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         try:
-            assert says(child) == "ready"
+            assert read_line(child) == "ready"
             yield child
         finally:
             child.kill()
 
 
-def says(child: subprocess.Popen[str]) -> str:
+def read_line(child: subprocess.Popen[str]) -> str:
+    """The next line that the process prints: ready, taken or refused."""
     assert child.stdout
     return child.stdout.readline().strip()
 
 
-def tell(child: subprocess.Popen[str]) -> None:
+def request_lease(child: subprocess.Popen[str]) -> None:
+    """Let the process take the lease now."""
     assert child.stdin
     child.stdin.write("take\n")
     child.stdin.flush()
@@ -43,18 +45,18 @@ def tell(child: subprocess.Popen[str]) -> None:
 def _main(url: str) -> None:
     place = locate(url)
     stored_files.list_files(place, place.root)
-    _say("ready")
+    _print("ready")
     sys.stdin.readline()
     try:
         with Lease(place):
-            _say("taken")
+            _print("taken")
             threading.Event().wait()
     except LeaseError:
-        _say("refused")
+        _print("refused")
 
 
-def _say(what: str) -> None:
-    sys.stdout.write(f"{what}\n")
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 

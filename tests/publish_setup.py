@@ -1,4 +1,4 @@
-"""A source object, a tail, and what publishing them left behind, for the tests of publishing."""
+"""Source, tail and destination for the tests of publishing, with checks for leftover files and uploads."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ OLD = b"an older output"
 
 
 def put(place: Location, data: bytes, key: str = KEY) -> StoredFile:
-    """Write a file; returns it as a listing shows it."""
+    """Write a file; returns its listing entry."""
     path = place.path(key)
     place.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
     place.fs.pipe_file(path, data)
@@ -33,13 +33,13 @@ def put(place: Location, data: bytes, key: str = KEY) -> StoredFile:
 
 
 def get(place: Location, key: str = KEY) -> bytes | None:
-    """A file's content; None when there is none."""
+    """A file's content; None if it does not exist."""
     return place.fs.cat_file(place.path(key)) if place.fs.exists(place.path(key)) else None
 
 
 @contextmanager
 def tail_of(data: bytes) -> Iterator[Tail]:
-    """A tail that does not begin at the begin of its file."""
+    """A tail that does not start at the beginning of its file."""
     with tempfile.TemporaryFile() as file:
         file.write(b"before" + data)
         file.flush()
@@ -47,15 +47,15 @@ def tail_of(data: bytes) -> Iterator[Tail]:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A source and a destination that may hold an older output.
+class PublishCase:
+    """A source, and a destination that may contain an older output.
 
     Attributes:
-        url: Of both, for a process of its own.
-        source: Where the source is.
-        destination: Where the output goes.
-        data: The source's bytes.
-        tail: The tail's.
+        url: The parent folder of both.
+        source: The folder of the source.
+        destination: The folder of the output.
+        data: The bytes of the source.
+        tail: The bytes of the tail.
     """
 
     url: str
@@ -65,33 +65,33 @@ class Scene:
     tail: bytes
 
     @classmethod
-    def at(cls, url: str, size: int = 8 * MEGABYTE, tail: int = 1000, *, old: bool = False) -> "Scene":
-        """Put a source, and an older output if wanted, below a URL."""
-        scene = cls(url, locate(f"{url}/in"), locate(f"{url}/out"), os.urandom(size), os.urandom(tail))
-        put(scene.source, scene.data)
+    def at(cls, url: str, size: int = 8 * MEGABYTE, tail: int = 1000, *, old: bool = False) -> "PublishCase":
+        """Write a source, and optionally an older output, below a URL."""
+        case = cls(url, locate(f"{url}/in"), locate(f"{url}/out"), os.urandom(size), os.urandom(tail))
+        put(case.source, case.data)
         if old:
-            put(scene.destination, OLD)
-        return scene
+            put(case.destination, OLD)
+        return case
 
     @property
     def output(self) -> bytes:
-        """What the output should be."""
+        """The expected output."""
         return self.data + self.tail
 
     def listed(self) -> tuple[StoredFile, StoredFile | None]:
-        """Source and older output as they are now."""
+        """Listing entries of the source and the older output."""
         file = stored_files.find_file(self.source, self.source.path(KEY))
         assert file
         return file, stored_files.find_file(self.destination, self.destination.path(KEY))
 
     def publish(self, listed: tuple[StoredFile, StoredFile | None] | None = None) -> Transfer:
-        """Publish it, as listed before or now."""
+        """Publish the output, with listing entries from before or from now."""
         file, replaces = listed or self.listed()
         with tail_of(self.tail) as tail:
             return publish_appended(self.source, file, tail, self.destination, KEY, replaces)
 
     def leftovers(self) -> list[str]:
-        """Unfinished uploads, records of them, and files aside."""
+        """Unfinished uploads, records of uploads, and files in ``_aside``."""
         place = self.destination
         found = [
             file.path
@@ -102,7 +102,7 @@ class Scene:
 
 
 def unfinished_uploads(url: str) -> list[str]:
-    """Keys of the uploads in a bucket that were never completed."""
+    """Keys of the unfinished uploads in a bucket."""
     place = locate(url)
     bucket = place.fs.split_path(place.root)[0]
     listed: dict[str, Any] = place.fs.call_s3("list_multipart_uploads", Bucket=bucket)
@@ -110,10 +110,10 @@ def unfinished_uploads(url: str) -> list[str]:
 
 
 @contextmanager
-def publishing_apart(scene: Scene, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Publish in a process of its own, which is killed at the end if it still runs."""
-    (folder / "tail").write_bytes(scene.tail)
-    places = (scene.source.url, scene.destination.url)
+def publishing_process(case: PublishCase, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Publish in another process, which is killed at the end if it still runs."""
+    (folder / "tail").write_bytes(case.tail)
+    places = (case.source.url, case.destination.url)
     command = [sys.executable, "-m", "tests.publish_setup", *places, str(folder / "tail")]
     with subprocess.Popen(command, cwd=ROOT) as child:
         try:
@@ -123,8 +123,8 @@ def publishing_apart(scene: Scene, folder: Path) -> Iterator[subprocess.Popen[by
 
 
 def _main(source: str, destination: str, tail: str) -> None:
-    scene = Scene(destination, locate(source), locate(destination), b"", Path(tail).read_bytes())
-    scene.publish()
+    case = PublishCase(destination, locate(source), locate(destination), b"", Path(tail).read_bytes())
+    case.publish()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a reader finds in an enriched file, beside what it finds in the source and what was written."""
+"""Assertions that a reader returns the right values and filtered rows of an enriched file."""
 
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,20 @@ from tests.readers import FILTERS, READERS, UnreadableError, attempt, plain
 
 NEW = new_columns(ROWS)
 VALUES: dict[str, list[Any]] = {"n": list(range(ROWS)), "text": TEXTS, **NEW}
-"""The values of all columns that every file has."""
+"""Expected values of the columns that all test files have."""
 
 
 def assert_reads_the_same(reader: str, source: Path, target: Path, *, own: bool) -> None:
-    """A reader reads the old columns as in the source, and the new ones right.
+    """Assert that a reader reads the old columns as in the source, and the new columns correctly.
 
     Args:
         reader: Name of the reader.
-        source: The source; the test is skipped when the reader does not read it ...
+        source: The source file.
         target: The enriched file.
-        own: ... unless it is by the reader's own writer.
+        own: Whether the reader's own writer made the source. Otherwise the test is skipped if the reader
+            cannot read the source.
     """
-    skip_what_fastparquet_cannot(reader, source)
+    skip_nested_columns_in_fastparquet(reader, source)
     try:
         before = attempt(READERS[reader], source)
     except UnreadableError as error:
@@ -39,15 +40,16 @@ def assert_reads_the_same(reader: str, source: Path, target: Path, *, own: bool)
 
 
 def assert_filters_right(engine: str, source: Path, target: Path, *, own: bool) -> None:
-    """Filters on old columns find the same rows as in the source, and filters on new columns the right ones.
+    """Assert that filters on old columns find the same rows as in the source, and on new ones the right rows.
 
     Args:
-        engine: Name of what filters.
-        source: The source; the test is skipped when it cannot be filtered by its own columns ...
+        engine: Name of the query engine.
+        source: The source file.
         target: The enriched file.
-        own: ... unless it is by the engine's own writer.
+        own: Whether the engine's own writer made the source. Otherwise the test is skipped if the engine
+            cannot filter the source.
     """
-    skip_what_fastparquet_cannot(engine, source)
+    skip_nested_columns_in_fastparquet(engine, source)
     find = FILTERS[engine]
     for column, of_row in (("n", 450), ("text", 452)):
         try:
@@ -62,19 +64,19 @@ def assert_filters_right(engine: str, source: Path, target: Path, *, own: bool) 
 
 
 def rows_like(column: str, of_row: int) -> list[int]:
-    """The rows that have the same value as one row."""
+    """The rows with the same value as a given row."""
     return [row for row in range(ROWS) if VALUES[column][row] == VALUES[column][of_row]]
 
 
-def skip_what_fastparquet_cannot(reader: str, source: Path) -> None:
-    """Skip fastparquet where a file has columns of several leaves."""
+def skip_nested_columns_in_fastparquet(reader: str, source: Path) -> None:
+    """Skip fastparquet if a column of the file has several leaves."""
     footer = parquet_decoder.footer(source.read_bytes())
     if reader == "fastparquet" and footer[2][0][5] != len(footer[4][0][1]):
-        pytest.skip("fastparquet looks up null counts by column, not by leaf, so nested columns confuse it")
+        pytest.skip("fastparquet looks up null counts by column instead of leaf, and fails on nested columns")
 
 
 def assert_bloom_filters_work(source: Path, target: Path) -> None:
-    """Each value of the column ``k`` is in one of three row groups; bloom filters exclude the others."""
+    """Assert that the bloom filters of column ``k`` still exclude the row groups without a value."""
     with duckdb.connect() as connection:
         for group in range(3):
             query = "select row_group_id, bloom_filter_excludes from parquet_bloom_probe($1, 'k', $2)"

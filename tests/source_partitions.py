@@ -1,4 +1,4 @@
-"""Source partitions for tests of whole runs: every row carries its own marker in its text."""
+"""Source partitions for tests of whole runs; the text of each row contains a unique marker."""
 
 import io
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def marker(partition: int, row: int) -> str:
 
 
 def partition_table(partition: int, rows: int, words: int = 20) -> pa.Table:
-    """A partition whose text column ``body`` has a marker in its first sentence; every tenth row is null."""
+    """A partition whose column ``body`` has a marker in its first sentence; every tenth row is null."""
     texts = [
         None
         if row % 10 == 9
@@ -38,7 +38,7 @@ def write_partition(
     row_groups: Sequence[int] = (),
     codec: str = "zstd",
 ) -> None:
-    """Write a table with row groups of the given sizes, by default one."""
+    """Write a table with row groups of the given sizes; by default one row group."""
     buffer, start = io.BytesIO(), 0
     with pq.ParquetWriter(buffer, table.schema, compression=codec) as writer:
         for size in row_groups or (len(table),):

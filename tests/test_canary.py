@@ -73,7 +73,7 @@ def after_bad_runs(prefect: Installation) -> Installation:
     llm.configure(api_key=BLOCKS_KEY, latency_ms=0)
     production = f"deployments/{prefect.deployment('production')['id']}/create_flow_run"
     parameters = {**write_source(prefect, "rows-fail", 20), "output": {"max_failed_fraction": 1}}
-    run = prefect.ask(production, {"parameters": {**parameters, "limits": {"max_attempts": 2}}})["id"]
+    run = prefect.api(production, {"parameters": {**parameters, "limits": {"max_attempts": 2}}})["id"]
     assert "failed" in prefect.ended(run)["message"]
     assert prefect.ended(prefect.start(**write_source(prefect, "wrong-key", 20)))["type"] == "FAILED"
     llm.configure(api_key=None, latency_ms=1000)

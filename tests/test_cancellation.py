@@ -26,11 +26,11 @@ def prefect(tmp_path: Path) -> Iterator[PrefectServer]:
 
 
 def state_of(server: PrefectServer, run: str) -> object:
-    return server.ask(f"flow_runs/{run}")["state_type"]
+    return server.api(f"flow_runs/{run}")["state_type"]
 
 
 def log_of(server: PrefectServer, run: str) -> list[str]:
-    lines: Any = server.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    lines: Any = server.api("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
     return [line["message"] for line in lines]
 
 
@@ -50,11 +50,11 @@ def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
         "limits": {"max_concurrent": 20},
     }
     with prefect.worker(tmp_path / "worker.log"):
-        deployment = prefect.ask(f"deployments/name/{DEPLOYMENT}")["id"]
-        run = str(prefect.ask(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
+        deployment = prefect.api(f"deployments/name/{DEPLOYMENT}")["id"]
+        run = str(prefect.api(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
         wait_until(lambda: llm.stats().paid >= 60)
         asked_s = time.monotonic()
-        prefect.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+        prefect.api(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
         files = LeaseFiles(locate(f"{folder}/out"))
         wait_until(lambda: (latest := files.latest().record) is not None and latest.released)
         took_s = time.monotonic() - asked_s

@@ -58,13 +58,13 @@ def test_a_scheduled_run_fires_with_the_blocks_key_and_the_next_one_is_cancelled
     )
     replace(prefect, cwd=edited).command("deploy", "--name", "production")
     schedule = f"deployments/{prefect.deployment('production')['id']}/schedules"
-    [nightly] = prefect.ask(schedule)
+    [nightly] = prefect.api(schedule)
     try:
         assert (nightly["slug"], nightly["schedule"]["timezone"]) == ("nightly", "UTC")
         prefect.until(lambda: any(run["state"]["type"] == "CANCELLED" for run in prefect.runs("production")))
     finally:
         # What pausing a schedule on the deployment's page does.
-        prefect.ask(f"{schedule}/{nightly['id']}", {"active": False}, "PATCH")
+        prefect.api(f"{schedule}/{nightly['id']}", {"active": False}, "PATCH")
     runs = prefect.runs("production")
     cancelled = [run["state"]["message"] for run in runs if run["state"]["type"] == "CANCELLED"]
     assert set(cancelled) == {"Deployment concurrency limit reached."}
@@ -96,8 +96,8 @@ def test_retrying_a_failed_run_from_its_page_goes_on_and_pays_for_nothing_twice(
     assert prefect.endpoint.stats().requests == 12
     # What the Retry button sends.
     retry = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
-    prefect.ask(f"flow_runs/{run}/set_state", {"state": retry})
-    prefect.until(lambda: prefect.ask(f"flow_runs/{run}")["run_count"] == 2)
+    prefect.api(f"flow_runs/{run}/set_state", {"state": retry})
+    prefect.until(lambda: prefect.api(f"flow_runs/{run}")["run_count"] == 2)
     assert prefect.ended(run)["type"] == "COMPLETED"
     stats = prefect.endpoint.stats()
     assert (stats.requests, stats.row_paid_max) == (18, 1)

@@ -1,4 +1,4 @@
-"""The footer of an output: what changes in it, what stays byte for byte, what its metadata never holds."""
+"""The footer of an output: which fields change, which are kept byte for byte, and no text in metadata."""
 
 import logging
 from pathlib import Path
@@ -32,7 +32,7 @@ def footer_of(path: Path) -> Struct:
 
 
 def write(path: Path, *changed: Field, without: tuple[int, ...] = (), **how: object) -> Path:
-    """A file of two row groups, with fields of its footer changed or left out."""
+    """Write a file of two row groups, with fields of its footer changed or removed."""
     pq.write_table(TABLE, path, row_group_size=3, **how)
     fields = {number: field for number, field in footer_of(path).items() if number not in without}
     data = path.read_bytes()
@@ -57,7 +57,7 @@ def chunks_of(path: Path, column: int) -> list[Struct]:
     return [metadata_of(group[1].structs[column]) for group in footer_of(path)[GROUPS].structs]
 
 
-def test_fields_of_a_later_format_stay_at_every_level_in_whatever_way_they_are_written(
+def test_unknown_fields_of_the_footer_are_kept_at_every_level(
     tmp_path: Path,
 ) -> None:
     source = write(tmp_path / "in.parquet")
@@ -83,7 +83,7 @@ def test_fields_of_a_later_format_stay_at_every_level_in_whatever_way_they_are_w
         assert new[1].items[: len(old[1].items)] == old[1].items
 
 
-def test_other_entries_stay_byte_for_byte_duplicates_and_those_without_a_value_too(tmp_path: Path) -> None:
+def test_other_entries_are_kept_byte_for_byte_including_duplicates_and_missing_values(tmp_path: Path) -> None:
     keys = [("k", b"1"), ("k", b"2"), ("none", None), ("empty", b""), ("bytes", b"\xff\0"), ("k", b"1")]
     entries = [
         edited({}, binary_field(1, key.encode()), *([binary_field(2, value)] if value is not None else []))
@@ -93,20 +93,20 @@ def test_other_entries_stay_byte_for_byte_duplicates_and_those_without_a_value_t
     assert footer_of(enriched(source))[ENTRIES].items[: len(entries)] == entries
 
 
-def test_a_footer_without_entries_gets_ours_alone(tmp_path: Path) -> None:
+def test_a_footer_without_entries_gets_only_ours(tmp_path: Path) -> None:
     source = write(tmp_path / "in.parquet", without=(ENTRIES, CREATED_BY))
     now = footer_of(enriched(source))
     assert [entry[1].bytes for entry in now[ENTRIES].structs] == [b"summarize_parquet.summary.fingerprint"]
     assert CREATED_BY not in now
 
 
-def test_the_writer_s_name_stays_that_of_the_source(tmp_path: Path) -> None:
+def test_the_name_of_the_source_s_writer_is_kept(tmp_path: Path) -> None:
     source = write(tmp_path / "in.parquet", binary_field(CREATED_BY, b"parquet-mr version 1.8.0"))
     assert pq.read_metadata(enriched(source)).created_by == "parquet-mr version 1.8.0"
 
 
 @pytest.mark.parametrize("ids", [(), (7, 3, 5), (2**31 - 10, -1, 0)])
-def test_new_columns_have_fresh_field_ids_where_the_source_s_columns_have_ids(
+def test_new_columns_get_unused_field_ids_if_the_source_s_columns_have_ids(
     tmp_path: Path, ids: tuple[int, ...]
 ) -> None:
     source = write(tmp_path / "in.parquet", store_schema=False)
@@ -120,7 +120,7 @@ def test_new_columns_have_fresh_field_ids_where_the_source_s_columns_have_ids(
     assert new == [max(ids) + 1 + place for place in range(6)] if ids else not new
 
 
-def test_metadata_holds_no_text_and_bounds_of_the_columns_that_are_none(tmp_path: Path) -> None:
+def test_metadata_has_bounds_only_of_new_columns_without_text(tmp_path: Path) -> None:
     target = enriched(write(tmp_path / "in.parquet", compression="gzip"))
     group = pq.read_metadata(target).row_group(0)
     statistics = {
@@ -132,11 +132,11 @@ def test_metadata_holds_no_text_and_bounds_of_the_columns_that_are_none(tmp_path
     ]
     assert [statistics[name].null_count for name in COLUMNS.names] == [1, 0, 3, 1, 1, 1]
     assert (statistics["summary_status"].min, statistics["summary_status"].max) == ("empty", "ok")
-    # Neither in the footer nor in a page's header; the pages themselves are compressed.
+    # Not in the footer, and not in page headers; the pages themselves are compressed.
     assert b"of c" not in target.read_bytes()
 
 
-def test_without_column_orders_there_are_no_bounds_and_none_are_made(tmp_path: Path) -> None:
+def test_without_column_orders_no_bounds_are_written(tmp_path: Path) -> None:
     target = enriched(write(tmp_path / "in.parquet", without=(ORDERS,)))
     assert ORDERS not in footer_of(target)
     for column in range(3, 9):
@@ -144,7 +144,7 @@ def test_without_column_orders_there_are_no_bounds_and_none_are_made(tmp_path: P
             assert set(thrift.parse(chunk[12].value)) == {3}
 
 
-def test_pages_are_of_version_1_and_their_encodings_known_to_every_reader(tmp_path: Path) -> None:
+def test_pages_have_version_1_and_encodings_that_every_reader_supports(tmp_path: Path) -> None:
     source = write(
         tmp_path / "in.parquet",
         data_page_version="2.0",
@@ -157,7 +157,7 @@ def test_pages_are_of_version_1_and_their_encodings_known_to_every_reader(tmp_pa
 
 
 @pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
-def test_new_columns_take_the_codec_of_the_text_column(tmp_path: Path, codec: str) -> None:
+def test_new_columns_use_the_codec_of_the_text_column(tmp_path: Path, codec: str) -> None:
     source = write(
         tmp_path / "in.parquet", compression={"text": codec, "id": "zstd" if codec != "zstd" else "none"}
     )
@@ -171,7 +171,7 @@ def problems(path: Path) -> list[str]:
 
 
 def with_chunk(path: Path, change: Field, *, in_metadata: bool = True) -> Path:
-    """A file whose chunks of the text column have a field changed."""
+    """Write a file whose chunks of the text column have a changed field."""
 
     def changed(chunk: Struct) -> bytes:
         if not in_metadata:
@@ -188,7 +188,7 @@ def with_chunk(path: Path, change: Field, *, in_metadata: bool = True) -> Path:
     return write(path, list_field(GROUPS, groups))
 
 
-def test_what_cannot_be_read_of_the_text_column_is_known_from_the_footer(tmp_path: Path) -> None:
+def test_unreadable_text_columns_are_detected_in_the_footer(tmp_path: Path) -> None:
     lzo = with_chunk(tmp_path / "lzo.parquet", integer_field(4, 3, I32))
     later = with_chunk(tmp_path / "later.parquet", list_field(2, [zigzag(42)], I32))
     listed = with_chunk(tmp_path / "_metadata", binary_field(1, b"part-0.parquet"), in_metadata=False)
@@ -198,7 +198,7 @@ def test_what_cannot_be_read_of_the_text_column_is_known_from_the_footer(tmp_pat
     assert problems(write(tmp_path / "good.parquet")) == []
 
 
-def test_a_footer_of_75_000_chunks_is_spliced_without_decoding_them(
+def test_a_footer_of_75_000_chunks_is_edited_without_decoding_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wide = pa.table({"text": ["x"] * 2} | {f"column_with_a_long_name_{n:05d}": [n, n] for n in range(1_500)})
@@ -215,7 +215,7 @@ def test_a_footer_of_75_000_chunks_is_spliced_without_decoding_them(
     assert not caplog.messages
 
 
-def test_a_footer_above_16_megabytes_is_warned_about(
+def test_a_footer_above_16_megabytes_causes_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     entry = edited({}, binary_field(1, b"large"), binary_field(2, b"x" * (17 * 2**20)))
@@ -225,7 +225,7 @@ def test_a_footer_above_16_megabytes_is_warned_about(
     assert parse_footer(target.read_bytes()).rows == 6
 
 
-def test_a_column_that_exists_twice_and_is_no_text_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_duplicate_column_other_than_the_text_column_is_allowed(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array([1]), pa.array([2])], names=["text", "n", "n"])
     pq.write_table(table, tmp_path / "in.parquet")
     assert problems(tmp_path / "in.parquet") == []
@@ -233,7 +233,7 @@ def test_a_column_that_exists_twice_and_is_no_text_is_no_obstacle(tmp_path: Path
         assert file.schema_arrow.names == ["text", "n", "n", *COLUMNS.names]
 
 
-def test_names_that_are_no_utf8_in_other_columns_are_no_obstacle(tmp_path: Path) -> None:
+def test_other_columns_may_have_names_that_are_not_utf8(tmp_path: Path) -> None:
     elements = footer_of(write(tmp_path / "in.parquet", store_schema=False))[SCHEMA].structs
     items = [
         edited(one, binary_field(4, b"\xff\xfe")) if place == 1 else thrift.struct(one)
@@ -252,7 +252,7 @@ def test_a_footer_that_contradicts_itself_is_corrupt(tmp_path: Path, change: Fie
         parse_footer(write(tmp_path / "in.parquet", change).read_bytes())
 
 
-def test_an_output_is_a_source_again_and_each_enrichment_can_be_cut_off(tmp_path: Path) -> None:
+def test_an_output_can_be_a_source_again_and_each_tail_can_be_cut_off(tmp_path: Path) -> None:
     source = write(tmp_path / "in.parquet", write_page_index=True)
     first = source.read_bytes()
     target = enriched(source)

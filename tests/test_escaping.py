@@ -1,4 +1,4 @@
-"""Keys that hold what a terminal or a log would obey, shown in one line of visible characters everywhere."""
+"""Keys with control characters are shown as one line of visible characters in logs, errors and reports."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def test_ordinary_names_are_shown_as_they_are(name: str) -> None:
 
 
 @given(st.text())
-def test_whatever_a_name_holds_it_is_one_line_that_can_be_encoded(name: str) -> None:
+def test_any_name_becomes_one_line_that_can_be_encoded(name: str) -> None:
     assert len(printable(f"a{name}b").splitlines()) == 1
     assert printable(name).encode().isascii() or not name.isascii()
 
@@ -66,7 +66,7 @@ def test_the_log_and_the_errors_of_a_partition_show_its_key_in_one_line(
     assert str(named) == SHOWN
 
 
-def test_reports_and_plans_show_keys_in_one_line_and_tell_programs_the_real_ones() -> None:
+def test_reports_and_plans_escape_keys_for_people_but_not_in_json() -> None:
     failed = PartitionReport(key=KEY, state=PartitionState.FAILED, error="torn")
     report = RunReport(
         source="in", destination="out", partitions=(failed,), left_out=LeftOut(), seconds=1.0, orphans=(KEY,)

@@ -1,4 +1,4 @@
-"""The local endpoint's summaries: the leading sentences."""
+"""The local endpoint's summaries: the first sentences of a text."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.endpoint_requests import LEAD, PROSE
         ("Version 3.14 is out. See No. 5 below. End.", "Version 3.14 is out. See No. 5 below."),
     ],
 )
-def test_the_extract_is_the_leading_sentences(text: str, summary: str) -> None:
+def test_the_summary_is_the_first_sentences(text: str, summary: str) -> None:
     assert leading_sentences(text) == summary
 
 
 @given(st.text(st.sampled_from("ab Zé.!? \n。語\u00a0\"'1"), max_size=900) | st.text())
-def test_the_extract_is_short_and_invents_no_word(text: str) -> None:
+def test_the_summary_is_short_and_has_only_words_of_the_text(text: str) -> None:
     summary = leading_sentences(text)
     assert " ".join(text.split()).startswith(summary)
     assert bool(summary) == bool(text.split())

@@ -18,7 +18,7 @@ from tasks.core.lease.lease_file import LeaseFiles, LeaseRecord
 from tasks.core.process_identity import ProcessIdentity
 from tasks.core.storage.location import Location, locate
 from tests.core_runs import names
-from tests.lease_process import leasing, says, tell
+from tests.lease_process import leasing, read_line, request_lease
 
 ELSEWHERE = replace(ProcessIdentity.this_process(), host="other-host", pid=77)
 BRISK = LeaseTiming(renew_s=0.1, expires_s=20.0, poll_s=0.1)
@@ -70,8 +70,8 @@ def test_of_two_processes_one_has_the_lease_and_a_killed_one_leaves_it_to_the_ne
 ) -> None:
     with leasing(place.url) as one, leasing(place.url) as other:
         for child in (one, other):
-            tell(child)
-        answers = {says(one): one, says(other): other}
+            request_lease(child)
+        answers = {read_line(one): one, read_line(other): other}
         assert sorted(answers) == ["refused", "taken"]
         owner = answers["taken"]
         refusal = take(place)

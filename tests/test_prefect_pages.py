@@ -98,7 +98,7 @@ def test_a_run_is_started_from_the_form_watched_and_its_report_read(
     run = submit(page, prefect)
     badge(page, "Running")
     progress = {"flow_run_id": {"any_": [run]}, "type": {"any_": ["progress"]}}
-    prefect.until(lambda: prefect.ask("artifacts/filter", {"artifacts": progress}) != [])
+    prefect.until(lambda: prefect.api("artifacts/filter", {"artifacts": progress}) != [])
     page.reload()
     page.get_by_role("tab", name="Artifacts").click()
     expect(page.get_by_text("of 300 rows").first).to_be_visible()

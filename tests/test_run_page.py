@@ -37,17 +37,17 @@ def source(tmp_path: Path) -> Path:
 
 
 def run_id(server: PrefectServer, source: Path) -> str:
-    [run] = server.ask("flow_runs/filter", {"flow_runs": {"name": {"any_": [f"summarize {source}"]}}})
+    [run] = server.api("flow_runs/filter", {"flow_runs": {"name": {"any_": [f"summarize {source}"]}}})
     return str(run["id"])
 
 
 def artifacts(server: PrefectServer, run: str) -> dict[str, Any]:
-    found = server.ask("artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    found = server.api("artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
     return {one["key"] or one["type"]: one for one in found}
 
 
 def events_of(server: PrefectServer) -> list[dict[str, Any]]:
-    told = server.ask("events/filter", {"filter": {"event": {"prefix": ["summarize-parquet."]}}})
+    told = server.api("events/filter", {"filter": {"event": {"prefix": ["summarize-parquet."]}}})
     events: list[dict[str, Any]] = told["events"]
     return events
 
@@ -69,7 +69,7 @@ def test_the_runs_page_shows_progress_then_its_report_and_its_log(
     few = ("--max-attempts", "2", "--alert-failed-rows", "2")
     process = start(prefect, source, "--max-concurrent", "4", *few)
     runs = {"flow_runs": {"name": {"any_": [f"summarize {source}"]}}}
-    wait_until(lambda: bool(prefect.ask("flow_runs/filter", runs)), within_s=120)
+    wait_until(lambda: bool(prefect.api("flow_runs/filter", runs)), within_s=120)
     run = run_id(prefect, source)
     wait_until(lambda: 0 < percent(prefect, run) < 100, within_s=120)
     line = artifacts(prefect, run)["progress"]["description"]
@@ -83,12 +83,12 @@ def test_the_runs_page_shows_progress_then_its_report_and_its_log(
     rows = json.loads(shown["summarize-parquet-partitions"]["data"])
     assert [(row["partition"], row["failed"]) for row in rows] == [("a.parquet", 1), ("b.parquet", 1)]
     assert shown["summarize-parquet-timeline"]["data"].startswith("data:image/svg+xml;base64,")
-    [state] = [prefect.ask("flow_runs/filter", runs)[0]["state"]]
+    [state] = [prefect.api("flow_runs/filter", runs)[0]["state"]]
     assert (state["name"], state["message"][:56]) == (
         "Failed",
         "2 partitions, 120 rows: 2 rows and 0 partitions failed, ",
     )
-    logs = prefect.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    logs = prefect.api("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
     lines = "\n".join(one["message"] for one in logs)
     for words in ("Partition a.parquet: started", "Partition b.parquet: published, 60 rows, 1 failed"):
         assert words in lines

@@ -100,8 +100,8 @@ def example(mentions: str, folder: Path) -> str:
 
 def lines_of(server: PrefectServer, **run: Any) -> list[tuple[str, str]]:
     """A run's log on the server: loggers and messages."""
-    [found] = server.ask("flow_runs/filter", {"flow_runs": run})
-    lines = server.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [found["id"]]}}})
+    [found] = server.api("flow_runs/filter", {"flow_runs": run})
+    lines = server.api("logs/filter", {"logs": {"flow_run_id": {"any_": [found["id"]]}}})
     return [(line["name"], line["message"]) for line in lines]
 
 
@@ -175,18 +175,18 @@ def test_a_deployment_with_a_pull_step_runs_the_installed_flow_by_its_entrypoint
     (app.project / "prefect.yaml").write_text(DEPLOYMENT.format(folder=app.project))
     environment = {"PREFECT_API_URL": prefect.url}
     cli = ("python", "-m", "prefect", "--no-prompt")
-    prefect.ask("work_pools/", {"name": "installed", "type": "process"})
+    prefect.api("work_pools/", {"name": "installed", "type": "process"})
     app.run(*cli, "deploy", "--all", **environment)
-    deployment = prefect.ask("deployments/name/summarize-parquet/installed")
+    deployment = prefect.api("deployments/name/summarize-parquet/installed")
     assert deployment["pull_steps"]
     addresses = {
         "source": f"{articles}",
         "destination": f"{articles.parent}/summaries",
         "text_column": "body",
     }
-    run = prefect.ask(f"deployments/{deployment['id']}/create_flow_run", {"parameters": addresses})
+    run = prefect.api(f"deployments/{deployment['id']}/create_flow_run", {"parameters": addresses})
     app.run(*cli, "flow-run", "execute", run["id"], **environment)
-    assert prefect.ask(f"flow_runs/{run['id']}")["state"]["type"] == "COMPLETED"
+    assert prefect.api(f"flow_runs/{run['id']}")["state"]["type"] == "COMPLETED"
     assert summaries(articles.parent) == ROWS
     assert_has_the_flows_lines(lines_of(prefect, id={"any_": [run["id"]]}))
 

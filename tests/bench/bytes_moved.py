@@ -23,7 +23,7 @@ from tasks.core.options import ModelOptions, OutputOptions
 from tasks.core.parquet.footer import parse_footer
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
-from tests.bench.measuring import DEPLOYMENT, flags, tell
+from tests.bench.measuring import DEPLOYMENT, flags, print_table
 from tests.bench.parquet_only import AtOnce
 from tests.enriched_files import run_partition
 from tests.faulty_s3_proxy import faulty_proxy
@@ -61,7 +61,7 @@ def main() -> None:
         "times the least": f"{moved / least:.3f}",
         "copied MB": f"{report / 1e6:,.1f}",
     }
-    tell(f"{options.columns} columns", [row], [{"moved": moved, "least": least}], options.json)
+    print_table(f"{options.columns} columns", [row], [{"moved": moved, "least": least}], options.json)
 
 
 def _source(options: argparse.Namespace) -> bytes:

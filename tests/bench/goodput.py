@@ -21,7 +21,7 @@ from typing import Any
 from tasks.local.endpoint_config import EndpointConfig
 from tasks.local.endpoint_control import RemoteEndpoint
 from tasks.local.endpoint_process import spawn
-from tests.bench.measuring import environment, flags, measured, median, tell, text, write_source
+from tests.bench.measuring import environment, flags, measured, median, print_table, text, write_source
 from tests.prefectserver import run_of
 
 _LOOK_S = 0.05
@@ -121,7 +121,7 @@ def main() -> None:
     tokens_a_row = -(-len("Be brief.") // 4) + -(-len(text(1000)) // 4) + 256
     figures = [run(case, options) for _ in range(options.rounds) for case in cases(tokens_a_row)]
     rows = [_row(figures, name) for name in dict.fromkeys(figure["case"] for figure in figures)]
-    tell(f"{options.seconds:g} s of quota", rows, figures, options.json)
+    print_table(f"{options.seconds:g} s of quota", rows, figures, options.json)
 
 
 def _row(figures: list[dict[str, Any]], case: str) -> dict[str, str]:

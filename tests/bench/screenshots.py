@@ -54,7 +54,7 @@ def _take(page: Page, prefect: Installation, folder: Path) -> None:
     page.get_by_text("part-0000.parquet").first.wait_for()
     _shoot(page, folder / "running.png")
     prefect.ended(run)
-    [report, *_] = prefect.ask(
+    [report, *_] = prefect.api(
         "artifacts/filter",
         {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"any_": ["markdown"]}}},
     )

@@ -1,4 +1,4 @@
-"""The destination reads as a folder of Parquet files while a run is on, after a kill, and afterwards.
+"""Readers can read the destination as a folder of Parquet files during a run, after a kill, and afterwards.
 
 Each reader is called as a person would call it on the whole destination. Spark's test is skipped where there
 is no Java.
@@ -26,7 +26,7 @@ from tests.prefectserver import ROOT, wait_until
 Rows = list[dict[str, Any]]
 
 DAYS, ROWS = 3, 5
-HELD = DAYS  # the partition of the last day has a row whose request is never answered
+HELD = DAYS  # the partition of the last day has a row whose request gets no reply
 
 
 def with_pyarrow(folder: str) -> Rows:
@@ -72,7 +72,7 @@ print(json.dumps(rows))
 
 
 def in_a_process(code: str) -> Callable[[str], Rows]:
-    """For readers that listen on ports, or read their settings when they are imported."""
+    """Run a reader in another process, since it opens ports or reads its settings when imported."""
 
     def read(folder: str) -> Rows:
         scratch = Path(folder).with_name("scratch")
@@ -109,7 +109,7 @@ def command(folder: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def settings() -> Iterator[dict[str, str]]:
-    """An endpoint of this module's own, as settings for programs."""
+    """A separate endpoint for this module, as environment variables."""
     with serve(EndpointConfig()) as llm:
         own = {
             "AZURE_OPENAI_ENDPOINT": llm.url,
@@ -123,7 +123,7 @@ def settings() -> Iterator[dict[str, str]]:
 def held(
     settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """A destination with a run in the middle: two partitions are published, part of the third is paid."""
+    """A destination during a run: two partitions are published, some rows of the third are paid."""
     folder = str(tmp_path_factory.mktemp("held"))
     for day in range(1, DAYS + 1):
         texts = [f"This is row {day}-{n}. And more." for n in range(ROWS)]
@@ -149,7 +149,7 @@ def is_in_the_middle(folder: str) -> bool:
 
 @pytest.fixture(scope="module")
 def killed(held: tuple[str, "subprocess.Popen[str]"]) -> str:
-    """The same after the run was killed, with an output that was not published, as a kill may leave it."""
+    """The same after the run was killed, with an unpublished output, as a kill may leave it."""
     out, run = held
     run.kill()
     run.wait()
@@ -161,7 +161,7 @@ def killed(held: tuple[str, "subprocess.Popen[str]"]) -> str:
 
 @pytest.fixture(scope="module")
 def finished(killed: str, settings: dict[str, str]) -> str:
-    """The same after the next run, which removes what the killed one left, and writes a report."""
+    """The same after the next run, which removes the leftovers and writes a report."""
     subprocess.run(command(str(Path(killed).parent)), cwd=ROOT, env=settings, check=True, capture_output=True)
     return killed
 
@@ -171,7 +171,7 @@ def assert_reads(read: Callable[[str], Rows], out: str, days: int) -> None:
     assert told == sorted((n, f"This is row {day}-{n}") for day in range(1, days + 1) for n in range(ROWS))
 
 
-def test_nothing_but_outputs_ends_in_parquet_while_a_run_is_on(held: tuple[str, object]) -> None:
+def test_only_outputs_end_in_parquet_while_a_run_is_on(held: tuple[str, object]) -> None:
     kept = names(held[0])
     assert [name for name in kept if name.endswith(".parquet")] == [
         f"day={day}/part.parquet" for day in range(1, DAYS)

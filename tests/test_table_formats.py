@@ -1,4 +1,4 @@
-"""Tables are no folders of files: Delta, Iceberg and Hudi are recognized, refused, exported.
+"""Sources that are Delta, Iceberg or Hudi tables are detected and rejected, and can be exported.
 
 The tables are made by deltalake and pyiceberg; each holds dead files beside its live rows.
 """
@@ -59,7 +59,7 @@ def iceberg(url: str) -> None:
 
 
 def hudi(url: str) -> None:
-    """As its writers lay it out; none that installs from PyPI writes it."""
+    """Write the folders of a Hudi table by hand, since no package on PyPI writes one."""
     for number in range(2):
         write(url, [f"This is row {n}. And more." for n in range(10)], f"f-0_0-0-0_{number}.parquet")
     place = locate(url)
@@ -104,7 +104,7 @@ def test_in_prefect_the_run_of_a_table_fails_before_a_request(tmp_path: Path, se
 
 
 @pytest.mark.parametrize("kind", ["Delta", "Iceberg"])
-def test_the_two_lines_that_are_told_export_the_live_rows_alone_and_these_are_summarized(
+def test_the_two_lines_in_the_error_export_only_live_rows_and_these_are_summarized(
     lake: str, server: Endpoint, kind: str
 ) -> None:
     TABLES[kind](f"{lake}/t")
@@ -161,7 +161,7 @@ def test_a_table_at_above_or_below_the_source_folder_is_found(lake: str, source:
         "_backup/_delta_log/0.json",
     ],
 )
-def test_names_that_only_look_like_a_tables_are_no_obstacle(lake: str, key: str) -> None:
+def test_names_that_only_resemble_table_metadata_are_allowed(lake: str, key: str) -> None:
     write(f"{lake}/in", ["Text."], "day=1/a.parquet")
     place = locate(f"{lake}/in")
     place.fs.makedirs(place.path(key).rpartition("/")[0], exist_ok=True)
@@ -171,7 +171,7 @@ def test_names_that_only_look_like_a_tables_are_no_obstacle(lake: str, key: str)
         assert (len(found.partitions), found.tables) == (1, ())
 
 
-def test_the_newest_metadata_file_of_iceberg_is_the_one_that_is_told(tmp_path: Path) -> None:
+def test_the_error_names_the_newest_metadata_file_of_iceberg(tmp_path: Path) -> None:
     write(f"{tmp_path}/t/data", ["Text."])
     (tmp_path / "t" / "metadata").mkdir()
     for name in ("v9.metadata.json", "v10.metadata.json", "00002-b.metadata.json", "snap-1.avro"):
@@ -181,7 +181,7 @@ def test_the_newest_metadata_file_of_iceberg_is_the_one_that_is_told(tmp_path: P
             discover(source)
 
 
-def test_of_several_tables_one_is_told_and_the_others_are_counted(tmp_path: Path) -> None:
+def test_of_several_tables_one_is_named_and_the_others_are_counted(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         hudi(f"{tmp_path}/in/{name}")
     with pytest.raises(
@@ -190,7 +190,7 @@ def test_of_several_tables_one_is_told_and_the_others_are_counted(tmp_path: Path
         discover(f"{tmp_path}/in")
 
 
-def test_one_file_of_a_table_that_is_named_is_summarized_with_a_warning(
+def test_one_file_of_a_table_as_source_is_summarized_with_a_warning(
     lake: str, server: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     hudi(f"{lake}/t")
@@ -201,7 +201,7 @@ def test_one_file_of_a_table_that_is_named_is_summarized_with_a_warning(
     assert server.stats().requests == 10
 
 
-def test_a_tables_files_are_all_taken_when_that_is_asked_for_and_its_metadata_is_counted(
+def test_with_allow_table_folder_all_files_are_summarized_and_metadata_is_counted(
     tmp_path: Path, server: Endpoint, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     delta(f"{tmp_path}/t")
@@ -223,7 +223,7 @@ def test_a_link_into_a_table_is_followed(tmp_path: Path) -> None:
         discover(f"{tmp_path}/link")
 
 
-def test_a_disks_folder_above_that_may_not_be_listed_is_no_error() -> None:
+def test_a_parent_folder_on_disk_without_list_permission_is_ignored() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         write(f"{folder}/t/in", ["Text."])
@@ -237,7 +237,7 @@ def test_a_disks_folder_above_that_may_not_be_listed_is_no_error() -> None:
 
 @pytest.fixture
 def limited(bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of which only the listing of ``t/in/`` is allowed; a proxy refuses every other."""
+    """A bucket of which only ``t/in/`` may be listed; a proxy rejects other listings."""
     write(f"{bucket}/t/in", ["Text."])
     hudi(f"{bucket}/t")
     S3FileSystem.clear_instance_cache()
@@ -248,18 +248,18 @@ def limited(bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -
     S3FileSystem.clear_instance_cache()
 
 
-def test_a_buckets_folder_above_that_may_not_be_listed_is_no_error(limited: str) -> None:
+def test_a_parent_folder_in_a_bucket_without_list_permission_is_ignored(limited: str) -> None:
     found = discover(f"{limited}/t/in")
     assert (len(found.partitions), found.tables) == (1, ())
     with pytest.raises(InputError, match="is denied"):
         discover(f"{limited}/t")
 
 
-def test_names_are_shown_in_one_line_and_stay_exact_in_the_lines_to_run(tmp_path: Path) -> None:
+def test_names_are_escaped_in_the_message_and_exact_in_the_code(tmp_path: Path) -> None:
     hudi(f'{tmp_path}/it\'s\n"x"')
     with pytest.raises(TableFolderError) as refused:
         discover(f'{tmp_path}/it\'s\n"x"')
     lines = str(refused.value).splitlines()
     assert len(lines) == 4
     [quoted] = re.findall(r"from_base_uri\((.*)\)\.build", lines[2])
-    assert compile(quoted, "", "eval") and eval(quoted) == f'{tmp_path}/it\'s\n"x"'  # noqa: S307, PT018 - our own words
+    assert compile(quoted, "", "eval") and eval(quoted) == f'{tmp_path}/it\'s\n"x"'  # noqa: S307, PT018 - our own text

@@ -1,4 +1,4 @@
-"""Nothing is left out unseen: suffixes, globs that name files, names that collide, and what is said."""
+"""Files that are left out of a source: suffixes, globs that name files, colliding names, and messages."""
 
 import json
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def found(source: str, *suffixes: str) -> list[str]:
         ((".PARQUET, none",), ["c.PARQUET", *HIVE]),
     ],
 )
-def test_a_folder_holds_the_names_with_the_suffixes_that_were_asked_for(
+def test_a_folder_s_partitions_are_the_files_with_the_selected_suffixes(
     source: str, suffixes: tuple[str, ...], keys: list[str]
 ) -> None:
     assert found(source, *suffixes) == found(f"{source}/**", *suffixes) == keys
@@ -73,30 +73,28 @@ def test_a_folder_holds_the_names_with_the_suffixes_that_were_asked_for(
         ("?.p*", ["a.parquet", "b.parq"]),
     ],
 )
-def test_a_glob_that_names_files_takes_them_whatever_their_suffix(
-    source: str, glob: str, keys: list[str]
-) -> None:
+def test_a_glob_that_names_files_selects_any_suffix(source: str, glob: str, keys: list[str]) -> None:
     # Keys are relative to the folder before the first wildcard.
     assert found(f"{source}/{glob}") == keys
 
 
 @pytest.mark.parametrize("glob", ["*", "**", "day=*/*", "day=*/**"])
-def test_a_glob_that_names_folders_alone_takes_the_usual_suffix(source: str, glob: str) -> None:
+def test_a_glob_that_names_only_folders_selects_the_default_suffix(source: str, glob: str) -> None:
     assert all(key.endswith(".parquet") for key in found(f"{source}/{glob}"))
 
 
 @pytest.mark.parametrize("name", ["b.parq", "c.PARQUET", "day=1/000000_0", "notes.txt"])
-def test_one_file_that_is_named_is_taken_whatever_its_suffix(source: str, name: str) -> None:
+def test_one_file_as_source_may_have_any_suffix(source: str, name: str) -> None:
     assert found(f"{source}/{name}") == [name.rpartition("/")[2]]
 
 
 def test_a_glob_below_a_file_finds_nothing(source: str) -> None:
-    with pytest.raises(SourceError, match="files like it"):
+    with pytest.raises(SourceError, match="has no files that match it"):
         discover(f"{source}/notes.txt/x*")
 
 
 @pytest.mark.parametrize("wrong", [("*.parq",), ("data/x",), ()])
-def test_a_suffix_that_cannot_end_a_name_is_refused(wrong: tuple[str, ...]) -> None:
+def test_a_suffix_that_no_name_can_have_is_rejected(wrong: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):
         RunOptions(suffix=wrong)
 
@@ -117,13 +115,13 @@ def test_each_reason_has_its_count_and_up_to_three_examples_of_different_kinds(s
     )
 
 
-def test_nothing_left_out_is_nothing_and_names_are_shown_in_one_line() -> None:
+def test_the_description_of_left_out_files_is_one_line_and_nothing_without_any() -> None:
     assert describe_left_out(LeftOut()) == "nothing"
     shown = describe_left_out(LeftOut(other_files=1, examples={"other_files": ("a\n\x1b.txt",)}))
     assert shown == r"1 other files (a\n\x1b.txt)"
 
 
-def test_when_only_other_suffixes_are_found_the_error_says_how_to_take_them(tmp_path: Path) -> None:
+def test_when_only_other_suffixes_are_found_the_error_shows_how_to_include_them(tmp_path: Path) -> None:
     fill(f"{tmp_path}/in", HIVE)
     with pytest.raises(SourceError, match=r"3 files that may be Parquet .*add none to --suffix"):
         discover(f"{tmp_path}/in")
@@ -142,13 +140,11 @@ def test_when_only_other_suffixes_are_found_the_error_says_how_to_take_them(tmp_
         ("_ledger/_year=1/a.parquet", True),
     ],
 )
-def test_folders_of_partition_columns_hold_data_though_they_begin_with_an_underscore(
-    key: str, *, hidden: bool
-) -> None:
+def test_a_partition_column_s_folder_may_start_with_an_underscore(key: str, *, hidden: bool) -> None:
     assert is_hidden(key) is hidden
 
 
-def test_a_partition_below_such_a_folder_is_summarized_skipped_and_pruned_like_any_other(
+def test_a_partition_in_such_a_folder_is_summarized_skipped_and_pruned_like_any_other(
     endpoint: Serve, tmp_path: Path
 ) -> None:
     server, here = endpoint(), (f"{tmp_path}/in", f"{tmp_path}/out")
@@ -164,7 +160,7 @@ def test_a_partition_below_such_a_folder_is_summarized_skipped_and_pruned_like_a
     assert server.stats().requests == 3
 
 
-def test_outputs_are_named_skipped_and_pruned_by_the_suffixes_that_were_asked_for(
+def test_outputs_are_named_skipped_and_pruned_by_the_selected_suffixes(
     endpoint: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, here = endpoint(), (f"{tmp_path}/in", f"{tmp_path}/out")
@@ -179,7 +175,7 @@ def test_outputs_are_named_skipped_and_pruned_by_the_suffixes_that_were_asked_fo
     assert sorted(names(here[1])) == [*keys[:2], "_ledger/lease-000001.json", *keys[2:-1]]
     for key in ("000001_0", "b.parq"):
         Path(here[0], key).unlink()
-    # Without the suffixes these outputs are none of the run's business.
+    # Without these suffixes the outputs are not partitions, and stay.
     assert main([*asked[:-2], "--prune"]) == 0
     assert {*keys} <= {*names(here[1])}
     assert main([*asked, "--prune"]) == 0
@@ -187,7 +183,7 @@ def test_outputs_are_named_skipped_and_pruned_by_the_suffixes_that_were_asked_fo
     assert server.stats().requests == len(keys)
 
 
-def test_the_plan_shows_what_is_left_out_and_how_to_take_it(
+def test_the_plan_shows_left_out_files_and_how_to_include_them(
     endpoint: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     endpoint()
@@ -206,7 +202,7 @@ def test_the_plan_shows_what_is_left_out_and_how_to_take_it(
     assert "2 of 2 partitions would run" in capsys.readouterr().out
 
 
-def test_two_objects_whose_keys_differ_by_an_empty_part_are_refused_before_a_request(
+def test_two_objects_whose_keys_differ_by_an_empty_part_are_rejected_before_a_request(
     endpoint: Serve, tmp_path: Path
 ) -> None:
     server, source = endpoint(), f"memory://{tmp_path.name}/in"
@@ -232,11 +228,11 @@ def partitions(*keys: str) -> list[Partition]:
         ("out", ("a", "a/b/x")),
     ],
 )
-def test_two_keys_that_would_land_on_one_output_are_refused(destination: str, keys: tuple[str, ...]) -> None:
+def test_two_keys_with_the_same_output_are_rejected(destination: str, keys: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match=r"cannot both have an output in .*nothing was spent"):
         check_distinct(partitions(*keys, "y.parquet"), locate(destination))
 
 
-def test_keys_that_an_object_store_keeps_apart_are_not_refused() -> None:
+def test_keys_that_differ_in_an_object_store_are_not_rejected() -> None:
     check_distinct(partitions("a", "a/b"), locate("s3://lake/out"))
     check_distinct(partitions("a/b", "a-c/d", "ab"), locate("out"))

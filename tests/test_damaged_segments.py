@@ -1,4 +1,4 @@
-"""Damaged segments of the ledger, through whole runs: what is asked again, and what is not."""
+"""Runs with damaged segments of the ledger: only their rows are requested again."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ def sizes(folder: str) -> int:
 
 
 @pytest.mark.parametrize(("store", "damage"), [("local", flip), ("s3", tear)])
-def test_the_rows_of_a_damaged_segment_alone_are_asked_again_and_the_log_says_so(
+def test_only_the_rows_of_a_damaged_segment_are_requested_again_and_logged(
     request: pytest.FixtureRequest,
     endpoint: Serve,
     tmp_path: Path,
@@ -71,7 +71,7 @@ def test_the_rows_of_a_damaged_segment_alone_are_asked_again_and_the_log_says_so
     place.fs.pipe_file(place.path(victim), damage(place.fs.cat_file(place.path(victim))))
     kept = sizes(folder)
     assert 0 < kept < 200
-    # Prefect takes the root logger's handlers away.
+    # Prefect removes the handlers of the root logger.
     with logging_to(caplog.handler):
         assert run(folder) == 0
     assert f"{victim} is left out, its rows are asked again" in caplog.text

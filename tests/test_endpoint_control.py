@@ -1,4 +1,4 @@
-"""Starting, changing, counting and stopping the local endpoint."""
+"""Starting, configuring, counting and stopping the local endpoint, in this process and in another one."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tasks.local.endpoint_config import EndpointConfig, parse_flags, to_flags
 from tasks.local.endpoint_process import ROOT, spawn
 from tasks.local.fault_spec import FaultSpec, fault_for, markers
 from tasks.local.faults import KINDS
-from tests.endpoint_requests import CHAT, LEAD, PROSE, ask, ask_once, azure, post
+from tests.endpoint_requests import CHAT, LEAD, PROSE, azure_client, complete, complete_once, post
 
 
 def test_latency_holds_requests_in_flight_and_the_peak_is_counted() -> None:
     with serve(EndpointConfig(latency_ms=100, sigma=0.1)) as endpoint:
 
         async def run() -> None:
-            async with azure(endpoint) as client:
-                await asyncio.gather(*(ask(client, f"Row {number}.") for number in range(12)))
+            async with azure_client(endpoint) as client:
+                await asyncio.gather(*(complete(client, f"Row {number}.") for number in range(12)))
 
         asyncio.run(run())
     stats = endpoint.stats()
@@ -39,7 +39,7 @@ def test_latency_holds_requests_in_flight_and_the_peak_is_counted() -> None:
     assert (stats.rows, stats.row_requests_max, stats.row_paid_max) == (12, 1, 1)
 
 
-def test_a_block_left_with_a_request_in_flight_ends_at_once_and_cuts_it_off() -> None:
+def test_stopping_an_endpoint_cuts_off_requests_in_flight_at_once() -> None:
     with serve() as endpoint:
         address = urlsplit(endpoint.url)
         body = json.dumps({"messages": [{"role": "user", "content": "[[fault:hang]]"}]})
@@ -54,8 +54,8 @@ def test_a_block_left_with_a_request_in_flight_ends_at_once_and_cuts_it_off() ->
     assert (stats.requests, stats.abandoned, stats.in_flight) == (1, 1, 0)
 
 
-def test_reset_forgets_rows_bodies_and_counts(recording: Endpoint) -> None:
-    ask_once(recording, PROSE)
+def test_reset_clears_rows_bodies_and_counts(recording: Endpoint) -> None:
+    complete_once(recording, PROSE)
     recording.reset()
     assert recording.stats().requests == recording.requests_for(PROSE) == len(recording.bodies) == 0
 
@@ -67,7 +67,7 @@ def test_a_text_with_a_lone_surrogate_is_answered_and_counted(recording: Endpoin
 
 
 @pytest.mark.parametrize("changes", [{"port": 1}, {"latency_ms": -1}, {"no_such": 1}, {"faults": {"x": "y"}}])
-def test_a_setting_that_cannot_be_is_refused_the_same_way_in_both_handles(
+def test_an_invalid_setting_is_rejected_locally_and_remotely_with_the_same_message(
     recording: Endpoint, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match=r"port|latency_ms|no_such|unknown fault"):
@@ -78,11 +78,11 @@ def test_a_setting_that_cannot_be_is_refused_the_same_way_in_both_handles(
 
 
 @pytest.mark.parametrize("body", [b"null", b"[1]", b"{"])
-def test_settings_that_are_no_object_are_refused(recording: Endpoint, body: bytes) -> None:
+def test_settings_that_are_not_a_json_object_are_rejected(recording: Endpoint, body: bytes) -> None:
     assert post(recording, "/configure", body, {})[0] == 400
 
 
-def test_a_port_that_is_taken_is_an_error_and_not_a_hang(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match="in use"), serve(EndpointConfig(port=port)):
@@ -93,29 +93,29 @@ def test_a_port_that_is_taken_is_an_error_and_not_a_hang(capsys: pytest.CaptureF
     assert "in use" in capsys.readouterr().err
 
 
-def test_a_spawned_endpoint_answers_counts_and_can_be_changed() -> None:
+def test_an_endpoint_process_replies_counts_and_can_be_configured() -> None:
     config = EndpointConfig(faults={"busy": "rate-limit:times=1"}, record_bodies=True, model="gpt-x")
     with spawn(config) as endpoint:
-        assert ask_once(endpoint, PROSE).model == "gpt-x"
+        assert complete_once(endpoint, PROSE).model == "gpt-x"
         with pytest.raises(openai.RateLimitError):
-            ask_once(endpoint, PROSE, "busy")
-        assert ask_once(endpoint, PROSE, "busy").choices[0].message.content == LEAD
+            complete_once(endpoint, PROSE, "busy")
+        assert complete_once(endpoint, PROSE, "busy").choices[0].message.content == LEAD
         assert endpoint.stats().requests_by_status == {200: 2, 429: 1}
         assert (endpoint.requests_for(PROSE), endpoint.paid_for(PROSE)) == (3, 2)
         assert [recorded.deployment for recorded in endpoint.bodies] == ["gpt", "busy", "busy"]
         endpoint.configure(model="gpt-y")
-        assert ask_once(endpoint, PROSE).model == "gpt-y"
+        assert complete_once(endpoint, PROSE).model == "gpt-y"
         with pytest.raises(ValueError, match="no_such"):
             endpoint.configure(no_such=1)
         endpoint.reset()
         assert endpoint.stats().requests == 0
 
 
-def test_it_tells_on_the_machines_clock_when_requests_came_and_replies_were_ready() -> None:
+def test_times_of_requests_and_replies_are_on_the_machine_s_monotonic_clock() -> None:
     with spawn() as endpoint:
         began_s = time.monotonic()
         for _ in range(2):
-            ask_once(endpoint, PROSE)
+            complete_once(endpoint, PROSE)
         stats, ended_s = endpoint.stats(), time.monotonic()
         assert stats.first_request_s
         assert stats.last_request_s
@@ -126,7 +126,7 @@ def test_it_tells_on_the_machines_clock_when_requests_came_and_replies_were_read
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_alone_it_stops_quietly_on_a_signal_and_prints_what_it_counted(number: signal.Signals) -> None:
+def test_the_program_stops_on_a_signal_and_prints_its_counters(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "tasks.local.endpoint"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
@@ -164,19 +164,19 @@ configs = st.builds(
 
 
 @given(configs)
-def test_flags_say_exactly_what_the_config_says(config: EndpointConfig) -> None:
+def test_flags_and_config_convert_into_each_other(config: EndpointConfig) -> None:
     assert parse_flags(to_flags(config)) == config
 
 
 @pytest.mark.parametrize(
     "spec", ["no-such", "hang:times=x", "hang:times=-1", "hang:colour=1", "hang:times", ""]
 )
-def test_a_fault_nobody_knows_is_refused_before_a_socket_opens(spec: str) -> None:
+def test_an_unknown_fault_is_rejected_before_a_socket_opens(spec: str) -> None:
     with pytest.raises(ValueError, match="fault"):
         EndpointConfig(faults={"gpt": spec})
 
 
-def test_markers_of_one_text_play_one_after_the_other() -> None:
+def test_several_markers_in_a_text_apply_one_after_the_other() -> None:
     specs = markers("[[fault:rate-limit:times=2:retry-after-ms=5]] and [[fault:reset:times=1]] then prose")
     played = [fault_for(specs, number) for number in range(1, 5)]
     limited = FaultSpec("rate-limit", times=2, retry_after_ms=5)
