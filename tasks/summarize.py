@@ -7,10 +7,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from tasks.core.errors import StopRunError, TransientError
 from tasks.core.job import Job
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.llm.telemetry import describe, partition_span
 from tasks.core.model import Partition
 from tasks.core.partition import summarize_partition
 from tasks.core.planning.grouping import Group
+from tasks.core.reporting.partition_span import add_counts, partition_span
 from tasks.core.reporting.results import Results
 from tasks.core.rows.gateway import Gateway
 from tasks.events import tell_published
@@ -74,7 +74,7 @@ def _summarize(
     try:
         with partition_span(partition.key) as span:
             report = summarize_partition(partition, job, gateway, ledger)
-            describe(span, report)
+            add_counts(span, report)
     except StopRunError as error:
         results.tell(partition, error)
         raise

@@ -22,7 +22,7 @@ from tasks.core.planning.grouping import Group
 from tasks.core.progress import Progress
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.results import Results
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.storage.discovery import discover
 from tasks.summarize import summarize_group
@@ -129,7 +129,7 @@ async def open_echo(measured: Callable[[ChatModel], ChatModel]) -> AsyncIterator
 
 
 def new_gateway() -> Gateway:
-    return Gateway([LanePlan(open_echo, lambda: Limiter(64))], RetryPolicy())
+    return Gateway([LaneSpec(open_echo, lambda: Limiter(64))], RetryPolicy())
 
 
 @pytest.fixture

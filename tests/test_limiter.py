@@ -4,7 +4,7 @@ import pytest
 
 from tasks.core.errors import BreakerError, DeploymentError, ParkedError
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.ratelimit.window import SMALL
+from tasks.core.ratelimit.window import INITIAL_SIZE
 from tests.virtualtime import run_virtually
 
 
@@ -209,7 +209,9 @@ def test_rows_rejected_one_after_the_other_for_no_known_reason_stop_the_run() ->
 
 def test_a_first_reply_that_takes_long_is_not_waited_for() -> None:
     async def run() -> None:
-        assert (await starts_s(Limiter(20), 20, latency_s=30.0))[SMALL:][0] == pytest.approx(2.0, abs=0.01)
+        assert (await starts_s(Limiter(20), 20, latency_s=30.0))[INITIAL_SIZE:][0] == pytest.approx(
+            2.0, abs=0.01
+        )
 
     run_virtually(run())
 

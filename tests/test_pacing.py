@@ -10,7 +10,7 @@ from tasks.core.llm.chat_model import Answer
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.ratelimit.pacing import Pace
+from tasks.core.ratelimit.quota_rate import QuotaRate
 from tasks.core.ratelimit.ratelimit_headers import parse
 from tests.quotas import Deployment, Headers, work_until
 from tests.textmodels import TextSummarizer
@@ -271,7 +271,7 @@ def test_headers_that_tell_no_number_tell_nothing() -> None:
 
 def test_a_told_rate_that_is_too_low_is_left_behind_while_nearly_all_is_left() -> None:
     # A limit told per ten seconds and read as one per minute.
-    pace, now_s, sent = Pace(None, opens_slowly=True, now_s=0.0), 0.0, 0
+    pace, now_s, sent = QuotaRate(None, slow_start=True, now_s=0.0), 0.0, 0
     pace.observe(10.0, 600.0, now_s)
     while now_s < 120:
         now_s = max(now_s, pace.next_s)
@@ -284,7 +284,7 @@ def test_a_told_rate_that_is_too_low_is_left_behind_while_nearly_all_is_left() -
 
 @pytest.mark.parametrize("left", [0.0, 3.0])
 def test_headers_that_always_tell_the_same_little_do_not_slow_a_run_down_to_nothing(left: float) -> None:
-    pace, now_s = Pace(None, opens_slowly=True, now_s=0.0), 0.0
+    pace, now_s = QuotaRate(None, slow_start=True, now_s=0.0), 0.0
     pace.observe(20.0, 200.0 if left else left, now_s)
     while now_s < 600:
         now_s = max(now_s, pace.next_s)

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.core.ratelimit.window import SMALL, Window
+from tasks.core.ratelimit.window import INITIAL_SIZE, Window
 
 
 def test_a_window_never_gets_wider_than_allowed() -> None:
@@ -10,10 +10,10 @@ def test_a_window_never_gets_wider_than_allowed() -> None:
     assert window.size == 8
 
 
-@pytest.mark.parametrize("ceiling", [1, SMALL, 64])
+@pytest.mark.parametrize("ceiling", [1, INITIAL_SIZE, 64])
 def test_a_window_that_starts_small_is_open_from_the_first_reply_on(ceiling: int) -> None:
     window = Window(ceiling, starts_small=True)
-    assert window.size == min(ceiling, SMALL)
+    assert window.size == min(ceiling, INITIAL_SIZE)
     window.answered()
     assert window.size == ceiling
 
@@ -21,7 +21,7 @@ def test_a_window_that_starts_small_is_open_from_the_first_reply_on(ceiling: int
 def test_timeouts_do_not_narrow_a_window_that_has_not_been_opened() -> None:
     window = Window(64, starts_small=True)
     window.timed_out(sent_s=1.0, now_s=2.0)
-    assert window.size == SMALL
+    assert window.size == INITIAL_SIZE
     window.open()
     assert window.size == 64
     window.timed_out(sent_s=3.0, now_s=4.0)

@@ -12,8 +12,8 @@ from contextlib import suppress
 from tasks.core.errors import BreakerError, ParkedError, StopRunError
 from tasks.core.ratelimit.circuit_breaker import CircuitBreaker
 from tasks.core.ratelimit.cooldown import Cooldown
-from tasks.core.ratelimit.pacer import Pacer
 from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
+from tasks.core.ratelimit.request_rate import RequestRate
 from tasks.core.ratelimit.slot import Slot
 from tasks.core.ratelimit.window import Window
 
@@ -51,7 +51,7 @@ class Limiter:
         self._loop = asyncio.get_running_loop()
         is_known = requests_per_minute is not None or tokens_per_minute is not None
         self._window = Window(max_concurrent, starts_small=not is_known)
-        self._pacer = Pacer(requests_per_minute, tokens_per_minute, self._loop.time())
+        self._pacer = RequestRate(requests_per_minute, tokens_per_minute, self._loop.time())
         self._cooldown = Cooldown(max_wait_s)
         self._breaker = CircuitBreaker(max_concurrent)
         self._line: deque[Slot] = deque()

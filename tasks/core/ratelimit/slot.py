@@ -9,15 +9,15 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tasks.core.errors import RateLimitError, StopRunError
-from tasks.core.ratelimit.pacer import Start
 from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
+from tasks.core.ratelimit.request_rate import RequestStart
 
 
 class SlotOwner(Protocol):
     """What a slot needs of the limiter."""
 
     def enter(self, slot: "Slot") -> bool:
-        """Start a request now, or put it in line; returns which."""
+        """RequestStart a request now, or put it in line; returns which."""
 
     def confirm(self) -> None:
         """Raise, and take the slot back, if the run was stopped between its turn and now."""
@@ -47,7 +47,7 @@ class Slot:
 
     def __init__(self, limiter: SlotOwner, tokens: float) -> None:
         self._limiter = limiter
-        self.start = Start(tokens)
+        self.start = RequestStart(tokens)
         self.turn: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:

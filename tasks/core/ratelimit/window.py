@@ -5,7 +5,7 @@ in flight before it may be too many already. A window narrows when the deploymen
 episode, and widens again while replies come.
 """
 
-SMALL = 8
+INITIAL_SIZE = 8
 """Requests in flight at first: what 40,000 tokens/min let pass at once, in usual rows."""
 
 _NARROWER = 0.5
@@ -26,8 +26,8 @@ class Window:
     """
 
     def __init__(self, ceiling: int, *, starts_small: bool = False) -> None:
-        self.is_small = starts_small and ceiling > SMALL
-        self.size = SMALL if self.is_small else ceiling
+        self.is_small = starts_small and ceiling > INITIAL_SIZE
+        self.size = INITIAL_SIZE if self.is_small else ceiling
         self._ceiling = ceiling
         self._width = float(ceiling)
         self._narrowed_s = 0.0

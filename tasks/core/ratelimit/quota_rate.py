@@ -14,8 +14,7 @@ counts them; times are the event loop's.
 
 import math
 
-from tasks.core.ratelimit.headroom import Headroom
-from tasks.core.ratelimit.learned_rate import LearnedRate
+from tasks.core.ratelimit.rate_estimates import Headroom, LearnedRate
 
 _MARGIN = 0.99  # of a given quota: a request early by a network's whim must not be one too many
 _CATCH_UP_S = 0.1  # a timer that was late may be made up for ...
@@ -35,12 +34,12 @@ _LEAST_SHARE = 0.05
 _MOST_PER_S = 1e9
 
 
-class Pace:
+class QuotaRate:
     """When the next request may start, for one quota.
 
     Args:
         given_per_s: The quota, when a person gave it.
-        opens_slowly: Without anything known, start slowly and double ten times a second: the first requests
+        slow_start: Without anything known, start slowly and double ten times a second: the first requests
             are few when the quota is small, and hardly anything is lost when there is none.
         now_s: The event loop's time.
 
@@ -50,12 +49,12 @@ class Pace:
         sent: What was charged so far.
     """
 
-    def __init__(self, given_per_s: float | None, *, opens_slowly: bool, now_s: float) -> None:
+    def __init__(self, given_per_s: float | None, *, slow_start: bool, now_s: float) -> None:
         self.sent = 0.0
         self._given = math.inf if given_per_s is None else given_per_s * _MARGIN
         self._reported: float | None = None
         self._headroom, self._learned = Headroom(), LearnedRate()
-        self._is_opening = opens_slowly and math.isinf(self._given)
+        self._is_opening = slow_start and math.isinf(self._given)
         self._doubling_s = _FIRST_DOUBLING_S
         self.rate = _FIRST_PER_S if self._is_opening else self._given
         self.next_s = now_s - (_CATCH_UP_S if _EVEN_S * self._given >= 1 else 0.0)

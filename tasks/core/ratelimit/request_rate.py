@@ -7,7 +7,7 @@ Says once when a quota begins to set the pace, and again when that is another pa
 import logging
 from dataclasses import dataclass
 
-from tasks.core.ratelimit.pacing import Pace
+from tasks.core.ratelimit.quota_rate import QuotaRate
 from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _SHORTEST_S = 0.001
 
 
 @dataclass(slots=True)
-class Start:
+class RequestStart:
     """A request's place in the order of starts; what is learned from its reply depends on it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Start:
     headers: RateLimitHeaders | None = None
 
 
-class Pacer:
+class RequestRate:
     """When the next request may start.
 
     Args:
@@ -49,8 +49,8 @@ class Pacer:
     def __init__(
         self, requests_per_minute: float | None, tokens_per_minute: float | None, now_s: float
     ) -> None:
-        self._requests = Pace(_per_s(requests_per_minute), opens_slowly=True, now_s=now_s)
-        self._tokens = Pace(_per_s(tokens_per_minute), opens_slowly=False, now_s=now_s)
+        self._requests = QuotaRate(_per_s(requests_per_minute), slow_start=True, now_s=now_s)
+        self._tokens = QuotaRate(_per_s(tokens_per_minute), slow_start=False, now_s=now_s)
         self._last_observed = -1.0
         self._logged_per_s = 0.0
 
@@ -64,14 +64,14 @@ class Pacer:
         pace, unit = self._slower()
         return _words(pace, unit) if pace.is_known and pace.next_s > now_s else ""
 
-    def start(self, start: Start, now_s: float) -> None:
+    def start(self, start: RequestStart, now_s: float) -> None:
         """A request starts now."""
         start.at_s = now_s
         start.requests_before, start.tokens_before = self._requests.sent, self._tokens.sent
         self._requests.start(now_s, 1.0)
         self._tokens.start(now_s, start.tokens)
 
-    def observe(self, start: Start, headers: RateLimitHeaders, now_s: float) -> None:
+    def observe(self, start: RequestStart, headers: RateLimitHeaders, now_s: float) -> None:
         """Take in the rate limit headers of a request's reply."""
         start.headers = headers
         if start.requests_before > self._last_observed:  # else a later request's reply is newer
@@ -79,7 +79,7 @@ class Pacer:
             self._requests.observe(headers.requests_per_s, headers.requests_left, now_s)
             self._tokens.observe(headers.tokens_per_s, headers.tokens_left, now_s)
 
-    def refused(self, start: Start, now_s: float, reopens_s: float, *, is_news: bool) -> None:
+    def refused(self, start: RequestStart, now_s: float, reopens_s: float, *, is_news: bool) -> None:
         """A request was answered 429; the quota it was for takes note.
 
         Args:
@@ -105,13 +105,13 @@ class Pacer:
             self._logged_per_s = pace.rate
             logger.info("The deployment's quota sets the pace: %s", _words(pace, unit))
 
-    def _slower(self) -> tuple[Pace, str]:
+    def _slower(self) -> tuple[QuotaRate, str]:
         if self._tokens.next_s > self._requests.next_s:
             return self._tokens, "tokens"
         return self._requests, "requests"
 
 
-def _is_for_tokens(start: Start) -> bool:
+def _is_for_tokens(start: RequestStart) -> bool:
     """Whether the headers say that it was tokens that were missing; requests, when they say nothing."""
     headers = start.headers
     if headers is None or headers.tokens_left is None or headers.tokens_left >= start.tokens:
@@ -119,7 +119,7 @@ def _is_for_tokens(start: Start) -> bool:
     return headers.requests_left is None or headers.requests_left >= 1
 
 
-def _words(pace: Pace, unit: str) -> str:
+def _words(pace: QuotaRate, unit: str) -> str:
     return f"{pace.rate * _MINUTE_S:.0f} {unit}/min"
 
 
