@@ -1,4 +1,4 @@
-"""A deployment with a quota, simulated on the virtual clock: what the tests of pacing share."""
+"""A deployment with a quota, simulated in virtual time; for the tests of request rates."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ Headers = Literal["all", "remaining", "none"]
 
 @dataclass
 class Deployment:
-    """Answers after a lognormal latency, or refuses at once as its quota says; notes when it did what."""
+    """Answers after a lognormal latency, or refuses as its quota requires; records when."""
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -40,7 +40,7 @@ class Deployment:
     def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._random = random.Random(7)
-        random.seed(7)  # the gate's spread: the same every time
+        random.seed(7)  # the cooldown's jitter: the same in every run
         self._quota = Quota(self.requests_per_minute, self.tokens_per_minute, self.window_s, self._loop.time)
 
     def resize(self, requests_per_minute: float) -> None:
@@ -75,7 +75,7 @@ class Deployment:
 
 
 async def work_until(end_s: float, limiter: Limiter, model: ChatModel, tokens: float = 750.0) -> None:
-    """Send row after row until a moment of the loop's time."""
+    """Send row after row until this time of the loop."""
     loop = asyncio.get_running_loop()
 
     def texts() -> Iterator[str]:
