@@ -18,7 +18,7 @@ from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
 from tasks.core.reporting.report import PartitionReport
 from tasks.core.rows.batch import OnRow, Row
-from tasks.core.rows.requester import RowService, Waiting
+from tasks.core.rows.requester import RowService, WaitForOutcomes
 from tasks.core.storage.discovery import source_location
 from tasks.core.storage.location import locate
 
@@ -60,7 +60,7 @@ def text_of(row: Row) -> str | None:
 class Echo:
     """A row service whose summaries contain the rows' texts."""
 
-    def begin(self, rows: Iterable[Row], on_row: OnRow) -> Waiting:
+    def begin(self, rows: Iterable[Row], on_row: OnRow) -> WaitForOutcomes:
         """Return a function that computes one outcome per row."""
         return lambda: [self.one(row, place, on_row) for place, row in enumerate(rows)]
 

@@ -14,11 +14,11 @@ from tests.textmodels import OfTexts, row_of
 def test_requests_end_at_their_limit() -> None:
     budget = Budget(max_requests=2)
     for _ in range(2):
-        with budget.request(6):
+        with budget.reserve(6):
             pass
     with (
         pytest.raises(BudgetError, match=r"2 requests.*run the same command again"),
-        budget.request(6),
+        budget.reserve(6),
     ):
         pytest.fail("no third request")
 
@@ -27,23 +27,23 @@ def test_dollars_count_what_is_in_flight_at_its_most_and_what_is_answered_as_it_
     budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
     with ExitStack() as in_flight:
         for _ in range(3):
-            in_flight.enter_context(budget.request(6))
-        with pytest.raises(BudgetError), budget.request(6):
+            in_flight.enter_context(budget.reserve(6))
+        with pytest.raises(BudgetError), budget.reserve(6):
             pytest.fail("three in flight may cost three dollars")
-    budget.spent(10, 500_000)
+    budget.record_usage(10, 500_000)
     with (
-        budget.request(6),
-        budget.request(6),
+        budget.reserve(6),
+        budget.reserve(6),
         pytest.raises(BudgetError, match=r"0\.5000 of them"),
     ):
-        in_flight.enter_context(budget.request(6))
+        in_flight.enter_context(budget.reserve(6))
 
 
 def test_without_limits_nothing_ends() -> None:
     budget = Budget()
     for _ in range(1000):
-        with budget.request(6):
-            budget.spent(10, 10)
+        with budget.reserve(6):
+            budget.record_usage(10, 10)
 
 
 def test_prices_are_listed_can_be_overridden_and_may_be_unknown() -> None:
@@ -75,7 +75,7 @@ def test_what_may_be_on_the_bill_without_a_number_counts_as_all_it_may_cost(end:
 
     async def run() -> None:
         budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
-        metered = Meter(budget).around(OfTexts(Ending()))
+        metered = Meter(budget).wrap(OfTexts(Ending()))
         for _ in range(3):
             with suppress(RequestError):
                 await metered.complete(row_of("a text"))
@@ -95,7 +95,7 @@ def test_what_was_refused_or_rejected_costs_nothing() -> None:
 
     async def run() -> None:
         budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
-        metered = Meter(budget).around(OfTexts(Refusing()))
+        metered = Meter(budget).wrap(OfTexts(Refusing()))
         for text in ["too long", "any"] * 10:
             with suppress(RequestError):
                 await metered.complete(row_of(text))
@@ -119,7 +119,7 @@ def test_attempts_that_were_never_sent_use_up_no_requests() -> None:
 
     async def run() -> None:
         meter = Meter(Budget(max_requests=2))
-        metered = meter.around(OfTexts(Ending()))
+        metered = meter.wrap(OfTexts(Ending()))
         for _ in range(22):
             with suppress(RequestError, DeploymentError):
                 await metered.complete(row_of("a text"))

@@ -134,7 +134,7 @@ def test_the_reply_and_the_error_carry_the_quota_as_the_headers_report_it(endpoi
     # One request passed, and was charged as many tokens as we count for it, up to rounding.
     assert answered
     assert answered.requests_left == 599
-    charged = REQUEST.charged_tokens(row_of("A text.", REQUEST))
+    charged = REQUEST.quota_tokens(row_of("A text.", REQUEST))
     assert answered.tokens_left == pytest.approx(60_000 - charged, abs=1)
 
 

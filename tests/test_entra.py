@@ -18,7 +18,7 @@ from tasks.core.llm.entra import RenewingModel, Token
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.lane import Lane
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.core.settings import Settings
@@ -221,7 +221,7 @@ def test_a_renewal_that_hangs_holds_up_neither_rows_nor_the_end_of_the_run() -> 
         entra.now_s += 3400
         yield RenewingModel(measured(Deployment(token)), token)
 
-    assert statuses(Gateway([LanePlan(open_model, lambda: Limiter(WINDOW))], RetryPolicy())) == {Status.OK}
+    assert statuses(Gateway([LaneSpec(open_model, lambda: Limiter(WINDOW))], RetryPolicy())) == {Status.OK}
     [thread] = [thread for thread in threading.enumerate() if thread.name == "token"]
     assert len(entra.asked_s) == 2
     entra.answers.set()
@@ -230,7 +230,7 @@ def test_a_renewal_that_hangs_holds_up_neither_rows_nor_the_end_of_the_run() -> 
 
 def gateway_of(credential: Any, budget: Budget | None = None) -> Gateway:
     settings = Settings.from_environment()
-    plan = LanePlan(
+    spec = LaneSpec(
         lambda metered: open_model(
             *(settings.endpoint, REQUEST),
             max_connections=WINDOW,
@@ -240,7 +240,7 @@ def gateway_of(credential: Any, budget: Budget | None = None) -> Gateway:
         ),
         lambda: Limiter(WINDOW),
     )
-    return Gateway([plan], RetryPolicy(), budget)
+    return Gateway([spec], RetryPolicy(), budget)
 
 
 def statuses(gateway: Gateway, texts: Iterable[str] = TEXTS) -> set[Status]:

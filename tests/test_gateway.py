@@ -13,7 +13,7 @@ from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Status
 from tasks.core.options import LimitOptions
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.gateway_factory import open_gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
@@ -64,7 +64,7 @@ def gateway(opened: Opened, latency_s: float = 0.001, window: int = 5, grace_s: 
         opened.closed = True
 
     limiter = lambda: Limiter(window, requests_per_minute=NO_QUOTA)  # noqa: E731 - built in the gateway's loop
-    return Gateway([LanePlan(open_model, limiter)], RetryPolicy(), grace_s=grace_s)
+    return Gateway([LaneSpec(open_model, limiter)], RetryPolicy(), grace_s=grace_s)
 
 
 def test_many_threads_share_one_loop_and_one_window() -> None:
@@ -151,8 +151,8 @@ def test_what_keeps_the_model_from_opening_is_told_to_who_enters() -> None:
             raise SettingsError(message)
         yield measured(OfTexts(opened))
 
-    plan = LanePlan(open_model, lambda: Limiter(1))
-    with pytest.raises(SettingsError, match="no key"), Gateway([plan], RetryPolicy()):
+    spec = LaneSpec(open_model, lambda: Limiter(1))
+    with pytest.raises(SettingsError, match="no key"), Gateway([spec], RetryPolicy()):
         pass
 
 

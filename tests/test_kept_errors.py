@@ -18,7 +18,7 @@ from tasks.core.model import Outcome, Partition, Status
 from tasks.core.planning.grouping import Group
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.results import Results
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.run.direct import Threads
 from tasks.core.run.registry import registered
@@ -130,7 +130,7 @@ async def open_echo(measured: Callable[[ChatModel], ChatModel]) -> AsyncIterator
 
 
 def new_gateway() -> Gateway:
-    return Gateway([LanePlan(open_echo, lambda: Limiter(64))], RetryPolicy())
+    return Gateway([LaneSpec(open_echo, lambda: Limiter(64))], RetryPolicy())
 
 
 @pytest.fixture

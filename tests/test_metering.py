@@ -16,7 +16,7 @@ from tasks.core.planning.partition_status import inspect_source
 from tasks.core.prompt import Request
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.tally import Bill
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 from tests.conftest import Serve
@@ -31,7 +31,7 @@ def gateway_of(request: Request, timeout_s: float, max_attempts: int) -> Gateway
     """A gateway that does not wait long before it tries again."""
     settings = Settings.from_environment()
     policy = RetryPolicy(max_attempts=max_attempts, attempt_timeout_s=timeout_s, longest_backoff_s=0.05)
-    plan = LanePlan(
+    spec = LaneSpec(
         lambda metered: open_model(
             settings.endpoint,
             request,
@@ -42,7 +42,7 @@ def gateway_of(request: Request, timeout_s: float, max_attempts: int) -> Gateway
         ),
         lambda: Limiter(WINDOW),
     )
-    return Gateway([plan], policy)
+    return Gateway([spec], policy)
 
 
 def bill_of(folder: Path, timeout_s: float = 60.0, max_attempts: int = 30) -> Bill:
@@ -120,7 +120,7 @@ class Scripted:
 
 
 async def complete(meter: Meter, model: Scripted, *texts: str) -> None:
-    metered = meter.around(OfTexts(model))
+    metered = meter.wrap(OfTexts(model))
     for text in texts:
         await asyncio.gather(metered.complete(row_of(text)), return_exceptions=True)
 

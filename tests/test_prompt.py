@@ -49,7 +49,7 @@ def test_the_fingerprint_tells_nothing_of_the_prompt() -> None:
 
 
 def charged(text: str, request: Request = REQUEST) -> float:
-    return request.charged_tokens(row_of(text, request))
+    return request.quota_tokens(row_of(text, request))
 
 
 def test_a_request_is_charged_its_prompt_by_length_and_the_longest_reply() -> None:

@@ -8,8 +8,8 @@ import pytest
 from tasks.core.endpoint import Endpoint
 from tasks.core.errors import DeploymentError, RateLimitError, RequestError
 from tasks.core.llm.client import record_request
-from tasks.core.llm.sdk_bypass import Fields, RowEndedError, Sender
-from tasks.core.llm.transport import Reply, Transport
+from tasks.core.llm.sdk_bypass import JsonObject, RowEndedError, Sender
+from tasks.core.llm.transport import HttpReply, Transport
 from tests.endpoint_requests import REQUEST
 
 ENDPOINT = Endpoint(url="https://x.openai.azure.com", deployment="d", api_version="2024-10-21")
@@ -20,18 +20,18 @@ COMPLETION = json.dumps({"choices": [], "model": "m"}).encode()
 class Answering(Transport):
     """Answers every request with one reply."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: HttpReply) -> None:
         super().__init__(max_connections=1, timeout_s=1.0)
         self.reply = reply
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:  # noqa: ARG002
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> HttpReply:  # noqa: ARG002
         return self.reply
 
 
-def answered(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Fields:
-    async def run() -> Fields:
+def answered(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> JsonObject:
+    async def run() -> JsonObject:
         recorded = await record_request(ENDPOINT, REQUEST, timeout_s=1.0)
-        return await Sender(Answering(Reply(status, headers, body)), recorded, dict).send(b"{}")
+        return await Sender(Answering(HttpReply(status, headers, body)), recorded, dict).send(b"{}")
 
     return asyncio.run(run())
 
@@ -104,7 +104,7 @@ def test_the_recorded_request_holds_no_credential(monkeypatch: pytest.MonkeyPatc
 
     async def run() -> Sender:
         recorded = await record_request(ENDPOINT, REQUEST, timeout_s=1.0)
-        return Sender(Answering(Reply(200, (), b"{}")), recorded, dict)
+        return Sender(Answering(HttpReply(200, (), b"{}")), recorded, dict)
 
     headers = asyncio.run(run())._headers  # noqa: SLF001 - what goes out with every request
     assert "very-secret" not in str(headers)

@@ -11,9 +11,15 @@ from openai.lib.azure import API_KEY_SENTINEL
 
 from tasks.core.endpoint import Endpoint
 from tasks.core.errors import RequestError, SettingsError
-from tasks.core.llm.client import AzureChatModel, build_client, bypassing_the_sdk, check_model, record_request
+from tasks.core.llm.client import (
+    AzureChatModel,
+    build_bypass_model,
+    build_client,
+    check_model,
+    record_request,
+)
 from tasks.core.llm.sdk_bypass import Recorder, Sender
-from tasks.core.llm.transport import Reply, Transport
+from tasks.core.llm.transport import HttpReply, Transport
 from tasks.core.prompt import Prompt, Request
 from tests.endpoint_requests import AWKWARD, REQUEST
 from tests.textmodels import row_of
@@ -54,15 +60,15 @@ def sent_by_us(request: Request, text: str, header: dict[str, str]) -> tuple[str
     sent: list[tuple[str, dict[str, str], bytes]] = []
 
     class Keeping(Transport):
-        async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> HttpReply:
             sent.append((url, dict(headers), body))
-            return Reply(500, [], b"")
+            return HttpReply(500, [], b"")
 
     async def run() -> None:
         recorded = await record_request(ENDPOINT, request, timeout_s=20.0)
         sender = Sender(Keeping(max_connections=1, timeout_s=20.0), recorded, lambda: header)
         with pytest.raises(RequestError):
-            await bypassing_the_sdk(sender, recorded.content, ENDPOINT, request).complete(
+            await build_bypass_model(sender, recorded.content, ENDPOINT, request).complete(
                 row_of(text, request)
             )
 

@@ -20,7 +20,7 @@ from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.tally import Tally
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.requester import Requester
 from tasks.core.rows.row_source import RowSlice
 from tasks.core.rows.summarizer import RetryPolicy
@@ -285,7 +285,7 @@ def test_after_giving_up_no_row_that_waited_is_requested(tmp_path: Path) -> None
     limiter = lambda: Limiter(4, requests_per_minute=NO_QUOTA)  # noqa: E731 - built in the gateway's loop
     with (
         Ledger(locate(f"{tmp_path}/out")) as ledger,
-        Gateway([LanePlan(open_model, limiter)], ONE_ATTEMPT) as gateway,
+        Gateway([LaneSpec(open_model, limiter)], ONE_ATTEMPT) as gateway,
     ):
         [(model, loop)] = opened
         requester = Requester(gateway, ledger.open("k"), (), TEXT_ONLY.max_output_tokens)

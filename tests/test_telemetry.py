@@ -109,6 +109,6 @@ def test_partitions_are_spans_below_the_callers_and_requests_are_metrics_by_the_
 
 
 def test_without_an_sdk_the_api_alone_is_loaded() -> None:
-    rooms = ("tasks.core.llm.telemetry", "tasks.core.rows.gateway")
+    rooms = ("tasks.core.reporting.partition_span", "tasks.core.rows.gateway")
     code = f"import sys, {', '.join(rooms)}; assert 'opentelemetry.sdk' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

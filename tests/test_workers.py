@@ -7,7 +7,7 @@ import pytest
 from tasks.core.errors import BreakerError, ParkedError
 from tasks.core.model import Outcome, Status
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.ratelimit.window import SMALL
+from tasks.core.ratelimit.window import INITIAL_SIZE
 from tests.test_summarizer import ScriptedModel
 from tests.textmodels import TextSummarizer
 from tests.virtualtime import run_virtually
@@ -18,7 +18,7 @@ def test_a_text_that_cannot_be_sent_is_no_answer_of_the_deployments() -> None:
         limiter, model = Limiter(64), ScriptedModel()
         outcomes = await TextSummarizer(model, limiter).summarize(["\ud800"] * 100)
         assert {outcome.status for outcome in outcomes} == {Status.FAILED}
-        assert limiter.window == SMALL
+        assert limiter.window == INITIAL_SIZE
         assert model.requests == []
 
     run_virtually(run())

@@ -104,5 +104,5 @@ async def _summarize(
         max_connections=max_concurrent,
         timeout_s=policy.attempt_timeout_s,
     ) as model:
-        lane = Lane(model, Limiter(max_concurrent), request.charged_tokens)
+        lane = Lane(model, Limiter(max_concurrent), request.quota_tokens)
         return await Summarizer([lane], policy, on_outcome=on_outcome).summarize(map(request.render, texts))

@@ -23,7 +23,7 @@ from tasks.core.planning.preflight import footer_problems
 from tasks.core.reporting.report import FailedRow, PartitionReport, PartitionState
 from tasks.core.reporting.tally import Tally
 from tasks.core.rows.requester import Requester, RowService
-from tasks.core.rows.row_group_pipeline import summarized
+from tasks.core.rows.row_group_pipeline import summarize_slices
 from tasks.core.rows.row_source import RowSource
 from tasks.core.storage import atomic_write, reading, stored_files
 from tasks.core.storage.publish import publish_appended
@@ -101,7 +101,7 @@ def _fill(
     """Summarize the rows and write their columns."""
     tally = Tally()
     failures: list[FailedRow] = []
-    with summarized(RowSource(reader.slices([job.text_column]), job.request), rows) as slices:
+    with summarize_slices(RowSource(reader.slices([job.text_column]), job.request), rows) as slices:
         for outcomes in slices:
             failures += _failed_rows(outcomes, tally.rows)[: _FAILURES_KEPT - len(failures)]
             tally += Tally.of(outcomes)

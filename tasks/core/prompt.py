@@ -92,7 +92,7 @@ class Request:
         # From a script without a type checker: one bad row does not fail the others.
         return Outcome(Status.FAILED, error=f"the text is a {type(text).__name__}")
 
-    def charged_tokens(self, row: RenderedRow) -> float:
+    def quota_tokens(self, row: RenderedRow) -> float:
         """Tokens that Azure subtracts from a quota when the request arrives, estimated as Azure does.
 
         Azure estimates from the prompt's length, without the model's tokenizer, and adds the longest reply

@@ -30,7 +30,7 @@ from tasks.core.parquet.append_writer import Writer
 from tasks.core.parquet.reader import Reader
 from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.rows.batch import OnRow, Row
-from tasks.core.rows.requester import Waiting
+from tasks.core.rows.requester import WaitForOutcomes
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, print_table, run_module
@@ -43,7 +43,7 @@ _COLUMNS = SummaryColumns("summary")
 class AtOnce:
     """A row service that answers with the beginning of each text, when it is waited for."""
 
-    def begin(self, rows: Iterable[Row], on_row: OnRow) -> Waiting:
+    def begin(self, rows: Iterable[Row], on_row: OnRow) -> WaitForOutcomes:
         """One outcome per row."""
 
         def wait() -> list[Outcome]:

@@ -90,7 +90,7 @@ class Singleflight(Generic[W]):
         self._leaderless: dict[bytes, None] = {}
 
     @property
-    def is_leaderless(self) -> bool:
+    def has_leaderless(self) -> bool:
         """Whether a flight waits for ``next_leader`` to be called."""
         return bool(self._leaderless)
 

@@ -44,7 +44,7 @@ class Budget:
         self._reserved_usd = 0.0
 
     @contextmanager
-    def request(self, size_bytes: int) -> Iterator[float]:
+    def reserve(self, size_bytes: int) -> Iterator[float]:
         """Reserve what one request may cost while it is in flight; yields the most it may, in US dollars.
 
         Args:
@@ -62,15 +62,15 @@ class Budget:
         finally:
             self._reserved_usd -= most_usd
 
-    def unsent(self) -> None:
+    def cancel_request(self) -> None:
         """Give back a request that was reserved and never sent: it is not on the bill."""
         self._requests -= 1
 
-    def spent(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
+    def record_usage(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
         """Count what a reply cost."""
         self._spent_usd += self._price.cost_usd(prompt_tokens or 0, completion_tokens or 0)
 
-    def unknown(self, most_usd: float) -> None:
+    def record_unknown_cost(self, most_usd: float) -> None:
         """Count a request that may be on the bill, of which nobody knows what it cost, as all it may cost."""
         self._spent_usd += most_usd
 

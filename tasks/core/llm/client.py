@@ -70,7 +70,7 @@ async def open_model(
     ) as transport:
         recorded = await record_request(endpoint, request, timeout_s)
         sender = Sender(transport, recorded, token.header if token else lambda: _key_header(key))
-        model = metered(bypassing_the_sdk(sender, recorded.content, endpoint, request))
+        model = metered(build_bypass_model(sender, recorded.content, endpoint, request))
         yield RenewingModel(model, token) if token else model
 
 
@@ -106,7 +106,7 @@ async def record_request(endpoint: Endpoint, request: Request, timeout_s: float)
         return recorder.recorded
 
 
-def bypassing_the_sdk(sender: Sender, recorded: bytes, endpoint: Endpoint, request: Request) -> ChatModel:
+def build_bypass_model(sender: Sender, recorded: bytes, endpoint: Endpoint, request: Request) -> ChatModel:
     """A model that uses LlamaIndex's ``achat`` without openai's SDK below it.
 
     Args:

@@ -12,7 +12,7 @@ from dataclasses import fields
 from tasks.core.errors import DeploymentError, PipelineError, RequestError
 from tasks.core.llm.budget import Budget
 from tasks.core.llm.chat_model import Answer, ChatModel
-from tasks.core.llm.telemetry import RequestMetrics
+from tasks.core.llm.request_metrics import RequestMetrics
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
 from tasks.core.reporting.histogram import SECONDS, TOKENS, HistogramBuilder, Histograms
@@ -48,7 +48,7 @@ class Meter:
         counted = (self._latency_s, self._prompt_tokens, self._completion_tokens)
         return Histograms(*(one.histogram for one in counted))
 
-    def around(self, model: ChatModel) -> ChatModel:
+    def wrap(self, model: ChatModel) -> ChatModel:
         """The model with its requests metered; a request that would exceed the budget is not sent."""
         return _MeteredModel(model, self)
 
@@ -59,7 +59,7 @@ class Meter:
             BudgetError: It would exceed the budget; it was not sent.
         """
         began_s = _now_s()
-        with self._budget.request(row.size_bytes) as most_usd:
+        with self._budget.reserve(row.size_bytes) as most_usd:
             try:
                 answer = await model.complete(row)
             except BaseException as error:
@@ -67,7 +67,7 @@ class Meter:
                 end = _end_of(error) if isinstance(error, PipelineError) else "lost"
                 self._count(end, row.key)
                 if end == "lost":
-                    self._budget.unknown(most_usd)
+                    self._budget.record_unknown_cost(most_usd)
                 if self._metrics:
                     self._metrics.failed(_now_s() - began_s, error)
                 raise
@@ -76,14 +76,14 @@ class Meter:
             self._count_tokens(outcome)
             self._measure(_now_s() - began_s, outcome)
             if outcome.prompt_tokens is None and (outcome.model or outcome.status is Status.FILTERED):
-                self._budget.unknown(most_usd)
+                self._budget.record_unknown_cost(most_usd)
             return answer
 
     def _count(self, end: str, key: bytes) -> None:
         """Count a request when it has ended; one that was never sent is no request."""
         self._counts[end] += 1
         if end == "unsent":
-            self._budget.unsent()
+            self._budget.cancel_request()
             return
         self._counts["sent"] += 1
         self._counts["retried"] += key in self._unanswered
@@ -96,7 +96,7 @@ class Meter:
         self._counts["prompt_tokens"] += outcome.prompt_tokens or 0
         self._counts["completion_tokens"] += outcome.completion_tokens or 0
         self._counts["cached_tokens"] += outcome.cached_tokens or 0
-        self._budget.spent(outcome.prompt_tokens, outcome.completion_tokens)
+        self._budget.record_usage(outcome.prompt_tokens, outcome.completion_tokens)
 
     def _measure(self, seconds: float, outcome: Outcome) -> None:
         if self._metrics:

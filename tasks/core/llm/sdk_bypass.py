@@ -15,7 +15,7 @@ import httpx
 
 from tasks.core.errors import RateLimitError, RequestError
 from tasks.core.llm import response_policy
-from tasks.core.llm.transport import Reply, Transport
+from tasks.core.llm.transport import HttpReply, Transport
 from tasks.core.model import Outcome
 from tasks.core.ratelimit import ratelimit_headers
 from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
@@ -61,7 +61,7 @@ class RowEndedError(Exception):
         self.rate_limits = rate_limits
 
 
-class Fields(SimpleNamespace):
+class JsonObject(SimpleNamespace):
     """A JSON object by its fields; one that is not there is None, as in the SDK's models."""
 
     def __getattr__(self, name: str) -> None:
@@ -87,7 +87,7 @@ class Sender:
         self._headers = {name: value for name, value in recorded.headers.items() if name not in _OURS}
         self._credential = credential
 
-    async def send(self, body: bytes) -> Fields:
+    async def send(self, body: bytes) -> JsonObject:
         """Post a chat completion's body.
 
         Returns:
@@ -112,7 +112,7 @@ class Sender:
         return completion
 
 
-def _rejected(reply: Reply) -> Outcome:
+def _rejected(reply: HttpReply) -> Outcome:
     """The outcome of a row whose request was answered with an error status; raises what ``send`` raises."""
     response = _response(reply)
     error = _error(response)
@@ -120,25 +120,25 @@ def _rejected(reply: Reply) -> Outcome:
     return response_policy.rejected(reply.status, code, response.headers, parameter)
 
 
-def _completion(reply: Reply) -> Fields:
+def _completion(reply: HttpReply) -> JsonObject:
     try:
         completion = json.loads(_content(reply), object_hook=_as_fields)
     except ValueError as error:
         raise response_policy.unreadable(error) from None
-    return completion if isinstance(completion, Fields) else Fields()
+    return completion if isinstance(completion, JsonObject) else JsonObject()
 
 
-def _as_fields(fields: dict[str, Any]) -> Fields:
-    return Fields(**fields)
+def _as_fields(fields: dict[str, Any]) -> JsonObject:
+    return JsonObject(**fields)
 
 
-def _content(reply: Reply) -> bytes:
+def _content(reply: HttpReply) -> bytes:
     if any(name.lower() == b"content-encoding" for name, _ in reply.headers):
         return _response(reply).content
     return reply.body
 
 
-def _response(reply: Reply) -> httpx.Response:
+def _response(reply: HttpReply) -> httpx.Response:
     """The reply as httpx sees it, which knows how to undo the encoding the SDK asked for."""
     try:
         return httpx.Response(reply.status, headers=reply.headers, content=reply.body)
@@ -174,7 +174,7 @@ class Completions:
         self._sender = sender
         self._names = tuple(json.loads(recorded))
 
-    async def create(self, **fields: Any) -> Fields:
+    async def create(self, **fields: Any) -> JsonObject:
         """Post a chat completion's fields as they are; raises what ``Sender.send`` raises."""
         body = {name: fields[name] for name in self._names}
         written = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -21,7 +21,7 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """A reply as it came: status, headers as raw name and value, and the body, still encoded."""
 
     status: int
@@ -66,7 +66,7 @@ class Transport:
         if self._session:
             await self._session.close()
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> HttpReply:
         """Send a request and read its reply to the end.
 
         Raises:
@@ -79,7 +79,7 @@ class Transport:
             # A file, so that aiohttp sends a large body in pieces.
             sending = self._session.post(url, data=io.BytesIO(body), headers=headers, allow_redirects=False)
             async with sending as reply:
-                return Reply(reply.status, reply.raw_headers, await reply.read())
+                return HttpReply(reply.status, reply.raw_headers, await reply.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise response_policy.not_answered(sent=False) from None
         except (aiohttp.ClientError, TimeoutError):

@@ -29,7 +29,7 @@ class Batch:
         self._outcomes: list[Outcome | None] = []
         self._error: BaseException | None = None
         self._workers: set[asyncio.Task[None] | None] = set()
-        self._parked = 0
+        self._waiting = 0
         self._is_pulled = False
         self._is_cancelled = False
         self._ended = asyncio.Event()
@@ -50,7 +50,7 @@ class Batch:
         return None
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def working(self) -> Iterator[None]:
         """A worker works on a row; an error that concerns all rows fails the batch."""
         worker = asyncio.current_task()
         self._workers.add(worker)
@@ -62,17 +62,17 @@ class Batch:
             self._workers.discard(worker)
             self._end_if_done()
 
-    def park(self) -> None:
+    def begin_wait(self) -> None:
         """A row waits for an equal row's reply: it holds no worker, and the batch does not end before it."""
-        self._parked += 1
+        self._waiting += 1
 
-    def unpark(self) -> bool:
+    def end_wait(self) -> bool:
         """A row waits no longer.
 
         Returns:
             Whether it may be requested now: not when the batch has failed or was cancelled.
         """
-        self._parked -= 1
+        self._waiting -= 1
         if self._error is None and not self._is_cancelled:
             return True
         self._end_if_done()
@@ -106,5 +106,5 @@ class Batch:
         return workers
 
     def _end_if_done(self) -> None:
-        if self._is_pulled and not self._workers and not self._parked:
+        if self._is_pulled and not self._workers and not self._waiting:
             self._ended.set()

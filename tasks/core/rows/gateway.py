@@ -19,14 +19,14 @@ from tasks.core.errors import InterruptedRunError, StopRunError
 from tasks.core.llm.budget import Budget
 from tasks.core.llm.chat_model import ChatModel
 from tasks.core.llm.metering import Meter
-from tasks.core.llm.telemetry import RequestMetrics
+from tasks.core.llm.request_metrics import RequestMetrics
 from tasks.core.model import Outcome
 from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.histogram import Histograms
 from tasks.core.reporting.tally import Bill
 from tasks.core.rows.batch import OnRow, Row
-from tasks.core.rows.lane import Lane, next_lane
+from tasks.core.rows.lane import Lane, least_loaded_lane
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 
 logger = logging.getLogger(__name__)
@@ -40,25 +40,25 @@ OpenModel = Callable[[Callable[[ChatModel], ChatModel]], AbstractAsyncContextMan
 
 
 @dataclass(frozen=True, slots=True)
-class LanePlan:
+class LaneSpec:
     """What a lane is built from, in the gateway's loop.
 
     Attributes:
         open_model: Opens the endpoint's model.
         make_limiter: Builds its limiter.
-        charged_tokens: What a request is charged to the endpoint's quota of tokens.
+        quota_tokens: What a request is charged to the endpoint's quota of tokens.
     """
 
     open_model: OpenModel
     make_limiter: Callable[[], Limiter]
-    charged_tokens: Callable[[RenderedRow], float] = lambda _: 0.0
+    quota_tokens: Callable[[RenderedRow], float] = lambda _: 0.0
 
 
 class Gateway:
     """Takes rows of partition threads and returns their outcomes; a context manager.
 
     Args:
-        plans: One for each lane.
+        specs: One for each lane.
         policy: How often, how long and how soon a row is tried.
         budget: What may be spent.
         on_outcome: Called with each outcome, for progress; on the gateway's thread.
@@ -68,14 +68,14 @@ class Gateway:
 
     def __init__(
         self,
-        plans: Sequence[LanePlan],
+        specs: Sequence[LaneSpec],
         policy: RetryPolicy,
         budget: Budget | None = None,
         on_outcome: Callable[[Outcome], object] = lambda _: None,
         metrics: RequestMetrics | None = None,
         grace_s: float = _GRACE_S,
     ) -> None:
-        self._plans = plans
+        self._specs = specs
         self._policy = policy
         self._budget = budget or Budget()
         self._meter = Meter(self._budget, metrics)
@@ -183,7 +183,7 @@ class Gateway:
         if self._stopped:
             raise self._stopped
         if self._lanes:
-            next_lane(self._lanes)
+            least_loaded_lane(self._lanes)
 
     def _run(self) -> None:
         try:
@@ -199,11 +199,11 @@ class Gateway:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         async with AsyncExitStack() as stack:
             models = [
-                await stack.enter_async_context(plan.open_model(self._meter.around)) for plan in self._plans
+                await stack.enter_async_context(spec.open_model(self._meter.wrap)) for spec in self._specs
             ]
             self._lanes = tuple(
-                Lane(model, plan.make_limiter(), plan.charged_tokens)
-                for model, plan in zip(models, self._plans, strict=True)
+                Lane(model, spec.make_limiter(), spec.quota_tokens)
+                for model, spec in zip(models, self._specs, strict=True)
             )
             if self._stopped:
                 self._stop_lanes(self._stopped)

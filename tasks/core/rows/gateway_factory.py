@@ -11,12 +11,12 @@ from pydantic import SecretStr
 from tasks.core.endpoint import Endpoint
 from tasks.core.llm.budget import Budget
 from tasks.core.llm.chat_model import ChatModel
-from tasks.core.llm.telemetry import RequestMetrics
+from tasks.core.llm.request_metrics import RequestMetrics
 from tasks.core.model import Outcome
 from tasks.core.options import LimitOptions
 from tasks.core.prompt import Request
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 
@@ -50,11 +50,11 @@ def open_gateway(
 ) -> Gateway:
     """A gateway to the endpoint of the settings; to be entered."""
     policy = RetryPolicy(max_attempts=limits.max_attempts, attempt_timeout_s=limits.attempt_timeout_s)
-    plans = [_lane(settings.endpoint, settings.azure_openai_api_key, request, limits)]
-    return Gateway(plans, policy, budget, on_outcome, RequestMetrics(request))
+    specs = [_lane_spec(settings.endpoint, settings.azure_openai_api_key, request, limits)]
+    return Gateway(specs, policy, budget, on_outcome, RequestMetrics(request))
 
 
-def _lane(endpoint: Endpoint, key: SecretStr | None, request: Request, limits: LimitOptions) -> LanePlan:
+def _lane_spec(endpoint: Endpoint, key: SecretStr | None, request: Request, limits: LimitOptions) -> LaneSpec:
     def open_model(metered: Callable[[ChatModel], ChatModel]) -> AbstractAsyncContextManager[ChatModel]:
         load_client()
         from tasks.core.llm import client  # noqa: PLC0415 - see there
@@ -76,4 +76,4 @@ def _lane(endpoint: Endpoint, key: SecretStr | None, request: Request, limits: L
             tokens_per_minute=limits.tokens_per_minute,
         )
 
-    return LanePlan(open_model, make_limiter, request.charged_tokens)
+    return LaneSpec(open_model, make_limiter, request.quota_tokens)

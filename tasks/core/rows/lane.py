@@ -21,17 +21,17 @@ class Lane:
     Args:
         model: The endpoint's model.
         limiter: Bounds the requests in flight to the endpoint; the circuit breaker is in it.
-        charged_tokens: What a request is charged to the endpoint's quota of tokens.
+        quota_tokens: What a request is charged to the endpoint's quota of tokens.
     """
 
     def __init__(
         self,
         model: ChatModel,
         limiter: Limiter,
-        charged_tokens: Callable[[RenderedRow], float] = lambda _: 0.0,
+        quota_tokens: Callable[[RenderedRow], float] = lambda _: 0.0,
     ) -> None:
         self._model = model
-        self._charged_tokens = charged_tokens
+        self._quota_tokens = quota_tokens
         self.limiter = limiter
 
     @property
@@ -51,7 +51,7 @@ class Lane:
             RequestError: No usable reply; another attempt may get one.
             StopRunError: The lane is stopped.
         """
-        async with self.limiter.slot(self._charged_tokens(row)) as slot:
+        async with self.limiter.slot(self._quota_tokens(row)) as slot:
             answer = await self._send(row, slot, timeout_s)
         outcome = answer.outcome
         if outcome.status is Status.FAILED and outcome.model is None:
@@ -75,7 +75,7 @@ class Lane:
         return answer
 
 
-def next_lane(lanes: Sequence[Lane]) -> Lane:
+def least_loaded_lane(lanes: Sequence[Lane]) -> Lane:
     """The lane with the lowest load of those that are not stopped.
 
     Raises:

@@ -11,9 +11,9 @@ from tasks.core.ledger.partition_ledger import PartitionLedger
 from tasks.core.ledger.reply_index import is_final
 from tasks.core.model import Outcome, Status
 from tasks.core.rows.batch import OnRow, Row
-from tasks.core.rows.row_source import Picked, RowSlice
+from tasks.core.rows.row_source import RowSlice, SelectedRows
 
-Waiting = Callable[[], Sequence[Outcome]]
+WaitForOutcomes = Callable[[], Sequence[Outcome]]
 """Waits for rows that were handed in: one outcome per row, in the rows' order."""
 
 
@@ -32,12 +32,12 @@ class Rows(Protocol):
 class RowService(Protocol):
     """Summarizes rows that are handed in; the gateway is one."""
 
-    def begin(self, rows: Rows, on_row: OnRow) -> Waiting:
+    def begin(self, rows: Rows, on_row: OnRow) -> WaitForOutcomes:
         """Take rows and return at once; ``on_row`` is called with each row's place and its outcome."""
         ...
 
 
-class Requested:
+class RequestedRows:
     """Rows that were handed in.
 
     Args:
@@ -48,7 +48,11 @@ class Requested:
     """
 
     def __init__(
-        self, known: Sequence[Outcome | None], pulled: "_UntilEnded", waiting: Waiting, max_output_tokens: int
+        self,
+        known: Sequence[Outcome | None],
+        pulled: "_UntilEnded",
+        waiting: WaitForOutcomes,
+        max_output_tokens: int,
     ) -> None:
         self._known = known
         self._max_output_tokens = max_output_tokens
@@ -102,21 +106,23 @@ class Requester:
         self._earlier = earlier
         self._max_output_tokens = max_output_tokens
 
-    def request(self, rows: RowSlice) -> Requested:
+    def request(self, rows: RowSlice) -> RequestedRows:
         """Hand in rows; those without a final reply in the ledger are requested from now on."""
         limit = self._max_output_tokens
         known = self._ledger.find(rows.keys, rows.texts, self._earlier)
         is_missing = [outcome is None or not is_final(outcome, limit) for outcome in known]
-        missing = rows.pick(is_missing)
+        missing = rows.select(is_missing)
         self._ledger.count_reused(len(known) - len(missing))
         pulled = _UntilEnded(missing, self._ledger)
-        return Requested(known, pulled, self._begin(pulled, missing.keys) if len(missing) else list, limit)
+        return RequestedRows(
+            known, pulled, self._begin(pulled, missing.keys) if len(missing) else list, limit
+        )
 
     def store_now(self) -> None:
         """Store the last replies without waiting for more; returns at once."""
         self._ledger.store_now()
 
-    def _begin(self, rows: "_UntilEnded", keys: Sequence[bytes | None]) -> Waiting:
+    def _begin(self, rows: "_UntilEnded", keys: Sequence[bytes | None]) -> WaitForOutcomes:
         def keep(place: int, outcome: Outcome) -> None:
             self._ledger.count(1, failed=outcome.status is Status.FAILED)
             key = keys[place]
@@ -139,7 +145,7 @@ def _better(before: Outcome | None, now: Outcome) -> Outcome:
 class _UntilEnded:
     """Rows as they are pulled; raises instead of yielding the next one when replies cannot be kept."""
 
-    def __init__(self, rows: Picked, ledger: PartitionLedger) -> None:
+    def __init__(self, rows: SelectedRows, ledger: PartitionLedger) -> None:
         self._rows = rows
         self._ledger = ledger
         self._is_ended = False

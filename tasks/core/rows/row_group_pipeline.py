@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from tasks.core.model import Outcome
-from tasks.core.rows.requester import Requested, Requester
+from tasks.core.rows.requester import RequestedRows, Requester
 from tasks.core.rows.row_source import RowSource
 
 _ROWS_AHEAD = 4096
@@ -27,10 +27,10 @@ Summarized = Generator[list[Outcome]]
 class _Begun:
     rows: int
     size_bytes: int
-    requested: Requested
+    requested: RequestedRows
 
 
-def summarized(
+def summarize_slices(
     source: RowSource, requester: Requester, *, bytes_ahead: int = _BYTES_AHEAD
 ) -> closing[Summarized]:
     """The outcomes of slices, in order; to be entered, and left when the last is written.
@@ -46,10 +46,10 @@ def summarized(
         StopRunError: No row would be served.
         StorageError: Replies cannot be kept.
     """
-    return closing(_summarized(source, requester, bytes_ahead))
+    return closing(_summarize_slices(source, requester, bytes_ahead))
 
 
-def _summarized(source: RowSource, requester: Requester, bytes_ahead: int) -> Summarized:
+def _summarize_slices(source: RowSource, requester: Requester, bytes_ahead: int) -> Summarized:
     begun: deque[_Begun] = deque()
     try:
         for rows in source:

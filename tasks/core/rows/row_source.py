@@ -51,24 +51,24 @@ class RowSlice:
         """How many rows."""
         return len(self.keys)
 
-    def pick(self, is_wanted: Sequence[bool]) -> "Picked":
+    def select(self, is_wanted: Sequence[bool]) -> "SelectedRows":
         """Some of the rows, to be rendered one by one.
 
-        Picked at once and not while they are pulled: passing over thousands of rows would delay the event
-        loop that all partitions share.
+        The rows are selected here, and not while they are pulled: to skip thousands of rows would delay the
+        event loop that all partitions share.
 
         Args:
             is_wanted: For each row of the slice, whether it is among them.
         """
         if all(is_wanted):
-            return Picked(self.texts, self.keys, self._request)
+            return SelectedRows(self.texts, self.keys, self._request)
         wanted = [
             (text, key) for text, key, wanted in zip(self.texts, self.keys, is_wanted, strict=True) if wanted
         ]
-        return Picked([text for text, _ in wanted], [key for _, key in wanted], self._request)
+        return SelectedRows([text for text, _ in wanted], [key for _, key in wanted], self._request)
 
 
-class Picked:
+class SelectedRows:
     """Rows that are rendered while they are pulled.
 
     Args:

@@ -22,7 +22,7 @@ from tasks.core.ledger.singleflight import Singleflight
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
 from tasks.core.rows.batch import Batch, OnRow, Row
-from tasks.core.rows.lane import Lane, next_lane
+from tasks.core.rows.lane import Lane, least_loaded_lane
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Summarizer:
             await self._work()
         finally:
             self._workers -= {asyncio.current_task()}
-            if self._flights.is_leaderless:
+            if self._flights.has_leaderless:
                 # This worker was cut off while its row led a flight on which rows of other batches may wait.
                 self._employ(1)
 
@@ -126,7 +126,7 @@ class Summarizer:
         while pulled := self._next():
             batch, place, row = pulled
             if isinstance(row, Outcome):
-                with batch.at_work():
+                with batch.working():
                     self._put(batch, place, row)
             else:
                 await self._share(batch, place, row)
@@ -137,7 +137,7 @@ class Summarizer:
         """The next row: of a flight without a leader, else of the oldest batch, which is to end first."""
         while waiting := self._flights.next_leader():
             row, (batch, place) = waiting
-            if batch.unpark():
+            if batch.end_wait():
                 return batch, place, row
         while self._batches:
             if pulled := self._batches[0].pull():
@@ -148,25 +148,25 @@ class Summarizer:
     async def _share(self, batch: Batch, place: int, row: RenderedRow) -> None:
         """Find an equal row's reply, or wait for it, or request it for all equal rows."""
         if reply := self._flights.reply(row.key):
-            with batch.at_work():
+            with batch.working():
                 self._put(batch, place, reply)
         elif self._flights.join(row, (batch, place)):
             await self._lead(batch, place, row)
         else:
-            batch.park()
+            batch.begin_wait()
 
     async def _lead(self, batch: Batch, place: int, row: RenderedRow) -> None:
         outcome: Outcome | None = None
         try:
-            with batch.at_work():
+            with batch.working():
                 outcome = await self._request(row)
                 self._put(batch, place, outcome)
         finally:
             served = self._flights.end(row.key, outcome)
         # Not as work of the leader's batch: cancelling that one must not keep the reply from other batches.
         for number, ((waiting, its_place), reply) in enumerate(served, 1):
-            with waiting.at_work():
-                waiting.unpark()
+            with waiting.working():
+                waiting.end_wait()
                 self._put(waiting, its_place, reply)
             if number % _ROWS_BETWEEN_YIELDS == 0:
                 await asyncio.sleep(0)
@@ -179,8 +179,8 @@ class Summarizer:
         """Try until there is an outcome."""
         tries = _Tries()
         while True:
-            lane = next_lane(self._lanes)
-            # When all lanes are stopped, `next_lane` raises the reason.
+            lane = least_loaded_lane(self._lanes)
+            # When all lanes are stopped, `least_loaded_lane` raises the reason.
             with suppress(StopRunError):
                 if outcome := await self._try(lane, row, tries):
                     return replace(outcome, requests=tries.requests, lost_replies=tries.lost_replies)

@@ -7,11 +7,11 @@ from tasks.core.errors import PipelineError, StopRunError
 from tasks.core.job import Job, prepare
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.llm.budget import budget_of
-from tasks.core.llm.telemetry import describe, partition_span
 from tasks.core.model import Partition
 from tasks.core.partition import summarize_partition
 from tasks.core.planning.grouping import Group
 from tasks.core.progress import Progress
+from tasks.core.reporting.partition_span import add_counts, partition_span
 from tasks.core.reporting.report import PartitionReport
 from tasks.core.reporting.results import Results
 from tasks.core.rows.gateway import Gateway
@@ -73,7 +73,7 @@ class Worker:
             self.gateway.check()
             with partition_span(partition.key) as span:
                 report = summarize_partition(partition, self.job, self.gateway, self.ledger)
-                describe(span, report)
+                add_counts(span, report)
         except Exception as error:  # noqa: BLE001 - recorded; one failed partition does not fail the others
             return error
         return report
