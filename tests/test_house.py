@@ -19,6 +19,7 @@ STOREYS = [
     {"prompt", "progress", "settings", "ratelimit", "storage"},
     {"parquet"},
     {"job"},
+    {"output_facts"},
     {"ledger"},
     {"lease"},
     {"planning"},

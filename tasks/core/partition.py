@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 
+from tasks.core import output_facts
 from tasks.core.errors import PartitionError, TooManyFailedError
 from tasks.core.escaping import printable
-from tasks.core.job import Job, RowCounts
+from tasks.core.job import Job
 from tasks.core.ledger import prior_outputs
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.reuse import AskOnce, RowService
@@ -55,7 +56,7 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     logger.info("Partition %s: started", name)
     account = ledger.open(partition.key)
     earlier = prior_outputs.find(partition.key, job)
-    account.add_known(prior_outputs.paid_rows(earlier, partition.key, job))
+    account.add_known(*prior_outputs.paid_rows(earlier, partition.key, job))
     report = _enrich(partition, job, AskOnce(rows, job.request, account), earlier)
     # From here on the output is what remembers; a kill in between leaves entries that are not needed.
     ledger.settle(partition.key)
@@ -77,9 +78,9 @@ def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None
             _check_footer(reader.footer, partition, job)
             folder = atomic_write.building_folder(job.destination)
             writer = Writer(reader.footer, job.columns, job.text_column, folder, partition.key)
-            counts = RowCounts()
+            counts = output_facts.RowCounts()
             report = _fill(stack.enter_context(writer), reader, job, rows, partition.key, counts)
-            tail = writer.finish(file, job.facts_of(partition, counts))
+            tail = writer.finish(file, output_facts.entries_of(job, partition, counts))
         # Publishing may take long, and be where the process is killed.
         rows.store_now()
         _check_failed(report, job.max_failed_fraction)
@@ -93,7 +94,7 @@ def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None
 
 
 def _fill(
-    writer: Writer, reader: Reader, job: Job, rows: AskOnce, key: str, counts: RowCounts
+    writer: Writer, reader: Reader, job: Job, rows: AskOnce, key: str, counts: output_facts.RowCounts
 ) -> PartitionReport:
     """Summarize the rows and write their columns."""
     tally = Tally()

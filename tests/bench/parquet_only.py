@@ -28,15 +28,15 @@ from tasks.core.ledger.reuse import Waiting
 from tasks.core.model import Outcome, Status, Text
 from tasks.core.options import ModelOptions, OutputOptions
 from tasks.core.parquet.append_writer import Writer
+from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.parquet.reader import Reader
-from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, tell, told_by
 from tests.enriching import run_partition
 
 _SUMMARY_CHARACTERS = 200
-_COLUMNS = SummaryColumns("summary")
+_COLUMNS = OutputSchema("summary")
 
 
 class AtOnce:

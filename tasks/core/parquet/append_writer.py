@@ -22,7 +22,7 @@ from tasks.core.parquet import page_index
 from tasks.core.parquet.footer import MAGIC, Footer
 from tasks.core.parquet.footer_fields import COLUMN_ORDERS
 from tasks.core.parquet.new_columns import complete
-from tasks.core.parquet.summary_columns import SummaryColumns
+from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.storage import temporary_files
 from tasks.core.storage.output_bytes import Tail
 from tasks.core.storage.reading import SeekableFile
@@ -48,7 +48,7 @@ class Writer:
         StorageError: The disk does not take the files; so for every method.
     """
 
-    def __init__(self, source: Footer, columns: SummaryColumns, like: str, folder: Path, name: str) -> None:
+    def __init__(self, source: Footer, columns: OutputSchema, like: str, folder: Path, name: str) -> None:
         self._source = source
         self._schema = pa.schema(columns.fields)
         self._bounded = columns.bounded if COLUMN_ORDERS in source.fields else ()

@@ -86,9 +86,8 @@ def _paid(stand: PartitionStatus, job: Job, read: Inventory) -> tuple[pa.Array, 
         place, key = job.destination, stand.partition.key
         tables += SegmentStore(place, key, request.fingerprint, request.earlier).read()
     if stand.has_output:
-        tables.append(
-            prior_outputs.paid_rows(prior_outputs.find(stand.partition.key, job), stand.partition.key, job)
-        )
+        output = prior_outputs.find(stand.partition.key, job)
+        tables += prior_outputs.paid_rows(output, stand.partition.key, job)
     known = ReplyIndex()
     known.add(*(_without_texts(table) for table in tables))
     for table in tables:

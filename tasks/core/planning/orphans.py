@@ -14,10 +14,10 @@ import pyarrow as pa
 from tasks.core.errors import PartitionError, PipelineError
 from tasks.core.escaping import printable
 from tasks.core.formats import FORMAT
-from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, Job, fact_key
-from tasks.core.ledger.prior_outputs import Made
+from tasks.core.job import Job
 from tasks.core.model import Discovery, Plan
 from tasks.core.options import RunOptions
+from tasks.core.output_facts import FAILED_ROWS, FINGERPRINT, ORIGIN, OutputFacts, fact_key
 from tasks.core.parquet.footer import BAD_BYTES, TRAILER_BYTES, Footer, footer_bytes
 from tasks.core.parquet.footers import read_footers
 from tasks.core.storage import atomic_write, stored_files
@@ -95,7 +95,7 @@ def _remove(keys: Sequence[str], job: Job, run: RunOptions) -> tuple[str, ...]:
 
 def _is_ours(footer: Footer | PipelineError, file: Found, key: str, job: Job) -> bool:
     """Whether a file is the output that was made of a key below this source, and was not written again."""
-    made = Made.of(footer) if isinstance(footer, Footer) else None
+    made = OutputFacts.of(footer) if isinstance(footer, Footer) else None
     return (
         isinstance(footer, Footer)
         and made is not None
@@ -108,7 +108,7 @@ def _is_ours(footer: Footer | PipelineError, file: Found, key: str, job: Job) ->
     )
 
 
-def _holds_source(made: Made, file: Found, job: Job) -> bool:
+def _holds_source(made: OutputFacts, file: Found, job: Job) -> bool:
     """Whether the source's footer still ends where the source ended."""
     size_bytes = made.source_bytes or 0
     (tail,) = stored_files.read_tails(job.destination, [(file.path, size_bytes)], TRAILER_BYTES)
@@ -118,7 +118,7 @@ def _holds_source(made: Made, file: Found, job: Job) -> bool:
         return False
 
 
-def _is_rewritten(footer: Footer, made: Made) -> bool:
+def _is_rewritten(footer: Footer, made: OutputFacts) -> bool:
     """Whether another writer carried the entries of an output of 0.1.0 along.
 
     Its last entries are not in Arrow's own copy of the schema, which was made first; a program that reads a

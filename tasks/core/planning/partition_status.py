@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.core.errors import InputError, PipelineError
-from tasks.core.job import FAILED_ROWS, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, Job
-from tasks.core.ledger.prior_outputs import Made
+from tasks.core.job import Job
 from tasks.core.ledger.segment_store import begun_in, is_begun
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions
+from tasks.core.output_facts import FAILED_ROWS, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, OutputFacts
 from tasks.core.parquet.footer import Footer
 from tasks.core.parquet.footers import read_footers
 from tasks.core.planning import orphans
@@ -174,7 +174,7 @@ def _why(partition: Partition, footer: Footer | PipelineError, job: Job) -> Why:
     # An output that cannot be read is no finished work, whatever the reason.
     if isinstance(footer, PipelineError):
         return Why.NOT_OURS
-    made = Made.of(footer)
+    made = OutputFacts.of(footer)
     if made is not None:
         made.check(job.destination.url_of(partition.key))
     if made is None or not made.is_intact(footer):
@@ -191,7 +191,7 @@ def _why(partition: Partition, footer: Footer | PipelineError, job: Job) -> Why:
     return _rows_left(made, job)
 
 
-def _rows_left(made: Made, job: Job) -> Why:
+def _rows_left(made: OutputFacts, job: Job) -> Why:
     """Whether an output of this request and source has rows to request again."""
     if made.fact(FAILED_ROWS) != "0":
         return Why.FAILED_ROWS
