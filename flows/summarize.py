@@ -123,7 +123,7 @@ def _run(
             job.destination,
             progress.advance,
             fingerprint=request.fingerprint,
-            earlier=request.earlier,
+            earlier=job.earlier,
         )
         with progress, Lease(job.destination) as lease, ledger:
             lease.when_lost(gateway.stop)

@@ -19,9 +19,7 @@ from tasks.local.endpoint import Endpoint
 API_VERSION = "2024-10-21"
 
 REQUEST = Request(
-    deployment="gpt-4o-mini",
     model="gpt-4o-mini",
-    api_version="2024-10-21",
     prompt=Prompt("Be brief."),
     temperature=0.0,
     max_output_tokens=256,

@@ -1,14 +1,14 @@
 """Enriching without a model, and comparing with the source: what the tests of partitions share."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core.endpoint import Endpoint
 from tasks.core.job import Job
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.reuse import RowService, Waiting
 from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.parquet.append_writer import Writer
 from tasks.core.parquet.output_schema import OutputSchema
@@ -17,6 +17,8 @@ from tasks.core.parquet.text_column import TextColumn
 from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
 from tasks.core.reporting.report import PartitionReport
+from tasks.core.rows.batch import OnRow, Row
+from tasks.core.rows.requester import RowService, Waiting
 from tasks.core.storage.discovery import source_location
 from tasks.core.storage.location import locate
 
@@ -24,9 +26,8 @@ COLUMNS = OutputSchema()
 FACTS = {"summarize_parquet.summary.fingerprint": "f00d"}
 TYPES = [pa.string(), pa.string(), pa.string(), pa.string(), pa.int32(), pa.int32()]
 
-REQUEST = Request(
-    deployment="d", model="m", api_version="v", prompt=Prompt("p"), temperature=0, max_output_tokens=9
-)
+REQUEST = Request(model="m", prompt=Prompt("p"), temperature=0, max_output_tokens=9)
+ENDPOINTS = (Endpoint(url="https://x.openai.azure.com", deployment="d", api_version="v"),)
 
 
 def job_of(source: str, destination: str, prefix: str = "summary") -> Job:
@@ -38,11 +39,12 @@ def job_of(source: str, destination: str, prefix: str = "summary") -> Job:
         text_column="text",
         columns=OutputSchema(prefix),
         request=REQUEST,
+        endpoints=ENDPOINTS,
     )
 
 
 def outcome_of(text: Text) -> Outcome:
-    """An outcome that tells which text it is of."""
+    """An outcome that quotes the text."""
     if text is None:
         return Outcome(Status.EMPTY)
     if isinstance(text, bytes):
@@ -50,21 +52,21 @@ def outcome_of(text: Text) -> Outcome:
     return Outcome(Status.OK, text=f"of {text}", model="m", prompt_tokens=len(text), completion_tokens=1)
 
 
+def text_of(row: Row) -> str | None:
+    """The text of a row that is to be requested; None of another one."""
+    return None if isinstance(row, Outcome) else row.messages[-1][1]
+
+
 class Echo:
-    """A row service whose outcomes tell which text they are of."""
+    """A row service whose outcomes quote the rows' texts."""
 
-    def begin(
-        self,
-        texts: Iterable[Text],
-        keys: Sequence[bytes | None],  # noqa: ARG002 - it shares nothing
-        on_row: Callable[[int, Outcome], object],
-    ) -> Waiting:
-        """One outcome per row, worked out when they are waited for."""
-        return lambda: [self.one(text, place, on_row) for place, text in enumerate(texts)]
+    def begin(self, rows: Iterable[Row], on_row: OnRow) -> Waiting:
+        """One outcome per row, computed when they are waited for."""
+        return lambda: [self.one(row, place, on_row) for place, row in enumerate(rows)]
 
-    def one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+    def one(self, row: Row, place: int, on_row: OnRow) -> Outcome:
         """The outcome of one row."""
-        outcome = outcome_of(text)
+        outcome = row if isinstance(row, Outcome) else outcome_of(text_of(row))
         on_row(place, outcome)
         return outcome
 

@@ -48,7 +48,7 @@ def job_of(
 
 def ledger_of(job: Job) -> Ledger:
     request = job.request
-    return Ledger(job.destination, fingerprint=request.fingerprint, earlier=request.earlier)
+    return Ledger(job.destination, fingerprint=request.fingerprint, earlier=job.earlier)
 
 
 def run(source: str, destination: str, **how: Any) -> list[PartitionReport]:

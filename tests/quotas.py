@@ -4,15 +4,19 @@ import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal
 
 from tasks.core.errors import RateLimitError
-from tasks.core.llm.chat_model import ChatModel
+from tasks.core.llm.chat_model import Answer, ChatModel
 from tasks.core.model import Outcome, Status
+from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit import ratelimit_headers
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.summarizer import RetryPolicy, Summarizer
+from tasks.core.rows.lane import Lane
+from tasks.core.rows.summarizer import Summarizer
 from tasks.local.buckets import Quota
+from tests.textmodels import Rendered
 
 Headers = Literal["all", "remaining", "none"]
 
@@ -42,21 +46,21 @@ class Deployment:
     def resize(self, requests_per_minute: float) -> None:
         self._quota.resize(requests_per_minute, self.tokens_per_minute, self.window_s)
 
-    async def summarize(self, text: str) -> Outcome:
+    async def complete(self, row: RenderedRow) -> Answer:
         wait_s = self._quota.admit(round(self.tokens))
-        told = self._told()
+        limits = ratelimit_headers.parse(self._reported())
         if wait_s:
             self.refused_s.append(self._loop.time())
             await asyncio.sleep(self.refusal_s)
-            ratelimit_headers.emit(told)
             message = "HTTP 429"
-            raise RateLimitError(message, retry_after_s=max(wait_s, 1.0) if self.retry_after else None)
+            error = RateLimitError(message, retry_after_s=max(wait_s, 1.0) if self.retry_after else None)
+            error.rate_limits = limits
+            raise error
         self.served_s.append(self._loop.time())
         await asyncio.sleep(self.latency_s * self._random.lognormvariate(0, self.sigma))
-        ratelimit_headers.emit(told)
-        return Outcome(Status.OK, text)
+        return Answer(Outcome(Status.OK, row.messages[-1][1]), limits)
 
-    def _told(self) -> list[tuple[bytes, bytes]]:
+    def _reported(self) -> list[tuple[bytes, bytes]]:
         if self.headers == "none":
             return []
         everything = [(name.encode(), value.encode()) for name, value in self._quota.headers().items()]
@@ -70,12 +74,14 @@ class Deployment:
         return sum(from_s <= at < to_s for at in self.served_s)
 
 
-async def work_until(end_s: float, limiter: Limiter, model: ChatModel) -> None:
+async def work_until(end_s: float, limiter: Limiter, model: ChatModel, tokens: float = 750.0) -> None:
     """Send row after row until a moment of the loop's time."""
     loop = asyncio.get_running_loop()
 
-    def rows() -> Iterator[str]:
-        while loop.time() < end_s:
-            yield "text"
+    def texts() -> Iterator[str]:
+        for number in count():
+            if loop.time() >= end_s:
+                return
+            yield f"{number}"
 
-    await Summarizer(model, limiter, RetryPolicy()).summarize(rows())
+    await Summarizer([Lane(model, limiter, lambda _: tokens)]).summarize(Rendered(texts()))

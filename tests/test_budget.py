@@ -5,20 +5,20 @@ import pytest
 
 from tasks.core.errors import BudgetError, DeploymentError, RequestError
 from tasks.core.llm.budget import Budget
-from tasks.core.llm.metering import MeteredModel
-from tasks.core.llm.response_policy import CANNOT_BE_SENT
+from tasks.core.llm.metering import Meter
 from tasks.core.model import Outcome, Status
 from tasks.core.pricing import Price, price_of
+from tests.textmodels import OfTexts, row_of
 
 
 def test_requests_end_at_their_limit() -> None:
     budget = Budget(max_requests=2)
     for _ in range(2):
-        with budget.request("a text"):
+        with budget.request(6):
             pass
     with (
         pytest.raises(BudgetError, match=r"2 requests.*run the same command again"),
-        budget.request("a text"),
+        budget.request(6),
     ):
         pytest.fail("no third request")
 
@@ -27,22 +27,22 @@ def test_dollars_count_what_is_in_flight_at_its_most_and_what_is_answered_as_it_
     budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
     with ExitStack() as in_flight:
         for _ in range(3):
-            in_flight.enter_context(budget.request("a text"))
-        with pytest.raises(BudgetError), budget.request("a text"):
+            in_flight.enter_context(budget.request(6))
+        with pytest.raises(BudgetError), budget.request(6):
             pytest.fail("three in flight may cost three dollars")
     budget.spent(10, 500_000)
     with (
-        budget.request("a text"),
-        budget.request("a text"),
+        budget.request(6),
+        budget.request(6),
         pytest.raises(BudgetError, match=r"0\.5000 of them"),
     ):
-        in_flight.enter_context(budget.request("a text"))
+        in_flight.enter_context(budget.request(6))
 
 
 def test_without_limits_nothing_ends() -> None:
     budget = Budget()
     for _ in range(1000):
-        with budget.request("a text"):
+        with budget.request(6):
             budget.spent(10, 10)
 
 
@@ -75,12 +75,12 @@ def test_what_may_be_on_the_bill_without_a_number_counts_as_all_it_may_cost(end:
 
     async def run() -> None:
         budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
-        metered = MeteredModel(Ending(), budget)
+        metered = Meter(budget).around(OfTexts(Ending()))
         for _ in range(3):
             with suppress(RequestError):
-                await metered.summarize("a text")
+                await metered.complete(row_of("a text"))
         with pytest.raises(BudgetError, match=r"3 USD, 3\.0000 of them spent"):
-            await metered.summarize("a text")
+            await metered.complete(row_of("a text"))
 
     asyncio.run(run())
 
@@ -94,12 +94,11 @@ def test_what_was_refused_or_rejected_costs_nothing() -> None:
             raise RequestError(message)
 
     async def run() -> None:
-        metered = MeteredModel(
-            Refusing(), Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
-        )
+        budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
+        metered = Meter(budget).around(OfTexts(Refusing()))
         for text in ["too long", "any"] * 10:
             with suppress(RequestError):
-                await metered.summarize(text)
+                await metered.complete(row_of(text))
 
     asyncio.run(run())
 
@@ -108,7 +107,6 @@ def test_attempts_that_were_never_sent_use_up_no_requests() -> None:
     unsent: list[Outcome | Exception] = [
         RequestError("no connection", sent=False),
         DeploymentError("no token"),
-        CANNOT_BE_SENT,
     ]
     ends = iter([*unsent * 10, Outcome(Status.OK, "s"), Outcome(Status.OK, "s")])
 
@@ -120,12 +118,13 @@ def test_attempts_that_were_never_sent_use_up_no_requests() -> None:
             return end
 
     async def run() -> None:
-        metered = MeteredModel(Ending(), Budget(max_requests=2))
-        for _ in range(32):
+        meter = Meter(Budget(max_requests=2))
+        metered = meter.around(OfTexts(Ending()))
+        for _ in range(22):
             with suppress(RequestError, DeploymentError):
-                await metered.summarize("a text")
-        assert (metered.bill.sent, metered.bill.unsent) == (2, 30)
+                await metered.complete(row_of("a text"))
+        assert (meter.bill.sent, meter.bill.unsent) == (2, 20)
         with pytest.raises(BudgetError):
-            await metered.summarize("a text")
+            await metered.complete(row_of("a text"))
 
     asyncio.run(run())

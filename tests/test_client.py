@@ -7,13 +7,14 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.core.errors import DeploymentError, RateLimitError, RequestError
+from tasks.core.llm.chat_model import Answer
 from tasks.core.llm.client import open_model
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import Prompt, Request
-from tasks.core.ratelimit import ratelimit_headers
 from tasks.core.settings import Settings
 from tests.asking import AWKWARD, REQUEST
 from tests.conftest import Serve
+from tests.textmodels import row_of
 
 
 class Ask(Protocol):
@@ -25,15 +26,21 @@ def ask() -> Ask:
     """One request to the endpoint the environment names."""
 
     def send(text: str, request: Request = REQUEST, *, timeout_s: float = 20.0) -> Outcome:
-        async def run() -> Outcome:
-            settings = Settings.from_environment()
-            opened = open_model(settings, request, max_connections=2, timeout_s=timeout_s)
-            async with opened as model:
-                return await model.summarize(text)
-
-        return asyncio.run(run())
+        return asyncio.run(complete(text, request, timeout_s)).outcome
 
     return send
+
+
+async def complete(text: str, request: Request = REQUEST, timeout_s: float = 20.0) -> Answer:
+    settings = Settings.from_environment()
+    async with open_model(
+        settings.endpoint,
+        request,
+        settings.azure_openai_api_key,
+        max_connections=2,
+        timeout_s=timeout_s,
+    ) as model:
+        return await model.complete(row_of(text, request))
 
 
 @pytest.mark.parametrize(
@@ -116,21 +123,30 @@ def test_a_429_tells_how_long_to_wait(endpoint: Serve, ask: Ask, kind: str, wait
     assert caught.value.retry_after_s == pytest.approx(wait_s)
 
 
-def test_who_listens_hears_what_the_headers_of_a_reply_tell_of_the_quota(endpoint: Serve, ask: Ask) -> None:
-    heard: list[ratelimit_headers.RateLimitHeaders] = []
+def test_the_reply_and_the_error_carry_the_quota_as_the_headers_report_it(endpoint: Serve) -> None:
     endpoint(requests_per_minute=600, tokens_per_minute=60_000, bucket_window_s=60.0)
-    ratelimit_headers.listener.set(heard.append)
+    answered = asyncio.run(complete("A text.")).rate_limits
+    with pytest.raises(RateLimitError) as refused:
+        asyncio.run(complete("A text. [[fault:rate-limit]]"))
+    for limits in (answered, refused.value.rate_limits):
+        assert limits
+        assert (limits.requests_per_s, limits.tokens_per_s) == (10.0, 1000.0)
+    # One request passed, and was charged as many tokens as we count for it, up to rounding.
+    assert answered
+    assert answered.requests_left == 599
+    charged = REQUEST.charged_tokens(row_of("A text.", REQUEST))
+    assert answered.tokens_left == pytest.approx(60_000 - charged, abs=1)
+
+
+@pytest.mark.parametrize("kind", ["html", "server-error", "content-filter"])
+def test_whatever_is_answered_the_quota_is_read_from_its_headers(endpoint: Serve, kind: str) -> None:
+    endpoint(requests_per_minute=600)
     try:
-        ask("A text.")
-        with pytest.raises(RateLimitError):
-            ask("A text. [[fault:rate-limit]]")
-    finally:
-        ratelimit_headers.listener.set(None)
-    assert [told.requests_per_s for told in heard] == [10.0, 10.0]
-    assert [told.tokens_per_s for told in heard] == [1000.0, 1000.0]
-    # One request was let through, and charged as many tokens as we count for it.
-    assert heard[0].requests_left == 599
-    assert heard[0].tokens_left == 60_000 - REQUEST.charged_tokens("A text.")
+        limits = asyncio.run(complete(f"A text. [[fault:{kind}]]")).rate_limits
+    except RequestError as error:
+        limits = error.rate_limits
+    assert limits
+    assert limits.requests_per_s == 10.0
 
 
 def test_silence_ends_at_the_timeout_and_a_dead_endpoint_was_never_paid(
@@ -152,14 +168,6 @@ def test_lone_surrogates_in_a_reply_become_replacement_characters(endpoint: Serv
     assert outcome.status is Status.OK
     assert "\N{REPLACEMENT CHARACTER}" in (outcome.text or "")
     (outcome.text or "").encode()
-
-
-def test_a_text_that_utf_8_cannot_carry_is_one_failed_row_without_a_request(
-    endpoint: Serve, ask: Ask
-) -> None:
-    server = endpoint()
-    assert ask("a lone \ud800 surrogate").status is Status.FAILED
-    assert server.stats().requests == 0
 
 
 def test_a_reply_without_usage_has_unknown_tokens(endpoint: Serve, ask: Ask) -> None:
@@ -190,7 +198,7 @@ def test_a_request_carries_temperature_and_limit_and_a_reasoning_model_its_own_n
 ) -> None:
     server = endpoint(record_bodies=True)
     ask("A text.")
-    ask("A text.", replace(REQUEST, model="o3-mini", deployment="reasoner"))
+    ask("A text.", replace(REQUEST, model="o3-mini"))
     plain, reasoning = (recorded.body for recorded in server.bodies)
     assert (plain["temperature"], plain["max_tokens"], plain["model"]) == (0.0, 256, "gpt-4o-mini")
     assert "max_tokens" not in reasoning

@@ -12,16 +12,19 @@ from azure.identity import CredentialUnavailableError
 
 from tasks.core.errors import BudgetError, DeploymentError, PipelineError, RequestError
 from tasks.core.llm.budget import Budget
-from tasks.core.llm.chat_model import ChatModel
+from tasks.core.llm.chat_model import Answer, ChatModel
 from tasks.core.llm.client import open_model
 from tasks.core.llm.entra import RenewingModel, Token
 from tasks.core.model import Outcome, Status
+from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.lane import Lane
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.core.settings import Settings
 from tests.asking import REQUEST
 from tests.conftest import Serve
+from tests.textmodels import Rendered
 
 ROWS, WINDOW = 30, 8
 TEXTS = [f"Text {row}." for row in range(ROWS)]
@@ -81,9 +84,9 @@ class Deployment:
         self._token = token
         self.carried: list[str] = []
 
-    async def summarize(self, text: str) -> Outcome:
+    async def complete(self, row: RenderedRow) -> Answer:
         self.carried.append(self._token.value())
-        return Outcome(Status.OK, text)
+        return Answer(Outcome(Status.OK, row.messages[-1][1]))
 
 
 async def renewal_ended() -> None:
@@ -97,7 +100,10 @@ async def step(entra: Entra, summarizer: Summarizer, seconds: float, period_s: f
     """Send three rows every few seconds of the clock."""
     ended, seen = entra.now_s + seconds, set[Status]()
     while entra.now_s < ended:
-        seen |= {outcome.status for outcome in await summarizer.summarize(["a", "b", "c"])}
+        seen |= {
+            outcome.status
+            for outcome in await summarizer.summarize(Rendered(f"{entra.now_s} {n}" for n in range(3)))
+        }
         await renewal_ended()
         entra.now_s += period_s
     return seen
@@ -120,7 +126,7 @@ def test_entra_id_away_for_four_minutes_with_five_minutes_of_validity_left_fails
         token = Token(entra, entra.clock)
         deployment = Deployment(token)
         policy = RetryPolicy(max_attempts=1)
-        summarizer = Summarizer(RenewingModel(deployment, token), Limiter(4), policy)
+        summarizer = Summarizer([Lane(RenewingModel(deployment, token), Limiter(4))], policy)
         assert await step(entra, summarizer, 3600 - 300) == {Status.OK}
         assert len(entra.asked_s) == 1
         entra.away, began_s = error, entra.now_s
@@ -165,7 +171,7 @@ def test_a_renewal_that_brings_the_same_token_is_not_repeated_at_every_request()
         entra = Entra()
         token = Token(entra, entra.clock)
         deployment = Deployment(token)
-        summarizer = Summarizer(RenewingModel(deployment, token), Limiter(4))
+        summarizer = Summarizer([Lane(RenewingModel(deployment, token), Limiter(4))])
         await step(entra, summarizer, 3600 - 300)
         entra.stale = True
         await step(entra, summarizer, 200)
@@ -215,7 +221,7 @@ def test_a_renewal_that_hangs_holds_up_neither_rows_nor_the_end_of_the_run() -> 
         entra.now_s += 3400
         yield RenewingModel(measured(Deployment(token)), token)
 
-    assert statuses(Gateway(open_model, lambda: Limiter(WINDOW), RetryPolicy())) == {Status.OK}
+    assert statuses(Gateway([LanePlan(open_model, lambda: Limiter(WINDOW))], RetryPolicy())) == {Status.OK}
     [thread] = [thread for thread in threading.enumerate() if thread.name == "token"]
     assert len(entra.asked_s) == 2
     entra.answers.set()
@@ -223,24 +229,23 @@ def test_a_renewal_that_hangs_holds_up_neither_rows_nor_the_end_of_the_run() -> 
 
 
 def gateway_of(credential: Any, budget: Budget | None = None) -> Gateway:
-    settings = Settings.from_environment().model_copy(update={"azure_openai_api_key": None})
-    return Gateway(
-        lambda measured: open_model(
-            *(settings, REQUEST),
+    settings = Settings.from_environment()
+    plan = LanePlan(
+        lambda metered: open_model(
+            *(settings.endpoint, REQUEST),
             max_connections=WINDOW,
             timeout_s=20,
             credential=lambda: credential,
-            measured=measured,
+            metered=metered,
         ),
         lambda: Limiter(WINDOW),
-        RetryPolicy(),
-        budget,
     )
+    return Gateway([plan], RetryPolicy(), budget)
 
 
 def statuses(gateway: Gateway, texts: Iterable[str] = TEXTS) -> set[Status]:
     with gateway:
-        return {outcome.status for outcome in gateway.begin(texts)()}
+        return {outcome.status for outcome in gateway.begin(Rendered(texts))()}
 
 
 def test_a_rejected_token_is_renewed_once_and_every_request_that_carried_it_is_on_the_bill(

@@ -13,12 +13,13 @@ from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Status
 from tasks.core.options import LimitOptions
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.gateway import Gateway, LanePlan
 from tasks.core.rows.gateway_factory import open_gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 from tests.asking import REQUEST
 from tests.conftest import Serve
+from tests.textmodels import OfTexts, Rendered
 
 Measured = Callable[[ChatModel], ChatModel]
 
@@ -59,18 +60,18 @@ def gateway(opened: Opened, latency_s: float = 0.001, window: int = 5, grace_s: 
     @asynccontextmanager
     async def open_model(measured: Measured) -> AsyncIterator[ChatModel]:
         opened.model = LoopBoundModel(latency_s)
-        yield measured(opened.model)
+        yield measured(OfTexts(opened.model))
         opened.closed = True
 
     limiter = lambda: Limiter(window, requests_per_minute=NO_QUOTA)  # noqa: E731 - built in the gateway's loop
-    return Gateway(open_model, limiter, RetryPolicy(), grace_s=grace_s)
+    return Gateway([LanePlan(open_model, limiter)], RetryPolicy(), grace_s=grace_s)
 
 
 def test_many_threads_share_one_loop_and_one_window() -> None:
     opened = Opened()
     with gateway(opened) as service, ThreadPoolExecutor(8) as pool:
         texts = [[f"{thread}-{row}" for row in range(30)] for thread in range(8)]
-        results = list(pool.map(lambda rows: service.begin(rows)(), texts))
+        results = list(pool.map(lambda rows: service.begin(Rendered(rows))(), texts))
     assert [[outcome.text for outcome in outcomes] for outcomes in results] == texts
     assert opened.model.peak == 5
     assert opened.closed
@@ -81,7 +82,7 @@ def test_closing_ends_what_waits_and_leaves_no_thread() -> None:
     before = threading.active_count()
     with ThreadPoolExecutor(2) as pool:
         with gateway(opened, latency_s=1000.0) as service:
-            waiting = [pool.submit(service.begin(["a", "b"])) for _ in range(2)]
+            waiting = [pool.submit(service.begin(Rendered(["a", "b"]))) for _ in range(2)]
             opened.model.busy.wait()
         for partition in waiting:
             with pytest.raises(InterruptedRunError, match="run the same command again"):
@@ -90,13 +91,15 @@ def test_closing_ends_what_waits_and_leaves_no_thread() -> None:
     assert opened.closed
     assert threading.active_count() == before
     with pytest.raises(InterruptedRunError):
-        service.begin(["too late"])()
+        service.begin(Rendered(["too late"]))()
 
 
 def test_what_is_in_flight_at_closing_is_answered_and_told_and_nothing_more_is_sent() -> None:
     opened, told = Opened(), list[str | None]()
     with gateway(opened, latency_s=0.2, window=3, grace_s=60.0) as service:
-        rows = service.begin([f"{row}" for row in range(100)], on_row=lambda _, row: told.append(row.text))
+        rows = service.begin(
+            Rendered([f"{row}" for row in range(100)]), on_row=lambda _, row: told.append(row.text)
+        )
         opened.model.busy.wait()
     with pytest.raises(InterruptedRunError):
         rows()
@@ -108,13 +111,13 @@ def test_what_is_in_flight_at_closing_is_answered_and_told_and_nothing_more_is_s
 def test_a_gateway_that_is_stopped_finishes_what_is_in_flight_and_starts_nothing_more() -> None:
     opened, why = Opened(), ParkedError("enough")
     with gateway(opened, latency_s=0.2, window=2) as service, ThreadPoolExecutor() as pool:
-        partition = pool.submit(service.begin([f"{row}" for row in range(100)]))
+        partition = pool.submit(service.begin(Rendered([f"{row}" for row in range(100)])))
         opened.model.busy.wait()
         service.stop(why)
         with pytest.raises(ParkedError, match="enough"):
             partition.result()
         with pytest.raises(ParkedError, match="enough"):
-            service.begin(["one more"])()
+            service.begin(Rendered(["one more"]))()
         assert opened.model.sent == 2
     service.stop(why)
 
@@ -133,7 +136,7 @@ def test_a_deployment_that_serves_no_row_lets_nothing_begin(endpoint: Serve) -> 
     with open_gateway(Settings.from_environment(), REQUEST, LimitOptions()) as service:
         service.check()
         with pytest.raises(DeploymentError):
-            service.begin(["a"])()
+            service.begin(Rendered(["a"]))()
         with pytest.raises(DeploymentError):
             service.check()
 
@@ -146,9 +149,10 @@ def test_what_keeps_the_model_from_opening_is_told_to_who_enters() -> None:
         if opened is None:
             message = "no key"
             raise SettingsError(message)
-        yield measured(opened)
+        yield measured(OfTexts(opened))
 
-    with pytest.raises(SettingsError, match="no key"), Gateway(open_model, lambda: Limiter(1), RetryPolicy()):
+    plan = LanePlan(open_model, lambda: Limiter(1))
+    with pytest.raises(SettingsError, match="no key"), Gateway([plan], RetryPolicy()):
         pass
 
 
@@ -160,7 +164,7 @@ def test_closing_in_the_middle_of_many_short_calls_hangs_nobody_and_invents_no_o
         def work(service: Gateway, seen: list[Outcome]) -> None:
             with contextlib.suppress(InterruptedRunError):
                 while True:
-                    seen += service.begin(["a"])()
+                    seen += service.begin(Rendered(["a"]))()
 
         with gateway(opened, latency_s=0.0, window=8) as service:
             threads = [threading.Thread(target=work, args=(service, seen)) for _ in range(16)]
@@ -193,7 +197,7 @@ def test_a_given_quota_is_not_run_into(
     rows = 30
     limits = LimitOptions(max_concurrent=64, **given)
     with open_gateway(Settings.from_environment(), SHORT, limits) as service:
-        outcomes = service.begin([f"Row {row}." for row in range(rows)])()
+        outcomes = service.begin(Rendered([f"Row {row}." for row in range(rows)]))()
         assert "64 in flight" in service.state
     assert {outcome.status for outcome in outcomes} == {Status.OK}
     assert server.stats().requests_by_status == {200: rows}
@@ -202,7 +206,7 @@ def test_a_given_quota_is_not_run_into(
 def test_a_quota_that_headers_tell_is_kept_to(endpoint: Serve) -> None:
     server, rows = endpoint(requests_per_minute=6000, latency_ms=20, bucket_window_s=1.0), 300
     with open_gateway(Settings.from_environment(), SHORT, LimitOptions()) as service:
-        outcomes = service.begin([f"Row {row}." for row in range(rows)])()
+        outcomes = service.begin(Rendered([f"Row {row}." for row in range(rows)]))()
     assert {outcome.status for outcome in outcomes} == {Status.OK}
     # Without a pace, those in flight are refused again and again: hundreds.
     assert server.stats().requests <= 1.1 * rows

@@ -15,8 +15,9 @@ CORE = ROOT / "tasks" / "core"
 # From the ground up: each room, a file or a folder, may import those on storeys below it.
 STOREYS = [
     {"model", "errors", "escaping", "options", "pricing", "process_identity", "terminal", "periodic"},
-    {"formats", "row_key"},
+    {"formats", "row_key", "endpoint"},
     {"prompt", "progress", "settings", "ratelimit", "storage"},
+    {"earlier_keys"},
     {"parquet"},
     {"job"},
     {"output_facts"},

@@ -22,12 +22,13 @@ from tasks.core.planning.grouping import Group
 from tasks.core.progress import Progress
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.results import Results
-from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.gateway import Gateway, LanePlan
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.storage.discovery import discover
 from tasks.summarize import summarize_group
 from tests.conftest import Serve
 from tests.paying import job_of
+from tests.textmodels import OfTexts
 
 ROWS, PARTITIONS = 2000, 6
 TEXT = "A sentence. " * 200
@@ -124,11 +125,11 @@ class Echo:
 
 @asynccontextmanager
 async def open_echo(measured: Callable[[ChatModel], ChatModel]) -> AsyncIterator[ChatModel]:
-    yield measured(Echo())
+    yield measured(OfTexts(Echo()))
 
 
 def new_gateway() -> Gateway:
-    return Gateway(open_echo, lambda: Limiter(64), RetryPolicy())
+    return Gateway([LanePlan(open_echo, lambda: Limiter(64))], RetryPolicy())
 
 
 @pytest.fixture

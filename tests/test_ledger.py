@@ -10,9 +10,10 @@ from tasks.core.errors import InterruptedRunError, StorageError
 from tasks.core.ledger.commit_policy import CommitPolicy
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.ledger.partition_ledger import PartitionLedger
-from tasks.core.ledger.reuse import AskOnce
 from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.model import Outcome, Status
+from tasks.core.rows.requester import Requester
+from tasks.core.rows.row_source import RowSlice
 from tasks.core.storage.location import Location, locate
 from tests.enriching import REQUEST, Echo
 from tests.prefectserver import wait_until
@@ -237,7 +238,9 @@ def test_no_more_is_asked_while_replies_cannot_be_kept(place: Location) -> None:
 
     def work() -> None:
         with Ledger(place, pace=pace) as ledger:
-            AskOnce(rows, REQUEST, ledger.open(KEY)).ask(["a", "b", "c"]).outcomes()
+            Requester(rows, ledger.open(KEY), (), REQUEST.max_output_tokens).request(
+                RowSlice(["a", "b", "c"], REQUEST)
+            ).outcomes()
 
     with pytest.raises(StorageError, match="1 replies of this partition could not be stored"):
         work()

@@ -9,19 +9,19 @@ from tasks.core.errors import DeploymentError, StopRunError
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.llm.budget import Budget
 from tasks.core.llm.client import open_model
-from tasks.core.llm.metering import MeteredModel
-from tasks.core.llm.response_policy import CANNOT_BE_SENT
+from tasks.core.llm.metering import Meter
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.partition import summarize_partition
 from tasks.core.planning.partition_status import look
 from tasks.core.prompt import Request
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.tally import Bill
-from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.gateway import Gateway, LanePlan
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 from tests.conftest import Serve
 from tests.paying import job_of, write
+from tests.textmodels import OfTexts, row_of
 
 ROWS = 40
 WINDOW = 20
@@ -31,13 +31,18 @@ def gateway_of(request: Request, timeout_s: float, max_attempts: int) -> Gateway
     """A gateway that does not wait long before it tries again."""
     settings = Settings.from_environment()
     policy = RetryPolicy(max_attempts=max_attempts, attempt_timeout_s=timeout_s, longest_backoff_s=0.05)
-    return Gateway(
-        lambda measured: open_model(
-            settings, request, max_connections=WINDOW, timeout_s=timeout_s, measured=measured
+    plan = LanePlan(
+        lambda metered: open_model(
+            settings.endpoint,
+            request,
+            settings.azure_openai_api_key,
+            max_connections=WINDOW,
+            timeout_s=timeout_s,
+            metered=metered,
         ),
         lambda: Limiter(WINDOW),
-        policy,
     )
+    return Gateway([plan], policy)
 
 
 def bill_of(folder: Path, timeout_s: float = 60.0, max_attempts: int = 30) -> Bill:
@@ -102,7 +107,7 @@ def test_what_finds_no_connection_is_no_request(
 
 
 class Scripted:
-    """Ends in turn as it was told."""
+    """Returns or raises its arguments in turn."""
 
     def __init__(self, *ends: Outcome | BaseException) -> None:
         self._ends = iter(ends)
@@ -114,22 +119,20 @@ class Scripted:
         return end
 
 
-async def _ask(metered: MeteredModel, *texts: str) -> None:
+async def complete(meter: Meter, model: Scripted, *texts: str) -> None:
+    metered = meter.around(OfTexts(model))
     for text in texts:
-        await asyncio.gather(metered.summarize(text), return_exceptions=True)
+        await asyncio.gather(metered.complete(row_of(text)), return_exceptions=True)
 
 
 def test_a_repetition_is_counted_as_one_until_its_row_is_answered() -> None:
     failed, answered = DeploymentError("500", status=500), Outcome(Status.OK, "s")
-    metered = MeteredModel(Scripted(failed, failed, failed, answered, answered, answered), Budget())
-    asyncio.run(_ask(metered, "a", "b", "a", "a", "b", "a"))
-    assert metered.bill == Bill(sent=6, refused=3, answered=3, retried=3)
+    model, meter = Scripted(failed, failed, failed, answered, answered, answered), Meter(Budget())
+    asyncio.run(complete(meter, model, "a", "b", "a", "a", "b", "a"))
+    assert meter.bill == Bill(sent=6, refused=3, answered=3, retried=3)
 
 
-def test_a_text_that_cannot_be_sent_and_a_missing_token_are_no_requests() -> None:
-    metered = MeteredModel(
-        Scripted(CANNOT_BE_SENT, DeploymentError("no token"), ZeroDivisionError()), Budget()
-    )
-    asyncio.run(_ask(metered, "a", "b", "c"))
-    # Of what nobody foresaw, nobody knows how far it came.
-    assert metered.bill == Bill(unsent=2, sent=1, lost=1)
+def test_a_missing_token_is_no_request_and_an_unexpected_exception_may_be_one() -> None:
+    model, meter = Scripted(DeploymentError("no token"), ZeroDivisionError()), Meter(Budget())
+    asyncio.run(complete(meter, model, "a", "b"))
+    assert meter.bill == Bill(unsent=1, sent=1, lost=1)

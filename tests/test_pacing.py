@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import pytest
 
 from tasks.core.errors import RequestError
+from tasks.core.llm.chat_model import Answer
 from tasks.core.model import Outcome, Status
+from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.ratelimit.pacing import Pace
-from tasks.core.ratelimit.ratelimit_headers import read
-from tasks.core.rows.summarizer import RetryPolicy, Summarizer
+from tasks.core.ratelimit.ratelimit_headers import parse
 from tests.quotas import Deployment, Headers, work_until
+from tests.textmodels import TextSummarizer
 from tests.virtualtime import run_virtually
 
 # 20 requests/s, 40,000 tokens/min in requests of 750, and Azure's smallest and largest usual quotas.
@@ -23,7 +25,6 @@ def limiter_of(deployment: Deployment, *, given: bool = False, max_concurrent: i
         max_concurrent,
         requests_per_minute=deployment.requests_per_minute if given else None,
         tokens_per_minute=deployment.tokens_per_minute if given else None,
-        tokens_of=lambda _: deployment.tokens,
     )
 
 
@@ -176,10 +177,10 @@ def test_processes_that_share_a_deployment_come_to_equal_shares_without_knowing_
             self._deployment = deployment
             self.served_s: list[float] = []
 
-        async def summarize(self, text: str) -> Outcome:
-            outcome = await self._deployment.summarize(text)
+        async def complete(self, row: RenderedRow) -> Answer:
+            answer = await self._deployment.complete(row)
             self.served_s.append(asyncio.get_running_loop().time())
-            return outcome
+            return answer
 
     async def run() -> tuple[Deployment, Sequence[Process]]:
         deployment = Deployment(1200, window_s=window_s)
@@ -216,7 +217,7 @@ def test_random_500s_cost_one_more_request_each_and_no_row() -> None:
 
     async def run() -> None:
         model = Flaky()
-        outcomes = await Summarizer(model, Limiter(64), RetryPolicy()).summarize(["text"] * 5000)
+        outcomes = await TextSummarizer(model, Limiter(64)).summarize(f"{n}" for n in range(5000))
         assert {outcome.status for outcome in outcomes} == {Status.OK}
         assert model.requests <= 1.06 * 5000
 
@@ -262,10 +263,10 @@ def test_headers_that_tell_no_number_tell_nothing() -> None:
         (b"x-ratelimit-limit-tokens", b"-1"),
         (b"x-ratelimit-remaining-tokens", b"many"),
     ]
-    told = read(headers)
+    told = parse(headers)
     assert (told.requests_per_s, told.requests_left) == (10.0, 0.0)
     assert (told.tokens_per_s, told.tokens_left) == (None, None)
-    assert read([(b"x-ratelimit-limit-requests", b"0")]).requests_per_s is None
+    assert parse([(b"x-ratelimit-limit-requests", b"0")]).requests_per_s is None
 
 
 def test_a_told_rate_that_is_too_low_is_left_behind_while_nearly_all_is_left() -> None:

@@ -15,15 +15,16 @@ import pytest
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
 from tasks.core.job import Job
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.model import Outcome, Partition, Status, Text
+from tasks.core.model import Outcome, Partition, Status
 from tasks.core.output_facts import FINGERPRINT, fact_key
 from tasks.core.partition import is_within, summarize_partition
 from tasks.core.progress import Progress
 from tasks.core.reporting.report import PartitionState
+from tasks.core.rows.batch import OnRow, Row
 from tasks.core.storage import stored_files
 from tasks.core.storage.discovery import discover
 from tasks.core.storage.location import locate
-from tests.enriching import REQUEST, Echo, job_of, run_partition
+from tests.enriching import REQUEST, Echo, job_of, run_partition, text_of
 from tests.s3server import running_s3_server
 
 GROUPS = (40, 3, 57)
@@ -36,11 +37,11 @@ class At(Echo):
     def __init__(self, row: int, act: Callable[[], None]) -> None:
         self._row, self._act, self._met = row, act, 0
 
-    def one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+    def one(self, row: Row, place: int, on_row: OnRow) -> Outcome:
         if self._met == self._row:
             self._act()
         self._met += 1
-        return super().one(text, place, on_row)
+        return super().one(row, place, on_row)
 
 
 def write_source(path: Path, start: int = 0, padding: int = 0) -> Path:
@@ -263,16 +264,17 @@ class Counted(Echo):
     def __init__(self, progress: Progress, failures: int) -> None:
         self._progress, self._failures = progress, failures
 
-    def one(self, text: Text, place: int, on_row: Callable[[int, Outcome], object]) -> Outcome:
+    def one(self, row: Row, place: int, on_row: OnRow) -> Outcome:
+        text = text_of(row)
         if text == "text 80" and self._failures:
             self._failures -= 1
             message = "the store is away"
             raise StorageError(message)
-        if isinstance(text, str) and text.endswith("7"):
+        if text and text.endswith("7"):
             outcome = Outcome(Status.FAILED, error="HTTP 500")
             on_row(place, outcome)
         else:
-            outcome = super().one(text, place, on_row)
+            outcome = super().one(row, place, on_row)
         self._progress(outcome)
         return outcome
 

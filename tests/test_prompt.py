@@ -1,11 +1,15 @@
 from dataclasses import replace
 
-from tasks.core.prompt import Prompt, Request
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.model import Outcome, Status
+from tasks.core.prompt import Prompt, RenderedRow, Request
+from tests.textmodels import row_of
 
 REQUEST = Request(
-    deployment="d",
     model="m",
-    api_version="v",
     prompt=Prompt("Be brief."),
     temperature=0.0,
     max_output_tokens=10,
@@ -33,9 +37,8 @@ def test_the_fingerprint_changes_with_everything_that_decides_a_reply() -> None:
     assert REQUEST.fingerprint == replace(REQUEST).fingerprint
 
 
-def test_neither_the_limit_nor_the_way_to_the_model_changes_a_row_s_key() -> None:
-    for same in ({"deployment": "e"}, {"api_version": "w"}, {"max_output_tokens": 11}, {"temperature": 0}):
-        other = replace(REQUEST, **same)
+def test_the_limit_does_not_change_a_row_s_key() -> None:
+    for other in (replace(REQUEST, max_output_tokens=11), replace(REQUEST, temperature=0)):
         assert other.fingerprint == REQUEST.fingerprint
         assert other.row_keys(["a"]) == REQUEST.row_keys(["a"])
 
@@ -45,10 +48,37 @@ def test_the_fingerprint_tells_nothing_of_the_prompt() -> None:
     assert int(REQUEST.fingerprint, 16)
 
 
+def charged(text: str, request: Request = REQUEST) -> float:
+    return request.charged_tokens(row_of(text, request))
+
+
 def test_a_request_is_charged_its_prompt_by_length_and_the_longest_reply() -> None:
-    assert REQUEST.charged_tokens("12345") == 3 + 2 + 10
-    assert REQUEST.charged_tokens("ééé") == 3 + 2 + 10
-    assert REQUEST.charged_tokens("") == 3 + 10
-    # However the prompt is split at the text's place, not less than its whole length.
+    assert charged("12345") == 4 + 10
+    assert charged("ééé") == 4 + 10
     twice = replace(REQUEST, prompt=Prompt("Say {text}, not {text}."))
-    assert twice.charged_tokens("abcd") >= len("Say abcd, not abcd.") / 4 + 10
+    assert charged("abcd", twice) == 5 + 10
+
+
+@given(
+    st.text(), st.sampled_from(["Be brief.", "Say {text}, not {text}.", "{text}", "Für {text} \N{SNOWMAN}"])
+)
+def test_a_row_is_rendered_as_the_prompt_says_and_its_size_is_that_of_all_contents(
+    text: str, instruction: str
+) -> None:
+    request = replace(REQUEST, prompt=Prompt(instruction))
+    row = request.render(text)
+    if not text.strip():
+        assert row == Outcome(Status.EMPTY)
+        return
+    assert isinstance(row, RenderedRow)
+    assert row.messages == request.prompt.messages_of(text)
+    assert row.size_bytes == sum(len(content.encode()) for _, content in row.messages)
+    assert [row.key] == request.row_keys([text])
+
+
+@pytest.mark.parametrize("text", [b"\xff", 7, "\ud800"])
+def test_what_cannot_be_sent_is_a_failed_row_and_its_error_does_not_quote_it(text: object) -> None:
+    outcome = REQUEST.render(text)
+    assert isinstance(outcome, Outcome)
+    assert outcome.status is Status.FAILED
+    assert "ud800" not in (outcome.error or "")

@@ -1,7 +1,7 @@
 """Row groups that are read and begun ahead: order, how far, and what becomes of them when something fails."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,12 +12,14 @@ import pytest
 
 from tasks.core.errors import StorageError
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.reuse import AskOnce, Waiting
-from tasks.core.model import Outcome, Text
+from tasks.core.model import Outcome
 from tasks.core.parquet.reader import Reader
 from tasks.core.rows import row_group_pipeline
+from tasks.core.rows.batch import OnRow
+from tasks.core.rows.requester import Requester, Rows, Waiting
+from tasks.core.rows.row_source import RowSource
 from tasks.core.storage.location import locate
-from tests.enriching import REQUEST, outcome_of
+from tests.enriching import REQUEST, outcome_of, text_of
 
 
 class Counted:
@@ -28,24 +30,20 @@ class Counted:
         self._hold = hold
         self._pool = ThreadPoolExecutor(16)
 
-    def begin(
-        self, texts: Iterable[Text], keys: Sequence[bytes | None], on_row: Callable[[int, Outcome], object]
-    ) -> Waiting:
+    def begin(self, rows: Rows, on_row: OnRow) -> Waiting:
         self.begun += 1
-        work: Future[list[Outcome]] = self._pool.submit(self._work, iter(texts), len(keys), on_row)
+        work: Future[list[Outcome]] = self._pool.submit(self._work, rows, on_row)
         return work.result
 
-    def _work(
-        self, texts: Iterator[Text], rows: int, on_row: Callable[[int, Outcome], object]
-    ) -> list[Outcome]:
+    def _work(self, rows: Rows, on_row: OnRow) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        for text in texts:
+        for row in rows:
             if self._hold:
                 self._hold.wait(10)
-            outcomes.append(outcome_of(text))
+            outcomes.append(outcome_of(text_of(row)))
             on_row(len(outcomes) - 1, outcomes[-1])
             self.rows += 1
-        self.ended += len(outcomes) == rows
+        self.ended += len(outcomes) == len(rows)
         return outcomes
 
 
@@ -71,8 +69,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def test_outcomes_stay_with_their_rows(write: Callable[[int, int], Reader], ledger: Ledger) -> None:
     reader = write(7, 1000)
-    rows = AskOnce(Counted(), REQUEST, ledger.open("k"))
-    with row_group_pipeline.summarized(reader.slices(["text"]), rows) as row_groups:
+    requester = Requester(Counted(), ledger.open("k"), (), REQUEST.max_output_tokens)
+    with row_group_pipeline.summarized(RowSource(reader.slices(["text"]), REQUEST), requester) as row_groups:
         texts = [outcome.text for outcomes in row_groups for outcome in outcomes]
     assert texts == [f"of text {n}" for n in range(7000)]
 
@@ -82,8 +80,8 @@ def test_as_many_row_groups_are_begun_as_fill_the_window_and_no_more(
     write: Callable[[int, int], Reader], ledger: Ledger, rows_a_group: int, ahead: int
 ) -> None:
     service, reader = Counted(), write(8, rows_a_group)
-    rows = AskOnce(service, REQUEST, ledger.open("k"))
-    with row_group_pipeline.summarized(reader.slices(["text"]), rows) as row_groups:
+    requester = Requester(service, ledger.open("k"), (), REQUEST.max_output_tokens)
+    with row_group_pipeline.summarized(RowSource(reader.slices(["text"]), REQUEST), requester) as row_groups:
         for number, _ in enumerate(row_groups):
             assert service.begun == min(number + ahead, 8)
 
@@ -92,8 +90,10 @@ def test_of_row_groups_too_large_for_memory_one_is_held(
     write: Callable[[int, int], Reader], ledger: Ledger
 ) -> None:
     service, reader = Counted(), write(4, 500)
-    rows = AskOnce(service, REQUEST, ledger.open("k"))
-    with row_group_pipeline.summarized(reader.slices(["text"]), rows, bytes_ahead=1000) as row_groups:
+    requester = Requester(service, ledger.open("k"), (), REQUEST.max_output_tokens)
+    with row_group_pipeline.summarized(
+        RowSource(reader.slices(["text"]), REQUEST), requester, bytes_ahead=1000
+    ) as row_groups:
         assert [service.begun for _ in row_groups] == [1, 2, 3, 4]
 
 
@@ -102,7 +102,7 @@ def test_a_failure_begins_no_further_row_and_waits_for_those_in_flight(
 ) -> None:
     hold = threading.Event()
     service, reader = Counted(hold), write(3, 100)
-    rows = AskOnce(service, REQUEST, ledger.open("k"))
+    requester = Requester(service, ledger.open("k"), (), REQUEST.max_output_tokens)
 
     def slices() -> Iterator[pa.Table]:
         for number, table in enumerate(reader.slices(["text"])):
@@ -113,7 +113,7 @@ def test_a_failure_begins_no_further_row_and_waits_for_those_in_flight(
             yield table
 
     def work() -> None:
-        with row_group_pipeline.summarized(slices(), rows) as row_groups:
+        with row_group_pipeline.summarized(RowSource(slices(), REQUEST), requester) as row_groups:
             list(row_groups)
 
     with pytest.raises(StorageError, match="gone"):

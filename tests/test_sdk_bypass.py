@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 import pytest
 
+from tasks.core.endpoint import Endpoint
 from tasks.core.errors import DeploymentError, RateLimitError, RequestError
 from tasks.core.llm.client import record_request
-from tasks.core.llm.sdk_bypass import Fields, RowEndedError, Wire
+from tasks.core.llm.sdk_bypass import Fields, RowEndedError, Sender
 from tasks.core.llm.transport import Reply, Transport
-from tasks.core.settings import Settings
 from tests.asking import REQUEST
 
-SETTINGS = Settings(azure_openai_endpoint="https://x.openai.azure.com", azure_openai_deployment="d")
+ENDPOINT = Endpoint(url="https://x.openai.azure.com", deployment="d", api_version="2024-10-21")
 GZIPPED = (b"Content-Encoding", b"gzip")
 COMPLETION = json.dumps({"choices": [], "model": "m"}).encode()
 
@@ -30,8 +30,8 @@ class Answering(Transport):
 
 def answered(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Fields:
     async def run() -> Fields:
-        recorded = await record_request(SETTINGS, REQUEST, timeout_s=1.0)
-        return await Wire(Answering(Reply(status, headers, body)), recorded, dict).send(b"{}")
+        recorded = await record_request(ENDPOINT, REQUEST, timeout_s=1.0)
+        return await Sender(Answering(Reply(status, headers, body)), recorded, dict).send(b"{}")
 
     return asyncio.run(run())
 
@@ -102,9 +102,9 @@ def test_the_recorded_request_holds_no_credential(monkeypatch: pytest.MonkeyPatc
     for name in ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN", "OPENAI_API_KEY", "OPENAI_ORG_ID"):
         monkeypatch.setenv(name, "very-secret")
 
-    async def run() -> Wire:
-        recorded = await record_request(SETTINGS, REQUEST, timeout_s=1.0)
-        return Wire(Answering(Reply(200, (), b"{}")), recorded, dict)
+    async def run() -> Sender:
+        recorded = await record_request(ENDPOINT, REQUEST, timeout_s=1.0)
+        return Sender(Answering(Reply(200, (), b"{}")), recorded, dict)
 
     headers = asyncio.run(run())._headers  # noqa: SLF001 - what goes out with every request
     assert "very-secret" not in str(headers)

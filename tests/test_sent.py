@@ -9,21 +9,22 @@ import pytest
 from llama_index.llms.azure_openai import AzureOpenAI
 from openai.lib.azure import API_KEY_SENTINEL
 
+from tasks.core.endpoint import Endpoint
 from tasks.core.errors import RequestError, SettingsError
-from tasks.core.llm.client import AzureChatModel, build_llm, check_model, over_wire, record_request
-from tasks.core.llm.sdk_bypass import Recorder, Wire
+from tasks.core.llm.client import AzureChatModel, build_client, bypassing_the_sdk, check_model, record_request
+from tasks.core.llm.sdk_bypass import Recorder, Sender
 from tasks.core.llm.transport import Reply, Transport
 from tasks.core.prompt import Prompt, Request
-from tasks.core.settings import Settings
 from tests.asking import AWKWARD, REQUEST
+from tests.textmodels import row_of
 
-SETTINGS = Settings(azure_openai_endpoint="https://x.openai.azure.com", azure_openai_deployment="d")
+ENDPOINT = Endpoint(url="https://x.openai.azure.com", deployment="d", api_version="2024-10-21")
 
 
 @pytest.mark.parametrize("model", ["my-deployment", "gpt-3.5-turbo-instruct"])
 def test_a_model_without_chat_is_a_sentence_that_names_the_variable(model: str) -> None:
     with pytest.raises(SettingsError, match=rf"AZURE_OPENAI_MODEL .* '{model}' is not known"):
-        check_model(build_llm(SETTINGS, replace(REQUEST, model=model)))
+        check_model(build_client(ENDPOINT, replace(REQUEST, model=model)))
 
 
 def sent_by_the_sdk(request: Request, text: str, **credential: object) -> httpx.Request:
@@ -32,18 +33,18 @@ def sent_by_the_sdk(request: Request, text: str, **credential: object) -> httpx.
     async def run() -> httpx.Request:
         async with Recorder() as recorder:
             llm = AzureOpenAI(
-                engine=request.deployment,
+                engine=ENDPOINT.deployment,
                 model=request.model,
                 temperature=request.temperature,
                 max_tokens=request.max_output_tokens,
-                azure_endpoint=SETTINGS.azure_openai_endpoint,
-                api_version=request.api_version,
+                azure_endpoint=ENDPOINT.url,
+                api_version=ENDPOINT.api_version,
                 timeout=20.0,
                 max_retries=0,
                 async_http_client=recorder,
                 **credential,
             )
-            await AzureChatModel(llm, request).summarize(text)
+            await AzureChatModel(llm, ENDPOINT, request).complete(row_of(text, request))
             return recorder.recorded
 
     return asyncio.run(run())
@@ -58,10 +59,12 @@ def sent_by_us(request: Request, text: str, header: dict[str, str]) -> tuple[str
             return Reply(500, [], b"")
 
     async def run() -> None:
-        recorded = await record_request(SETTINGS, request, timeout_s=20.0)
-        wire = Wire(Keeping(max_connections=1, timeout_s=20.0), recorded, lambda: header)
+        recorded = await record_request(ENDPOINT, request, timeout_s=20.0)
+        sender = Sender(Keeping(max_connections=1, timeout_s=20.0), recorded, lambda: header)
         with pytest.raises(RequestError):
-            await over_wire(wire, recorded.content, SETTINGS, request).summarize(text)
+            await bypassing_the_sdk(sender, recorded.content, ENDPOINT, request).complete(
+                row_of(text, request)
+            )
 
     asyncio.run(run())
     [one] = sent

@@ -136,12 +136,12 @@ def test_opening_a_missing_file_is_a_storage_error_that_says_so(place: Location)
 
 PROBE = """
 import sys, time
-from tasks.core.storage import storage
+from tasks.core.storage import stored_files
 from tasks.core.errors import PipelineError
 from tasks.core.storage.location import locate
 began = time.monotonic()
 try:
-    storage.find(place := locate(sys.argv[1]), place.root)
+    stored_files.find(place := locate(sys.argv[1]), place.root)
 except PipelineError as error:
     print(type(error).__name__, error, repr(error.__cause__))
 print(time.monotonic() - began)

@@ -1,6 +1,6 @@
 import asyncio
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tasks.core.errors import DeploymentError, ParkedError, RateLimitError, RequestError
 from tasks.core.model import Outcome, Status
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.summarizer import RetryPolicy, Summarizer
+from tasks.core.rows.summarizer import RetryPolicy
+from tests.textmodels import TextSummarizer
 from tests.virtualtime import run_virtually
 
 Step = float | Exception
@@ -46,10 +47,10 @@ class ScriptedModel:
 
 
 def summarize(
-    model: ScriptedModel, texts: object, window: int = 4, policy: RetryPolicy | None = None
+    model: ScriptedModel, texts: Iterable[object], window: int = 4, policy: RetryPolicy | None = None
 ) -> list[Outcome]:
     async def run() -> list[Outcome]:
-        return await Summarizer(model, Limiter(window), policy or RetryPolicy()).summarize(texts)  # type: ignore[arg-type]  # bad input is part of the tests
+        return await TextSummarizer(model, Limiter(window), policy or RetryPolicy()).summarize(texts)
 
     return run_virtually(run())
 
@@ -139,7 +140,7 @@ def test_a_stop_lets_what_is_in_flight_finish_and_wakes_rows_that_wait() -> None
     async def run() -> tuple[list[Outcome | BaseException], float]:
         limiter, loop = Limiter(3, requests_per_minute=1e9), asyncio.get_running_loop()
         done: list[Outcome] = []
-        summarizer = Summarizer(
+        summarizer = TextSummarizer(
             model, limiter, RetryPolicy(first_backoff_s=1e4, longest_backoff_s=1e4), on_outcome=done.append
         )
         with pytest.raises(DeploymentError):
@@ -171,7 +172,7 @@ def test_no_slot_idles_while_rows_wait_out_a_backoff() -> None:
 
     async def run() -> float:
         loop = asyncio.get_running_loop()
-        await Summarizer(model, Limiter(10), RetryPolicy(first_backoff_s=10.0)).summarize(
+        await TextSummarizer(model, Limiter(10), RetryPolicy(first_backoff_s=10.0)).summarize(
             f"{i}" for i in range(400)
         )
         return loop.time()
@@ -191,7 +192,7 @@ def test_rows_are_pulled_as_slots_free_up() -> None:
             yield f"{i}"
 
     async def run() -> None:
-        work = asyncio.ensure_future(Summarizer(model, Limiter(5)).summarize(rows()))
+        work = asyncio.ensure_future(TextSummarizer(model, Limiter(5)).summarize(rows()))
         await asyncio.sleep(10.5)
         assert pulled <= 11 * 5 + 2 * 5
         work.cancel()
@@ -204,7 +205,7 @@ def test_a_hundred_thousand_rows_make_no_hundred_thousand_tasks() -> None:
     model.requests = []
 
     async def run() -> int:
-        summarizer = Summarizer(model, Limiter(64))
+        summarizer = TextSummarizer(model, Limiter(64))
         most = 0
 
         def rows() -> Iterator[str | None]:
@@ -227,7 +228,7 @@ def test_memory_is_bounded_by_the_window_and_the_outcomes() -> None:
             return Outcome(Status.OK)
 
     async def run() -> None:
-        await Summarizer(Forgetful(), Limiter(16)).summarize("x" * 10_000 for _ in range(20_000))
+        await TextSummarizer(Forgetful(), Limiter(16)).summarize(f"{n}" * 2_000 for n in range(20_000))
 
     tracemalloc.start()
     run_virtually(run())
@@ -241,7 +242,7 @@ def test_cancelling_ends_at_once_with_nothing_left_running() -> None:
     model = ScriptedModel(latency_s=100.0)
 
     async def run() -> None:
-        work = asyncio.ensure_future(Summarizer(model, Limiter(3)).summarize(["a"] * 10))
+        work = asyncio.ensure_future(TextSummarizer(model, Limiter(3)).summarize(f"{n}" for n in range(10)))
         await asyncio.sleep(1)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -257,7 +258,7 @@ def test_batches_end_in_the_order_they_came_and_share_window_and_workers() -> No
     model = ScriptedModel(latency_s=1.0)
 
     async def work() -> None:
-        summarizer = Summarizer(model, Limiter(4))
+        summarizer = TextSummarizer(model, Limiter(4))
 
         async def batch(number: int) -> None:
             await summarizer.summarize([f"{number} {row}" for row in range(20)])
@@ -277,7 +278,7 @@ def test_a_batch_that_is_given_up_leaves_the_others_their_workers() -> None:
     model = ScriptedModel(latency_s=1.0)
 
     async def work() -> list[Outcome]:
-        summarizer = Summarizer(model, Limiter(2))
+        summarizer = TextSummarizer(model, Limiter(2))
         first = asyncio.ensure_future(summarizer.summarize([f"first {row}" for row in range(50)]))
         second = asyncio.ensure_future(summarizer.summarize([f"second {row}" for row in range(8)]))
         await asyncio.sleep(2.5)

@@ -1,28 +1,25 @@
-"""The summarizer's workers: what they tell the limiter of an outcome, and who works when all have ended."""
+"""The summarizer's workers: what they report to the limiter, and rows that come when all workers end."""
 
 import asyncio
 
 import pytest
 
 from tasks.core.errors import BreakerError, ParkedError
-from tasks.core.llm.response_policy import CANNOT_BE_SENT
 from tasks.core.model import Outcome, Status
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.ratelimit.window import SMALL
-from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tests.test_summarizer import ScriptedModel
+from tests.textmodels import TextSummarizer
 from tests.virtualtime import run_virtually
 
 
 def test_a_text_that_cannot_be_sent_is_no_answer_of_the_deployments() -> None:
-    class Unsendable:
-        async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - a ChatModel's
-            return CANNOT_BE_SENT
-
     async def run() -> None:
-        limiter = Limiter(64)
-        await Summarizer(Unsendable(), limiter).summarize(["a"] * 100)
+        limiter, model = Limiter(64), ScriptedModel()
+        outcomes = await TextSummarizer(model, limiter).summarize(["\ud800"] * 100)
+        assert {outcome.status for outcome in outcomes} == {Status.FAILED}
         assert limiter.window == SMALL
+        assert model.requests == []
 
     run_virtually(run())
 
@@ -39,7 +36,7 @@ def test_rows_that_are_all_rejected_for_no_known_reason_stop_the_run() -> None:
     async def run() -> None:
         model = Rejecting()
         with pytest.raises(BreakerError, match="HTTP 400, odd"):
-            await Summarizer(model, Limiter(64), RetryPolicy()).summarize(["a"] * 3000)
+            await TextSummarizer(model, Limiter(64)).summarize(f"{n}" for n in range(3000))
         assert model.requests <= 2 * 64
 
     run_virtually(run())
@@ -49,7 +46,7 @@ def test_a_batch_that_comes_the_moment_all_workers_end_finds_workers() -> None:
     async def run() -> None:
         limiter, loop = Limiter(1), asyncio.get_running_loop()
         limiter.rate_limited(60.0)
-        summarizer = Summarizer(ScriptedModel(), limiter)
+        summarizer = TextSummarizer(ScriptedModel(), limiter)
         first = loop.create_task(summarizer.summarize(["a", "b"]))
         await asyncio.sleep(1)
         limiter.stop(ParkedError("stop"))

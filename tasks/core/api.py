@@ -19,6 +19,7 @@ from tasks.core.model import Outcome, Text
 from tasks.core.options import DEFAULT_PROMPT
 from tasks.core.prompt import Prompt, Request
 from tasks.core.ratelimit.limiter import Limiter
+from tasks.core.rows.lane import Lane
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.core.settings import Settings
 
@@ -89,9 +90,7 @@ async def _summarize(
     settings, policy = Settings.from_environment(), RetryPolicy()
     settings.check_needs_no_prefect()
     request = Request(
-        deployment=settings.azure_openai_deployment,
         model=settings.model_name,
-        api_version=settings.openai_api_version,
         prompt=Prompt(prompt),
         temperature=0.0,
         max_output_tokens=max_tokens,
@@ -99,7 +98,11 @@ async def _summarize(
     from tasks.core.llm.client import open_model  # noqa: PLC0415 - imports LlamaIndex, which takes seconds
 
     async with open_model(
-        settings, request, max_connections=max_concurrent, timeout_s=policy.attempt_timeout_s
+        settings.endpoint,
+        request,
+        settings.azure_openai_api_key,
+        max_connections=max_concurrent,
+        timeout_s=policy.attempt_timeout_s,
     ) as model:
-        limiter = Limiter(max_concurrent, tokens_of=request.charged_tokens)
-        return await Summarizer(model, limiter, policy, on_outcome=on_outcome).summarize(texts)
+        lane = Lane(model, Limiter(max_concurrent), request.charged_tokens)
+        return await Summarizer([lane], policy, on_outcome=on_outcome).summarize(map(request.render, texts))

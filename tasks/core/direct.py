@@ -61,7 +61,7 @@ def run_directly(
             job.destination,
             progress.advance,
             fingerprint=request.fingerprint,
-            earlier=request.earlier,
+            earlier=job.earlier,
         )
         with progress, Lease(job.destination) as lease, ledger:
             lease.when_lost(gateway.stop)

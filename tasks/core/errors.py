@@ -32,6 +32,7 @@ with defaults, so every error survives pickling. No message holds a key, a promp
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
     from tasks.core.reporting.report import PartitionReport, RunReport
 
 E = TypeVar("E", bound=BaseException)
@@ -65,6 +66,9 @@ class RequestError(TransientError):
         sent: The request may have reached the deployment.
     """
 
+    rate_limits: "RateLimitHeaders | None" = None
+    """The quota as the reply's headers report it; None without a reply."""
+
     def __init__(self, message: str, *, possibly_paid: bool = False, sent: bool = True) -> None:
         super().__init__(message)
         self.possibly_paid = possibly_paid
@@ -78,6 +82,9 @@ class RateLimitError(TransientError):
         message: What happened.
         retry_after_s: Seconds the deployment asked to wait; None when it did not say.
     """
+
+    rate_limits: "RateLimitHeaders | None" = None
+    """The quota as the reply's headers report it."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)

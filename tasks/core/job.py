@@ -8,6 +8,8 @@ import hashlib
 import socket
 from dataclasses import dataclass
 
+from tasks.core.earlier_keys import EarlierKeys, earlier_keys, earlier_limit
+from tasks.core.endpoint import Endpoint
 from tasks.core.model import Partition
 from tasks.core.options import ModelOptions, OutputOptions, PriceOptions
 from tasks.core.parquet.output_schema import OutputSchema
@@ -29,6 +31,7 @@ class Job:
         text_column: The column to summarize.
         columns: The columns to add.
         request: What all requests have in common.
+        endpoints: Where the model is reached.
         max_failed_fraction: The part of a partition's rows that may fail and it is still published.
         price: What tokens cost; None when it is not known.
     """
@@ -39,8 +42,18 @@ class Job:
     text_column: str
     columns: OutputSchema
     request: Request
+    endpoints: tuple[Endpoint, ...]
     max_failed_fraction: float = 1.0
     price: Price | None = None
+
+    @property
+    def earlier(self) -> tuple[EarlierKeys, ...]:
+        """The keys that rows may have in ledgers and outputs of versions before 0.3.0."""
+        return earlier_keys(self.request, self.endpoints)
+
+    def earlier_limit(self, fingerprint: str) -> int | None:
+        """The limit under which versions before 0.3.0 gave this job a fingerprint; None if none did."""
+        return earlier_limit(self.request, self.endpoints, fingerprint)
 
     def origin_of(self, partition_key: str) -> str:
         """A hash that is equal only for the same key below the same source folder, as 32 hex digits.
@@ -82,13 +95,12 @@ def prepare(
         text_column=text_column,
         columns=OutputSchema(output.column_prefix),
         request=Request(
-            deployment=settings.azure_openai_deployment,
             model=settings.model_name,
-            api_version=settings.openai_api_version,
             prompt=Prompt(prompt),
             temperature=model.temperature,
             max_output_tokens=model.max_output_tokens,
         ),
+        endpoints=(settings.endpoint,),
         max_failed_fraction=output.max_failed_fraction,
         price=price_of(settings.model_name, prices.input_usd_per_million, prices.output_usd_per_million),
     )

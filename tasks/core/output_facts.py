@@ -162,7 +162,7 @@ class OutputFacts:
         if found == job.request.fingerprint:
             limit = self.fact(MAX_OUTPUT_TOKENS)
             return int(limit) if limit.isdecimal() else job.request.max_output_tokens
-        return None if self.fact(FORMAT) == str(OUTPUT_FORMAT) else job.request.earlier_limit(found)
+        return None if self.fact(FORMAT) == str(OUTPUT_FORMAT) else job.earlier_limit(found)
 
     def truncated_at(self, job: Job) -> list[int]:
         """The limits under which its truncated rows were answered, in ascending order.

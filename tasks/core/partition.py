@@ -16,7 +16,6 @@ from tasks.core.escaping import printable
 from tasks.core.job import Job
 from tasks.core.ledger import prior_outputs
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.reuse import AskOnce, RowService
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.parquet.append_writer import Writer
 from tasks.core.parquet.footer import Footer
@@ -24,7 +23,9 @@ from tasks.core.parquet.reader import Reader
 from tasks.core.planning.preflight import footer_problems
 from tasks.core.reporting.report import FailedRow, PartitionReport, PartitionState
 from tasks.core.reporting.tally import Tally
+from tasks.core.rows.requester import Requester, RowService
 from tasks.core.rows.row_group_pipeline import summarized
+from tasks.core.rows.row_source import RowSource
 from tasks.core.storage import atomic_write, reading, stored_files
 from tasks.core.storage.publish import publish_appended
 from tasks.core.storage.stored_files import Found
@@ -57,7 +58,9 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     account = ledger.open(partition.key)
     earlier = prior_outputs.find(partition.key, job)
     account.add_known(*prior_outputs.paid_rows(earlier, partition.key, job))
-    report = _enrich(partition, job, AskOnce(rows, job.request, account), earlier)
+    report = _enrich(
+        partition, job, Requester(rows, account, job.earlier, job.request.max_output_tokens), earlier
+    )
     # From here on the output is what remembers; a kill in between leaves entries that are not needed.
     ledger.settle(partition.key)
     tally, seconds = report.tally, time.monotonic() - started_s
@@ -68,7 +71,7 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     return replace(report, seconds=seconds)
 
 
-def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None) -> PartitionReport:
+def _enrich(partition: Partition, job: Job, rows: Requester, earlier: Found | None) -> PartitionReport:
     """Write what is appended to the source, and publish both."""
     found = stored_files.look_at(job.source, partition.path)
     partition = replace(partition, size_bytes=found.size_bytes, version=found.version)
@@ -94,12 +97,12 @@ def _enrich(partition: Partition, job: Job, rows: AskOnce, earlier: Found | None
 
 
 def _fill(
-    writer: Writer, reader: Reader, job: Job, rows: AskOnce, key: str, counts: output_facts.RowCounts
+    writer: Writer, reader: Reader, job: Job, rows: Requester, key: str, counts: output_facts.RowCounts
 ) -> PartitionReport:
     """Summarize the rows and write their columns."""
     tally = Tally()
     failures: list[FailedRow] = []
-    with summarized(reader.slices([job.text_column]), rows) as slices:
+    with summarized(RowSource(reader.slices([job.text_column]), job.request), rows) as slices:
         for outcomes in slices:
             failures += _failed_rows(outcomes, tally.rows)[: _FAILURES_KEPT - len(failures)]
             tally += Tally.of(outcomes)

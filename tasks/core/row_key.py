@@ -3,13 +3,12 @@
 In the key: the model, the messages as they are sent, the response schema, the sampling parameters as the
 person set them. Not in the key: ``max_output_tokens``, which only cuts a reply short, and the way to the
 model (deployment, host, API version, credential). A key that changes makes every row be paid again, so a
-change here needs a class of its own for the keys that earlier versions wrote, as ``EarlierKeys``.
+change here needs a class of its own for the keys that earlier versions wrote, as in ``earlier_keys``.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
 from tasks.core.model import Text
 
@@ -67,50 +66,6 @@ class RowKeys:
         for fixed, places in zip(self._fixed, self._places, strict=True):
             row.update((fixed + places * len(data)).to_bytes(_LENGTH_BYTES, "little"))
         return row.digest()
-
-
-@dataclass(frozen=True, slots=True)
-class EarlierKeys:
-    """Computes the keys that versions before 0.3.0 gave to the rows of one request.
-
-    Attributes:
-        fingerprint: What was hashed before the row's text; deployment, API version and limit are in it.
-        max_output_tokens: The limit of the request.
-    """
-
-    fingerprint: str
-    max_output_tokens: int
-
-    @classmethod
-    def under_limits(
-        cls,
-        limits: Iterable[int],
-        *,
-        deployment: str,
-        model: str,
-        api_version: str,
-        instruction: str,
-        temperature: float,
-    ) -> Iterator["EarlierKeys"]:
-        """The keys of a request as versions before 0.3.0 described it, one for each limit."""
-        facts = {
-            "format": 1,
-            "deployment": deployment,
-            "model": model,
-            "api_version": api_version,
-            "prompt": {"instruction": instruction},
-            "temperature": temperature,
-            "max_output_tokens": 0,
-        }
-        # Encoded once, since a reader may try all limits; quotes within the instruction are escaped.
-        name = b'"max_output_tokens": '
-        head, _, tail = _json(facts).partition(name + b"0")
-        for limit in limits:
-            yield cls(_digest(b"%b%b%d%b" % (head, name, limit, tail)).hex(), limit)
-
-    def of(self, text: str) -> bytes:
-        """The key of a row with this text, 16 bytes."""
-        return _digest(self.fingerprint.encode() + _bytes(text))
 
 
 def keys_of(texts: Iterable[Text], key_of: Callable[[str], bytes]) -> list[bytes | None]:

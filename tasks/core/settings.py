@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks.core.endpoint import Endpoint
 from tasks.core.errors import SettingsError
 
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -64,9 +65,13 @@ class Settings(BaseSettings):
         return self.azure_openai_model or self.azure_openai_deployment
 
     @property
-    def endpoint_name(self) -> str:
-        """The deployment and the host, for records; no secret is in it."""
-        return f"{self.azure_openai_deployment}@{urlsplit(self.azure_openai_endpoint).hostname}"
+    def endpoint(self) -> Endpoint:
+        """Where the model is reached, without the key."""
+        return Endpoint(
+            url=self.azure_openai_endpoint,
+            deployment=self.azure_openai_deployment,
+            api_version=self.openai_api_version,
+        )
 
     def check_needs_no_prefect(self) -> None:
         """Refuse what only a Prefect server could look up.

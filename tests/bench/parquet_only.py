@@ -15,7 +15,7 @@ import json
 import random
 import resource
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,16 +24,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.job import prepare
-from tasks.core.ledger.reuse import Waiting
-from tasks.core.model import Outcome, Status, Text
+from tasks.core.model import Outcome, Status
 from tasks.core.options import ModelOptions, OutputOptions
 from tasks.core.parquet.append_writer import Writer
 from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.parquet.reader import Reader
+from tasks.core.rows.batch import OnRow, Row
+from tasks.core.rows.requester import Waiting
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, tell, told_by
-from tests.enriching import run_partition
+from tests.enriching import run_partition, text_of
 
 _SUMMARY_CHARACTERS = 200
 _COLUMNS = OutputSchema("summary")
@@ -42,18 +43,13 @@ _COLUMNS = OutputSchema("summary")
 class AtOnce:
     """A row service that answers with the beginning of each text, when it is waited for."""
 
-    def begin(
-        self,
-        texts: Iterable[Text],
-        keys: Sequence[bytes | None],  # noqa: ARG002 - it shares nothing
-        on_row: Callable[[int, Outcome], object],
-    ) -> Waiting:
+    def begin(self, rows: Iterable[Row], on_row: OnRow) -> Waiting:
         """One outcome per row."""
 
         def wait() -> list[Outcome]:
             outcomes = []
-            for place, text in enumerate(texts):
-                summary = str(text)[:_SUMMARY_CHARACTERS]
+            for place, row in enumerate(rows):
+                summary = (text_of(row) or "")[:_SUMMARY_CHARACTERS]
                 outcomes.append(Outcome(Status.OK, summary, None, DEPLOYMENT, 500, 50, requests=1))
                 on_row(place, outcomes[-1])
             return outcomes

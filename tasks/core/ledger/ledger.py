@@ -16,13 +16,13 @@ from typing import Self
 
 import pyarrow as pa
 
+from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.errors import StorageError
 from tasks.core.ledger import segment_store
 from tasks.core.ledger.commit_policy import CommitPolicy
 from tasks.core.ledger.local_fallback import Spill, folder_of
 from tasks.core.ledger.partition_ledger import OnRows, PartitionLedger
 from tasks.core.ledger.segment_store import SegmentStore
-from tasks.core.row_key import EarlierKeys
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
 

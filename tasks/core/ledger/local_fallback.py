@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.errors import PipelineError
 from tasks.core.ledger.segment_store import FOLDER, SegmentStore
-from tasks.core.row_key import EarlierKeys
 from tasks.core.storage import temporary_files
 from tasks.core.storage.location import Location, locate
 

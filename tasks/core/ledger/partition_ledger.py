@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.errors import StorageError, in_words
 from tasks.core.ledger import segment_format
 from tasks.core.ledger.commit_policy import CommitPolicy
 from tasks.core.ledger.reply_index import ReplyIndex, better_of
 from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.model import Outcome, Text
-from tasks.core.row_key import EarlierKeys, keys_of
+from tasks.core.row_key import keys_of
 
 logger = logging.getLogger(__name__)
 

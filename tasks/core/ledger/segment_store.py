@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
+from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.errors import PartitionError, PipelineError
 from tasks.core.ledger import segment_format
-from tasks.core.row_key import EarlierKeys
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
 from tasks.core.storage.storage_errors import failures_of

@@ -24,7 +24,6 @@ class Budget:
         max_requests: Requests at most; None for no limit.
         max_cost_usd: US dollars at most; None for no limit.
         price: What tokens cost; needed for a limit in dollars.
-        frame_tokens: Tokens every prompt has beside the row's text.
         max_output_tokens: The longest reply.
     """
 
@@ -34,27 +33,27 @@ class Budget:
         max_cost_usd: float | None = None,
         *,
         price: Price | None = None,
-        frame_tokens: int = 0,
         max_output_tokens: int = 0,
     ) -> None:
         self._max_requests = max_requests
         self._max_cost_usd = max_cost_usd
         self._price = price or Price(0.0, 0.0)
-        self._frame_tokens = frame_tokens
         self._max_output_tokens = max_output_tokens
         self._requests = 0
         self._spent_usd = 0.0
         self._reserved_usd = 0.0
 
     @contextmanager
-    def request(self, text: str) -> Iterator[float]:
+    def request(self, size_bytes: int) -> Iterator[float]:
         """Reserve what one request may cost while it is in flight; yields the most it may, in US dollars.
+
+        Args:
+            size_bytes: Of the request's messages.
 
         Raises:
             BudgetError: It would pass a limit; it must not be sent.
         """
-        prompt_tokens = len(text.encode(errors="replace")) / _BYTES_A_TOKEN + self._frame_tokens
-        most_usd = self._price.cost_usd(prompt_tokens, self._max_output_tokens)
+        most_usd = self._price.cost_usd(size_bytes / _BYTES_A_TOKEN, self._max_output_tokens)
         self._check(most_usd)
         self._requests += 1
         self._reserved_usd += most_usd
@@ -108,6 +107,5 @@ def budget_of(limits: LimitOptions, price: Price | None, request: Request) -> Bu
         limits.max_requests,
         limits.max_cost_usd,
         price=price,
-        frame_tokens=int(len(request.prompt.instruction.encode()) / _BYTES_A_TOKEN),
         max_output_tokens=request.max_output_tokens,
     )

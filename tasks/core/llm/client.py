@@ -1,8 +1,8 @@
-"""One call to the deployment, through LlamaIndex.
+"""Sends one request to an endpoint through LlamaIndex.
 
-The room that imports LlamaIndex and openai, which takes seconds: whoever needs it imports it late.
-Nothing here retries, waits or counts, and what a reply means is ``replies``' to say. The client is built in
-the loop that uses it and closed there.
+The only file that imports LlamaIndex and openai, which takes seconds, so it is imported late. Nothing here
+retries, waits or counts; ``response_policy`` decides what a reply means. A client is built in the event loop
+that uses it, and closed there.
 """
 
 import time
@@ -15,100 +15,108 @@ from typing import Any
 import httpx
 import openai.resources  # noqa: F401 - else the SDK loads it when the first request is made
 from llama_index.core.llms import ChatMessage, LLMMetadata
-from llama_index.core.prompts import ChatPromptTemplate
 from llama_index.llms.azure_openai import AzureOpenAI
 from pydantic import SecretStr
 
+from tasks.core.endpoint import Endpoint
 from tasks.core.errors import SettingsError
 from tasks.core.llm import response_policy
-from tasks.core.llm.chat_model import ChatModel
+from tasks.core.llm.chat_model import Answer, ChatModel
 from tasks.core.llm.entra import Credential, RenewingModel, Token, default_credential
-from tasks.core.llm.sdk_bypass import Recorder, RowEndedError, Wire, WireClient
+from tasks.core.llm.sdk_bypass import BypassClient, Recorder, RowEndedError, Sender
 from tasks.core.llm.transport import Transport
-from tasks.core.model import Outcome, Reply
-from tasks.core.prompt import Request
-from tasks.core.settings import Settings
+from tasks.core.model import Reply
+from tasks.core.prompt import RenderedRow, Request
+
+_RECORDED_ROW = RenderedRow(b"", (("user", "any"),), 3)
+_CREDENTIAL_PLACEHOLDER = "added-when-sent"
 
 
 @asynccontextmanager
 async def open_model(
-    settings: Settings,
+    endpoint: Endpoint,
     request: Request,
+    key: SecretStr | None = None,
     *,
     max_connections: int,
     timeout_s: float,
     credential: Callable[[], Credential] = default_credential,
-    measured: Callable[[ChatModel], ChatModel] = lambda model: model,
+    metered: Callable[[ChatModel], ChatModel] = lambda model: model,
 ) -> AsyncIterator[ChatModel]:
-    """Build the client in the running loop, and close it there.
+    """Build an endpoint's client in the running loop, and close it there.
 
     Args:
-        settings: How to reach the deployment.
+        endpoint: Where to send.
         request: What all requests have in common.
+        key: The endpoint's key; None to send Entra ID's tokens.
         max_connections: Connections at most: as many as requests may be in flight.
         timeout_s: Longest silence while a reply is read; the summarizer sets the total deadline.
-        credential: Where tokens come from, for settings without a key.
-        measured: Stands around what sends a request, below what repeats one with a new token.
+        credential: Where tokens come from, without a key.
+        metered: Wraps the part that sends one request, below the part that repeats one with a new token.
 
     Raises:
         SettingsError: LlamaIndex does not know the model.
         DeploymentError: There is neither key nor token.
         RequestError: Entra ID did not answer.
     """
-    check_model(build_llm(settings, request))
-    secret = settings.azure_openai_api_key
-    token = None if secret else Token(credential())
+    check_model(build_client(endpoint, request))
+    token = None if key else Token(credential())
     if token:
         await token.refresh_if_due()
-    # Plain http is for loopback, which no proxy may come between.
-    proxies = settings.azure_openai_endpoint.startswith("https:")
+    # Plain http is for loopback, which needs no proxy.
+    proxies = endpoint.url.startswith("https:")
     async with Transport(
         max_connections=max_connections, timeout_s=timeout_s, use_environment_proxies=proxies
     ) as transport:
-        recorded = await record_request(settings, request, timeout_s)
-        wire = Wire(transport, recorded, token.header if token else lambda: _key_header(secret))
-        model = measured(over_wire(wire, recorded.content, settings, request))
+        recorded = await record_request(endpoint, request, timeout_s)
+        sender = Sender(transport, recorded, token.header if token else lambda: _key_header(key))
+        model = metered(bypassing_the_sdk(sender, recorded.content, endpoint, request))
         yield RenewingModel(model, token) if token else model
 
 
-def _key_header(secret: SecretStr | None) -> dict[str, str]:
-    return {"api-key": secret.get_secret_value()} if secret else {}
+def build_client(endpoint: Endpoint, request: Request, **transport: Any) -> AzureOpenAI:
+    """Build LlamaIndex's client of an endpoint, without a credential and without retries of its own.
 
-
-async def record_request(settings: Settings, request: Request, timeout_s: float) -> httpx.Request:
-    """The request LlamaIndex and openai's SDK make of a row; it is not sent, and no key is in it."""
-    async with Recorder() as recorder:
-        llm = build_llm(settings, request, timeout=timeout_s, async_http_client=recorder)
-        await AzureChatModel(llm, request).summarize("any")
-        return recorder.recorded
-
-
-def over_wire(wire: Wire, recorded: bytes, settings: Settings, request: Request) -> ChatModel:
-    """LlamaIndex's ``achat`` without the SDK below it, which wrote the body of the recorded request."""
-    llm = build_llm(settings, request, async_openai_client=WireClient(wire, recorded))
-    return AzureChatModel(llm, request, settings.endpoint_name)
-
-
-def build_llm(settings: Settings, request: Request, **client: Any) -> AzureOpenAI:
-    """LlamaIndex's client, with all of its own retries turned off and without a credential.
+    The one place where a LlamaIndex client is built.
 
     Args:
-        settings: How to reach the deployment.
+        endpoint: Where to send.
         request: What all requests have in common.
-        client: What of LlamaIndex's arguments says how to send.
+        transport: LlamaIndex's arguments for how to send.
     """
-    return SteadyAzureOpenAI(
-        engine=request.deployment,
+    return CachingAzureOpenAI(
+        engine=endpoint.deployment,
         model=request.model,
         temperature=request.temperature,
         max_tokens=request.max_output_tokens,
-        azure_endpoint=settings.azure_openai_endpoint,
-        api_version=request.api_version,
-        # Without one LlamaIndex looks for others in the environment; it shows and pickles what it has.
-        api_key="added-when-sent",
+        azure_endpoint=endpoint.url,
+        api_version=endpoint.api_version,
+        # Without one LlamaIndex looks for others in the environment; it shows and pickles the one it has.
+        api_key=_CREDENTIAL_PLACEHOLDER,
         max_retries=0,
-        **client,
+        **transport,
     )
+
+
+async def record_request(endpoint: Endpoint, request: Request, timeout_s: float) -> httpx.Request:
+    """The request that LlamaIndex and openai's SDK build for a row; it is not sent and holds no key."""
+    async with Recorder() as recorder:
+        llm = build_client(endpoint, request, timeout=timeout_s, async_http_client=recorder)
+        await AzureChatModel(llm, endpoint, request).complete(_RECORDED_ROW)
+        return recorder.recorded
+
+
+def bypassing_the_sdk(sender: Sender, recorded: bytes, endpoint: Endpoint, request: Request) -> ChatModel:
+    """A model that uses LlamaIndex's ``achat`` without openai's SDK below it.
+
+    Args:
+        sender: Sends requests.
+        recorded: The body of a request that the SDK built.
+        endpoint: Where to send.
+        request: What all requests have in common.
+    """
+    llm = build_client(endpoint, request, async_openai_client=BypassClient(sender, recorded))
+    return AzureChatModel(llm, endpoint, request)
 
 
 def check_model(llm: AzureOpenAI) -> None:
@@ -129,63 +137,67 @@ def check_model(llm: AzureOpenAI) -> None:
         raise SettingsError(message)
 
 
-class SteadyAzureOpenAI(AzureOpenAI):  # type: ignore[misc]  # LlamaIndex ships no types
-    """LlamaIndex's client, which works out what it tells of itself once, and not several times a request."""
+def _key_header(key: SecretStr | None) -> dict[str, str]:
+    return {"api-key": key.get_secret_value()} if key else {}
+
+
+class CachingAzureOpenAI(AzureOpenAI):  # type: ignore[misc]  # LlamaIndex ships no types
+    """LlamaIndex's client; its metadata and its payload for callbacks are computed once, not per request."""
 
     @cached_property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex knows of the model."""
+        """LlamaIndex's metadata of the model."""
         known: LLMMetadata = super().metadata
         return known
 
     @cached_property
     def payload(self) -> dict[str, Any]:
-        """What callbacks are told of the client; no credential is in it."""
-        told: dict[str, Any] = super().to_payload()
-        return told
+        """The client's description for callbacks; no credential is in it."""
+        described: dict[str, Any] = super().to_payload()
+        return described
 
     def to_payload(self) -> dict[str, Any]:
         """The payload."""
         return self.payload
 
 
-_PLACE = "the-text-of-the-row-7c2e9a4b1f6d4e0a"
-"""Stands for a row's text where messages are written once for all rows."""
-
-
 class AzureChatModel:
-    """The deployment behind LlamaIndex's ``AzureOpenAI``; belongs to the loop it was built in.
+    """An endpoint behind LlamaIndex's ``AzureOpenAI``; belongs to the loop it was built in.
 
     Args:
         llm: LlamaIndex's client.
+        endpoint: Where it sends; its name is recorded with each reply.
         request: What all requests have in common.
-        endpoint: The deployment and the host, as the ledger names them.
     """
 
-    def __init__(self, llm: AzureOpenAI, request: Request, endpoint: str = "") -> None:
+    def __init__(self, llm: AzureOpenAI, endpoint: Endpoint, request: Request) -> None:
         self._llm = llm
-        self._endpoint = endpoint
+        self._endpoint = endpoint.name
         self._max_output_tokens = request.max_output_tokens
-        template = ChatPromptTemplate.from_messages(list(request.prompt.messages))
-        # Filled in once: what differs from row to row is where the place is.
-        self._frame = template.format_messages(text=_PLACE)
+        # Building one takes LlamaIndex some microseconds, and the instruction is the same in all rows.
+        self._fixed = {
+            role: ChatMessage(role=role, content=content) for role, content in request.prompt.messages
+        }
 
-    async def summarize(self, text: str) -> Outcome:
+    async def complete(self, row: RenderedRow) -> Answer:
         """Send one request; see ``ChatModel``."""
-        if not response_policy.is_encodable(text):
-            return response_policy.CANNOT_BE_SENT
+        completion = None
         try:
-            response = await self._llm.achat([_filled(message, text) for message in self._frame])
-            return response_policy.completed(response.raw, self._endpoint, self._max_output_tokens)
+            response = await self._llm.achat([self._message(*message) for message in row.messages])
+            completion = response.raw
+            outcome = response_policy.completed(completion, self._endpoint, self._max_output_tokens)
         except RowEndedError as ended:
-            # There is no more of such a reply than what the outcome says.
-            return replace(ended.outcome, reply=Reply(time.time(), self._endpoint))
+            # Such a reply has nothing more than the outcome.
+            reply = Reply(time.time(), self._endpoint)
+            return Answer(replace(ended.outcome, reply=reply), ended.rate_limits)
         except response_policy.NO_COMPLETION as error:
-            raise response_policy.unreadable(error) from None
+            failed = response_policy.unreadable(error)
+            failed.rate_limits = getattr(completion, "rate_limits", None)
+            raise failed from None
+        return Answer(outcome, getattr(completion, "rate_limits", None))
 
-
-def _filled(message: ChatMessage, text: str) -> ChatMessage:
-    content = message.content or ""
-    if _PLACE not in content:
-        return message
-    return ChatMessage(role=message.role, content=content.replace(_PLACE, text))
+    def _message(self, role: str, content: str) -> ChatMessage:
+        fixed = self._fixed.get(role)
+        if fixed and fixed.content == content:
+            return fixed
+        return ChatMessage(role=role, content=content)

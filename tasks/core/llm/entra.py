@@ -15,8 +15,8 @@ from http import HTTPStatus
 from typing import Protocol
 
 from tasks.core.errors import DeploymentError, PipelineError, RequestError
-from tasks.core.llm.chat_model import ChatModel
-from tasks.core.model import Outcome
+from tasks.core.llm.chat_model import Answer, ChatModel
+from tasks.core.prompt import RenderedRow
 
 logger = logging.getLogger(__name__)
 
@@ -168,17 +168,17 @@ class RenewingModel:
         self._model = model
         self._token = token
 
-    async def summarize(self, text: str) -> Outcome:
+    async def complete(self, row: RenderedRow) -> Answer:
         """Send one request; see ``ChatModel``."""
         await self._token.refresh_if_due()
         used = self._token.value()
         try:
-            return await self._model.summarize(text)
+            return await self._model.complete(row)
         except DeploymentError as error:
             # A token may be revoked before it ends: one new one, then the error stands.
             if error.status != HTTPStatus.UNAUTHORIZED or not await self._token.renew(used):
                 raise
-        return await self._model.summarize(text)
+        return await self._model.complete(row)
 
 
 def default_credential() -> Credential:

@@ -1,7 +1,8 @@
-"""Counts, times and budgets every request at the place where it is sent, so that report and bill agree.
+"""Counts, measures and budgets every request at the place where it is sent, so that report and bill agree.
 
-A ``MeteredModel`` wraps the part that sends, below the part that may send a request again with a new token.
-One serves all partitions of a run; it belongs to the gateway's loop, and any thread may read its counts.
+One ``Meter`` serves all lanes and partitions of a run; it belongs to the gateway's loop, and any thread may
+read its counts. It wraps the part of each model that sends one request, below the part that may send it again
+with a new token.
 """
 
 import asyncio
@@ -10,31 +11,29 @@ from dataclasses import fields
 
 from tasks.core.errors import DeploymentError, PipelineError, RequestError
 from tasks.core.llm.budget import Budget
-from tasks.core.llm.chat_model import ChatModel
-from tasks.core.llm.response_policy import CANNOT_BE_SENT
+from tasks.core.llm.chat_model import Answer, ChatModel
 from tasks.core.llm.telemetry import RequestMetrics
 from tasks.core.model import Outcome, Status
+from tasks.core.prompt import RenderedRow
 from tasks.core.reporting.histogram import SECONDS, TOKENS, Counting, Histograms
 from tasks.core.reporting.tally import Bill
 
 
-class MeteredModel:
-    """A model whose requests are counted, measured and reserved in a budget.
+class Meter:
+    """Counts and measures the requests of a run, and reserves each in the budget.
 
     Args:
-        model: Sends a request.
         budget: What may be spent.
         metrics: OpenTelemetry's instruments, if metrics are exported.
     """
 
-    def __init__(self, model: ChatModel, budget: Budget, metrics: RequestMetrics | None = None) -> None:
-        self._model = model
+    def __init__(self, budget: Budget, metrics: RequestMetrics | None = None) -> None:
         self._budget = budget
         self._metrics = metrics
         # All names are in it from the start, since other threads read it meanwhile.
         self._counts = Counter(dict.fromkeys((field.name for field in fields(Bill)), 0))
-        # Hashes of texts whose last request brought no answer: a row that is requested again is one of them.
-        self._unanswered: set[int] = set()
+        # Keys of rows whose last request brought no answer: a row that is requested again is one of them.
+        self._unanswered: set[bytes] = set()
         self._latency_s = Counting(SECONDS)
         self._prompt_tokens, self._completion_tokens = Counting(TOKENS), Counting(TOKENS)
 
@@ -49,47 +48,49 @@ class MeteredModel:
         counted = (self._latency_s, self._prompt_tokens, self._completion_tokens)
         return Histograms(*(one.histogram for one in counted))
 
-    async def summarize(self, text: str) -> Outcome:
-        """Send one request; see ``ChatModel``.
+    def around(self, model: ChatModel) -> ChatModel:
+        """The model with its requests metered; a request that would exceed the budget is not sent."""
+        return _MeteredModel(model, self)
+
+    async def complete(self, row: RenderedRow, model: ChatModel) -> Answer:
+        """Send one request and count how it ended.
 
         Raises:
             BudgetError: It would exceed the budget; it was not sent.
         """
-        row, began_s = hash(text), _now_s()
-        with self._budget.request(text) as most_usd:
+        began_s = _now_s()
+        with self._budget.request(row.size_bytes) as most_usd:
             try:
-                outcome = await self._model.summarize(text)
+                answer = await model.complete(row)
             except BaseException as error:
                 # A request that was cancelled, or failed in another way, may have been served.
                 end = _end_of(error) if isinstance(error, PipelineError) else "lost"
-                self._count(end, row)
+                self._count(end, row.key)
                 if end == "lost":
                     self._budget.unknown(most_usd)
                 if self._metrics:
                     self._metrics.failed(_now_s() - began_s, error)
                 raise
-            if outcome is CANNOT_BE_SENT:
-                self._count("unsent", row)
-                return outcome
-            self._count("answered", row)
+            outcome = answer.outcome
+            self._count("answered", row.key)
             self._count_tokens(outcome)
             self._measure(_now_s() - began_s, outcome)
             if outcome.prompt_tokens is None and (outcome.model or outcome.status is Status.FILTERED):
                 self._budget.unknown(most_usd)
-            return outcome
+            return answer
 
-    def _count(self, end: str, row: int) -> None:
+    def _count(self, end: str, key: bytes) -> None:
         """Count a request when it has ended; one that was never sent is no request."""
         self._counts[end] += 1
         if end == "unsent":
             self._budget.unsent()
             return
         self._counts["sent"] += 1
-        self._counts["retried"] += row in self._unanswered
+        self._counts["retried"] += key in self._unanswered
         if end == "answered":
-            self._unanswered.discard(row)
+            self._unanswered.discard(key)
         else:
-            self._unanswered.add(row)
+            self._unanswered.add(key)
 
     def _count_tokens(self, outcome: Outcome) -> None:
         self._counts["prompt_tokens"] += outcome.prompt_tokens or 0
@@ -105,6 +106,15 @@ class MeteredModel:
             self._prompt_tokens.add(outcome.prompt_tokens)
         if outcome.completion_tokens is not None:
             self._completion_tokens.add(outcome.completion_tokens)
+
+
+class _MeteredModel:
+    def __init__(self, model: ChatModel, meter: Meter) -> None:
+        self._model = model
+        self._meter = meter
+
+    async def complete(self, row: RenderedRow) -> Answer:
+        return await self._meter.complete(row, self._model)
 
 
 def _end_of(error: PipelineError) -> str:

@@ -75,17 +75,6 @@ NO_COMPLETION = (ValueError, TypeError, AttributeError, LookupError)
 # Made once: json.dumps makes one at every call, which costs more than the encoding.
 _as_json = json.JSONEncoder(default=vars, separators=(",", ":")).encode
 
-CANNOT_BE_SENT = Outcome(Status.FAILED, error="the text holds a character that UTF-8 cannot carry")
-
-
-def is_encodable(text: str) -> bool:
-    """Whether a text can be sent at all; lone surrogates cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
 
 def not_answered(*, sent: bool) -> RequestError:
     """No reply came; what was sent may have been served all the same."""
@@ -195,9 +184,11 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 def sanitize(text: str) -> str:
     """Replace lone surrogates, which Arrow cannot hold, with U+FFFD; pairs become the character they mean."""
-    if is_encodable(text):
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def _cure(status: int, code: str) -> str | None:

@@ -13,13 +13,16 @@ from typing import Any
 
 import httpx
 
+from tasks.core.errors import RateLimitError, RequestError
 from tasks.core.llm import response_policy
 from tasks.core.llm.transport import Reply, Transport
 from tasks.core.model import Outcome
+from tasks.core.ratelimit import ratelimit_headers
+from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
 
 _SUCCESS = range(200, 300)
 _OURS = {"content-length", "api-key", "authorization", "openai-organization", "openai-project"}
-"""What is not taken from the recorded request: the SDK has some of it from variables of other providers."""
+"""Headers that are not taken from the recorded request: the SDK sets some from other providers' variables."""
 
 _CANNED = {
     "id": "recorded",
@@ -31,7 +34,7 @@ _CANNED = {
 
 
 class Recorder(httpx.AsyncClient):
-    """Keeps the request it is asked to send instead of sending it."""
+    """Keeps a request instead of sending it."""
 
     recorded: httpx.Request
 
@@ -45,33 +48,35 @@ class Recorder(httpx.AsyncClient):
 
 
 class RowEndedError(Exception):
-    """The deployment rejected a row for what is in it; goes no further than to who asked for the row.
+    """The endpoint rejected a row for its content; passes through LlamaIndex and is caught right above it.
 
     Attributes:
-        outcome: What the row ends with.
+        outcome: The row's outcome.
+        rate_limits: The quota as the reply's headers report it.
     """
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Outcome, rate_limits: RateLimitHeaders) -> None:
         super().__init__(outcome.status)
         self.outcome = outcome
+        self.rate_limits = rate_limits
 
 
 class Fields(SimpleNamespace):
     """A JSON object by its fields; one that is not there is None, as in the SDK's models."""
 
     def __getattr__(self, name: str) -> None:
-        """What is missing; not what Python itself looks for."""
+        """None for a missing field; names that Python itself looks up stay missing."""
         if name.startswith("__"):
             raise AttributeError(name)
 
 
-class Wire:
-    """Sends bodies the way one recorded request would have gone; belongs to its transport's loop.
+class Sender:
+    """Sends bodies with the address and headers of a recorded request; belongs to its transport's loop.
 
     Args:
-        transport: What to send with.
-        recorded: A request of the SDK's: where to, and with which headers.
-        credential: The header that lets a request in, asked for at each.
+        transport: Connections to the endpoint.
+        recorded: A request built by the SDK.
+        credential: Returns the header that authorizes a request; called for each.
     """
 
     def __init__(
@@ -83,25 +88,44 @@ class Wire:
         self._credential = credential
 
     async def send(self, body: bytes) -> Fields:
-        """Post a chat completion's body; returns the completion, its fields unchecked.
+        """Post a chat completion's body.
+
+        Returns:
+            The completion, its fields unchecked, and ``rate_limits``, the quota as the headers report it.
 
         Raises:
             RowEndedError: The row was rejected.
             DeploymentError: No row would be served.
-            RateLimitError: The deployment asks to wait.
+            RateLimitError: The endpoint asks to wait.
             RequestError: No usable reply; another attempt may get one.
         """
         reply = await self._transport.post(self._url, {**self._headers, **self._credential()}, body)
-        if reply.status not in _SUCCESS:
-            response = _response(reply)
-            error = _error(response)
-            code, parameter = _word(error, "code"), _word(error, "param")
-            raise RowEndedError(response_policy.rejected(reply.status, code, response.headers, parameter))
+        rate_limits = ratelimit_headers.parse(reply.headers)
         try:
-            completion = json.loads(_content(reply), object_hook=_as_fields)
-        except ValueError as error:
-            raise response_policy.unreadable(error) from None
-        return completion if isinstance(completion, Fields) else Fields()
+            if reply.status not in _SUCCESS:
+                raise RowEndedError(_rejected(reply), rate_limits)
+            completion = _completion(reply)
+        except (RateLimitError, RequestError) as error:
+            error.rate_limits = rate_limits
+            raise
+        completion.rate_limits = rate_limits
+        return completion
+
+
+def _rejected(reply: Reply) -> Outcome:
+    """The outcome of a row whose request was answered with an error status; raises what ``send`` raises."""
+    response = _response(reply)
+    error = _error(response)
+    code, parameter = _word(error, "code"), _word(error, "param")
+    return response_policy.rejected(reply.status, code, response.headers, parameter)
+
+
+def _completion(reply: Reply) -> Fields:
+    try:
+        completion = json.loads(_content(reply), object_hook=_as_fields)
+    except ValueError as error:
+        raise response_policy.unreadable(error) from None
+    return completion if isinstance(completion, Fields) else Fields()
 
 
 def _as_fields(fields: dict[str, Any]) -> Fields:
@@ -142,19 +166,19 @@ class Completions:
     """``client.chat.completions``.
 
     Args:
-        wire: Sends it.
-        recorded: The body of a request of the SDK's, whose order of fields is kept.
+        sender: Sends the requests.
+        recorded: The body of a request built by the SDK; its order of fields is kept.
     """
 
-    def __init__(self, wire: Wire, recorded: bytes) -> None:
-        self._wire = wire
+    def __init__(self, sender: Sender, recorded: bytes) -> None:
+        self._sender = sender
         self._names = tuple(json.loads(recorded))
 
     async def create(self, **fields: Any) -> Fields:
-        """Post a chat completion's fields as they are; raises what ``Wire.send`` raises."""
+        """Post a chat completion's fields as they are; raises what ``Sender.send`` raises."""
         body = {name: fields[name] for name in self._names}
         written = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return await self._wire.send(written.encode())
+        return await self._sender.send(written.encode())
 
 
 class Chat:
@@ -164,8 +188,8 @@ class Chat:
         self.completions = completions
 
 
-class WireClient:
-    """openai's client, as far as ``achat`` uses it; takes what ``Completions`` takes."""
+class BypassClient:
+    """openai's client, as far as ``achat`` uses it; takes the arguments of ``Completions``."""
 
-    def __init__(self, wire: Wire, recorded: bytes) -> None:
-        self.chat = Chat(Completions(wire, recorded))
+    def __init__(self, sender: Sender, recorded: bytes) -> None:
+        self.chat = Chat(Completions(sender, recorded))

@@ -16,7 +16,6 @@ import aiohttp
 import httpx
 
 from tasks.core.llm import response_policy
-from tasks.core.ratelimit import ratelimit_headers
 
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -80,7 +79,6 @@ class Transport:
             # A file, so that aiohttp sends a large body in pieces.
             sending = self._session.post(url, data=io.BytesIO(body), headers=headers, allow_redirects=False)
             async with sending as reply:
-                ratelimit_headers.emit(reply.raw_headers)
                 return Reply(reply.status, reply.raw_headers, await reply.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise response_policy.not_answered(sent=False) from None

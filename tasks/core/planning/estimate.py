@@ -2,7 +2,7 @@
 
 Sends no request, takes no lease, writes nothing. Several partitions are read at once, and what is kept of
 their rows only until it is their turn: equal rows are counted in the order of the keys, as far back as a run
-remembers answers.
+remembers replies, if all have the mean length.
 """
 
 from collections import OrderedDict, deque
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tasks.core.job import Job
 from tasks.core.ledger import prior_outputs
-from tasks.core.ledger.singleflight import REMEMBERED
+from tasks.core.ledger.singleflight import replies_remembered
 from tasks.core.options import RunOptions
 from tasks.core.planning.inventory import Inventory, OnRows, read_rows
 from tasks.core.planning.partition_status import PartitionStatus, Standing, look
@@ -74,7 +74,7 @@ def make_plan(
         rates=Rates(
             tokenizer=counted.name,
             tokenizer_is_assumed=counted.is_assumed,
-            completion_tokens=completion_tokens / replies if replies else _GUESSED_PART * longest,
+            completion_tokens=_mean_reply(replies, completion_tokens, job),
             observed_replies=replies,
             max_output_tokens=longest,
             price=job.price,
@@ -104,10 +104,16 @@ def _partition_plans(
                 plans.append(PartitionPlan(key=stand.partition.key, why=stand.why, rows=stand.rows))
                 continue
             inventory = next(inventories)
-            plans.append(_partition_plan(stand, inventory, asked, frame_tokens))
             replies += inventory.replies
             completion_tokens += inventory.completion_tokens
+            remembered = replies_remembered(_mean_reply(replies, completion_tokens, job))
+            plans.append(_partition_plan(stand, inventory, asked, remembered, frame_tokens))
     return tuple(plans), replies, completion_tokens
+
+
+def _mean_reply(replies: int, completion_tokens: int, job: Job) -> float:
+    """Completion tokens of a reply; a guess while there is none."""
+    return completion_tokens / replies if replies else _GUESSED_PART * job.request.max_output_tokens
 
 
 def _sample(rows: int, partitions: int) -> Sample:
@@ -132,9 +138,13 @@ def _in_order(
 
 
 def _partition_plan(
-    stand: PartitionStatus, read: Inventory, asked: OrderedDict[bytes, str], frame_tokens: int
+    stand: PartitionStatus,
+    read: Inventory,
+    asked: OrderedDict[bytes, str],
+    remembered: int,
+    frame_tokens: int,
 ) -> PartitionPlan:
-    """Tell equal rows from those to be requested, as a run does that remembers its last answers."""
+    """Separate equal rows from those to be requested, as a run does that remembers so many replies."""
     key, requests, size_bytes = stand.partition.key, 0, 0
     equal = {True: 0, False: 0}
     sample: list[tuple[int, int]] = []
@@ -145,7 +155,7 @@ def _partition_plan(
             equal[asked_by == key] += 1
             continue
         asked[row] = key
-        if len(asked) > REMEMBERED:
+        while len(asked) > remembered:
             asked.popitem(last=False)
         requests, size_bytes = requests + 1, size_bytes + size
         # Taken out, so that a row asked again after a long time is not a second one of the sample.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.job import Job
 from tasks.core.ledger import prior_outputs, segment_format
 from tasks.core.ledger.reply_index import ReplyIndex
@@ -19,7 +20,7 @@ from tasks.core.parquet.text_column import TextColumn
 from tasks.core.planning.partition_status import PartitionStatus
 from tasks.core.planning.sampling import Sample
 from tasks.core.planning.token_counting import Tokenizer
-from tasks.core.row_key import EarlierKeys, keys_of
+from tasks.core.row_key import keys_of
 from tasks.core.storage import reading, stored_files
 
 OnRows = Callable[[int], object]
@@ -84,7 +85,7 @@ def _paid(stand: PartitionStatus, job: Job, read: Inventory) -> tuple[pa.Array, 
     tables, request = list[pa.Table](), job.request
     if stand.has_ledger:
         place, key = job.destination, stand.partition.key
-        tables += SegmentStore(place, key, request.fingerprint, request.earlier).read()
+        tables += SegmentStore(place, key, request.fingerprint, job.earlier).read()
     if stand.has_output:
         output = prior_outputs.find(stand.partition.key, job)
         tables += prior_outputs.paid_rows(output, stand.partition.key, job)
@@ -94,7 +95,7 @@ def _paid(stand: PartitionStatus, job: Job, read: Inventory) -> tuple[pa.Array, 
         tokens = table["completion_tokens"]
         read.replies += pc.count(tokens).as_py()
         read.completion_tokens += pc.sum(tokens, min_count=0).as_py()
-    earlier = [one for one in request.earlier if one.fingerprint in known.fingerprints]
+    earlier = [one for one in job.earlier if one.fingerprint in known.fingerprints]
     return known.final_keys(request.max_output_tokens), earlier
 
 

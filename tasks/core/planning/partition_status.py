@@ -149,7 +149,7 @@ def _stands(partitions: Sequence[Partition], listed: Mapping[str, Found], job: J
             one,
             next(footers) if one.key in listed else None,
             job,
-            has_ledger=is_begun(one.key, request.fingerprint, request.earlier, begun),
+            has_ledger=is_begun(one.key, request.fingerprint, job.earlier, begun),
         )
         for one in partitions
     ]

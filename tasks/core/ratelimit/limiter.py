@@ -7,7 +7,6 @@ the order they came. The limiter belongs to the event loop it is used in.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 
 from tasks.core.errors import BreakerError, ParkedError, StopRunError
@@ -31,7 +30,6 @@ class Limiter:
             series of refusals without a reply between them.
         requests_per_minute: The deployment's quota, when it is known.
         tokens_per_minute: The same, in tokens.
-        tokens_of: What a text's request is charged, as the deployment counts.
 
     Attributes:
         max_concurrent: Requests in flight at most.
@@ -46,12 +44,10 @@ class Limiter:
         max_wait_s: float = 300.0,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
-        tokens_of: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self.max_concurrent = max_concurrent
         self.in_flight = 0
         self.stopped_by: StopRunError | None = None
-        self._tokens_of = tokens_of
         self._loop = asyncio.get_running_loop()
         is_known = requests_per_minute is not None or tokens_per_minute is not None
         self._window = Window(max_concurrent, starts_small=not is_known)
@@ -83,9 +79,18 @@ class Limiter:
         """The state, for logs."""
         return f"Limiter({self.state})"
 
-    def slot(self, text: str = "") -> Slot:
-        """A slot to hold with ``async with`` while the request of this text is in flight."""
-        return Slot(self, self._tokens_of(text))
+    @property
+    def load(self) -> float:
+        """Requests in flight and in the queue, as a multiple of the window."""
+        return (self.in_flight + len(self._line)) / self._window.size
+
+    def slot(self, tokens: float = 0.0) -> Slot:
+        """A slot to hold with ``async with`` while a request is in flight.
+
+        Args:
+            tokens: What the request is charged to a quota of tokens.
+        """
+        return Slot(self, tokens)
 
     async def pause(self, wait_s: float) -> None:
         """Wait, unless the run stops meanwhile.

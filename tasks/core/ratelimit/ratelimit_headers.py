@@ -1,11 +1,6 @@
-"""Parses rate limit headers, and passes them from the HTTP client to the code that sent the request.
+"""Parses the rate limit headers of a reply. Nothing here decides how fast to send."""
 
-The reply object of LlamaIndex has no headers. So the sender of a request sets a listener in its own
-context, and the HTTP client, which runs in that context, calls it. Nothing here decides how fast to go.
-"""
-
-from collections.abc import Callable, Iterable
-from contextvars import ContextVar
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _MINUTE_S = 60.0
@@ -34,17 +29,7 @@ class RateLimitHeaders:
     tokens_left: float | None = None
 
 
-listener: ContextVar[Callable[[RateLimitHeaders], object] | None] = ContextVar("listener", default=None)
-"""Called with the rate limit headers of the replies to the requests of this context."""
-
-
-def emit(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Pass the headers of a reply to the listener of this context, if there is one."""
-    if listen := listener.get():
-        listen(read(headers))
-
-
-def read(headers: Iterable[tuple[bytes, bytes]]) -> RateLimitHeaders:
+def parse(headers: Iterable[tuple[bytes, bytes]]) -> RateLimitHeaders:
     """Parse the headers; values that are no numbers, and Azure's -1 for unknown, are ignored."""
     found = RateLimitHeaders()
     for name, value in headers:

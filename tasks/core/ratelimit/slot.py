@@ -1,7 +1,7 @@
 """One request's place among those in flight.
 
-The sender of a request holds a slot meanwhile. The slot passes the headers of its reply, and how the request
-ended, to the limiter before the next request starts. When that may be is decided by the limiter.
+The sender of a request holds a slot while the request is in flight. The slot reports the rate limit headers
+of the reply, and how the request ended, to the limiter, which decides when the next request starts.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from tasks.core.errors import RateLimitError, StopRunError
 from tasks.core.ratelimit.pacer import Start
-from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders, listener
+from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
 
 
 class SlotOwner(Protocol):
@@ -43,7 +43,7 @@ class Slot:
         turn: Done when its turn has come, if it had to wait.
     """
 
-    __slots__ = ("_limiter", "_listening", "start", "turn")
+    __slots__ = ("_limiter", "start", "turn")
 
     def __init__(self, limiter: SlotOwner, tokens: float) -> None:
         self._limiter = limiter
@@ -58,7 +58,6 @@ class Slot:
         """
         if not self._limiter.enter(self) and self.turn:
             await self._wait(self.turn)
-        self._listening = listener.set(self._observe)
         return self
 
     async def __aexit__(
@@ -69,7 +68,6 @@ class Slot:
         Raises:
             ParkedError: The deployment asks for a wait too long to sit out.
         """
-        listener.reset(self._listening)
         try:
             if isinstance(error, RateLimitError):
                 self._limiter.rate_limited(error.retry_after_s, self)
@@ -78,8 +76,10 @@ class Slot:
         finally:
             self._limiter.leave()
 
-    def _observe(self, headers: RateLimitHeaders) -> None:
-        self._limiter.observe(self, headers)
+    def observe(self, headers: RateLimitHeaders | None) -> None:
+        """Report the rate limit headers of the request's reply to the limiter, if there are any."""
+        if headers:
+            self._limiter.observe(self, headers)
 
     async def _wait(self, turn: "asyncio.Future[None]") -> None:
         try:

@@ -1,104 +1,110 @@
 """Rows that were handed in together: pulled one by one, their outcomes in their places, one end for all."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from tasks.core.model import Outcome, Text
+from tasks.core.model import Outcome
+from tasks.core.prompt import RenderedRow
+
+Row = RenderedRow | Outcome
+"""A row to be requested, or the outcome of one that needs no request."""
 
 OnRow = Callable[[int, Outcome], object]
 """Takes a row's place and its outcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row that was pulled.
-
-    Attributes:
-        place: Its place in the batch, counted from 0.
-        text: Its text.
-        key: Its key, if it has one.
-    """
-
-    place: int
-    text: Text
-    key: bytes | None
 
 
 class Batch:
     """Rows and, as they come in, their outcomes; belongs to the summarizer's event loop.
 
     Args:
-        texts: The rows' texts.
-        keys: The rows' keys, or none at all.
+        rows: The rows.
         on_row: Called with each row's place and outcome.
     """
 
-    def __init__(self, texts: Iterable[Text], keys: Sequence[bytes | None], on_row: OnRow) -> None:
-        self._texts = iter(texts)
-        self._keys = keys
+    def __init__(self, rows: Iterable[Row], on_row: OnRow) -> None:
+        self._rows = iter(rows)
         self._on_row = on_row
         self._outcomes: list[Outcome | None] = []
         self._error: BaseException | None = None
         self._workers: set[asyncio.Task[None] | None] = set()
+        self._parked = 0
+        self._is_pulled = False
+        self._is_cancelled = False
         self._ended = asyncio.Event()
-        self.is_pulled = False
 
-    def pull(self) -> Iterator[Row]:
-        """Rows from where the last one stopped; an error of the texts is the batch's end."""
-        while not self.is_pulled:
+    def pull(self) -> tuple[int, Row] | None:
+        """The next row with its place, None after the last; an error of the rows fails the batch."""
+        if not self._is_pulled:
             try:
-                text = next(self._texts)
+                row = next(self._rows)
             except StopIteration:
-                self.is_pulled = True
-            except Exception as error:  # noqa: BLE001 - told to who waits for the batch
+                self._is_pulled = True
+            except Exception as error:  # noqa: BLE001 - raised where the outcomes are awaited
                 self.fail(error)
             else:
-                place = len(self._outcomes)
                 self._outcomes.append(None)
-                yield Row(place, text, self._keys[place] if self._keys else None)
+                return len(self._outcomes) - 1, row
         self._end_if_done()
+        return None
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """A row is worked on; what goes wrong for all rows ends the batch."""
+        """A worker works on a row; an error that concerns all rows fails the batch."""
         worker = asyncio.current_task()
         self._workers.add(worker)
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - told to who waits for the batch
+        except Exception as error:  # noqa: BLE001 - raised where the outcomes are awaited
             self.fail(error)
         finally:
             self._workers.discard(worker)
             self._end_if_done()
 
-    def put(self, row: Row, outcome: Outcome) -> None:
-        """A row has its outcome."""
-        self._on_row(row.place, outcome)
-        # The reply as it came is for the ledger: thousands of them are not held until the batch ends.
-        self._outcomes[row.place] = replace(outcome, reply=None) if outcome.reply else outcome
+    def park(self) -> None:
+        """A row waits for an equal row's reply: it holds no worker, and the batch does not end before it."""
+        self._parked += 1
+
+    def unpark(self) -> bool:
+        """A row waits no longer.
+
+        Returns:
+            Whether it may be requested now: not when the batch has failed or was cancelled.
+        """
+        self._parked -= 1
+        if self._error is None and not self._is_cancelled:
+            return True
+        self._end_if_done()
+        return False
+
+    def put(self, place: int, outcome: Outcome) -> None:
+        """Take a row's outcome; a cancelled batch ignores it."""
+        if not self._is_cancelled:
+            self._on_row(place, outcome)
+            # The raw reply is for the ledger: thousands of them are not held until the batch ends.
+            self._outcomes[place] = replace(outcome, reply=None) if outcome.reply else outcome
 
     def fail(self, error: BaseException) -> None:
-        """Pull no further row; the first error is the one that is told."""
+        """Pull no further row; the first error is the one that is raised."""
         self._error = self._error or error
-        self.is_pulled = True
+        self._is_pulled = True
 
     async def outcomes(self) -> list[Outcome]:
-        """Wait until no row is worked on any more; one outcome per row, in the rows' order."""
+        """Wait until no row is worked on or parked; one outcome per row, in the rows' order."""
         await self._ended.wait()
         if self._error:
             raise self._error
         return [outcome for outcome in self._outcomes if outcome is not None]
 
     def cancel(self) -> set[asyncio.Task[None]]:
-        """Nobody waits any more: cut off the rows in flight; returns who worked on them."""
-        self.is_pulled = True
+        """Cancel the rows in flight, whose outcomes are not wanted any more; returns their workers."""
+        self._is_pulled = self._is_cancelled = True
         workers = {worker for worker in self._workers if worker}
         for worker in workers:
             worker.cancel()
         return workers
 
     def _end_if_done(self) -> None:
-        if self.is_pulled and not self._workers:
+        if self._is_pulled and not self._workers and not self._parked:
             self._ended.set()

@@ -1,8 +1,8 @@
-"""One event loop, one client, one limiter for a run; partition threads hand it their rows.
+"""The event loop of a run: one summarizer over the run's lanes, used by all partition threads.
 
-The loop runs in a thread of its own. What belongs to it, the client first of all, is built and closed there:
-a client used from two loops hangs or pays twice. Once the gateway closes, no further request starts, those in
-flight have a few seconds, and every call that waits in it ends.
+The loop runs in a thread of its own. Its clients and limiters are built and closed there: a client used from
+two loops hangs or pays twice. Once the gateway closes, no further request starts, those in flight have a few
+seconds, and every call that waits in it ends.
 """
 
 import asyncio
@@ -10,59 +10,76 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn, Self
 
 from tasks.core.errors import InterruptedRunError, StopRunError
 from tasks.core.llm.budget import Budget
 from tasks.core.llm.chat_model import ChatModel
-from tasks.core.llm.metering import MeteredModel
+from tasks.core.llm.metering import Meter
 from tasks.core.llm.telemetry import RequestMetrics
-from tasks.core.model import Outcome, Text
+from tasks.core.model import Outcome
+from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.histogram import Histograms
 from tasks.core.reporting.tally import Bill
-from tasks.core.rows.batch import OnRow
+from tasks.core.rows.batch import OnRow, Row
+from tasks.core.rows.lane import Lane, next_lane
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 5.0
+"""For requests in flight when the run ends. A longer time saves more replies that are paid for; a shorter one
+lets Ctrl-C end sooner, and a container is killed ten seconds after SIGTERM."""
 
 OpenModel = Callable[[Callable[[ChatModel], ChatModel]], AbstractAsyncContextManager[ChatModel]]
+"""Opens a model in the running loop; the argument wraps the part that sends one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanePlan:
+    """What a lane is built from, in the gateway's loop.
+
+    Attributes:
+        open_model: Opens the endpoint's model.
+        make_limiter: Builds its limiter.
+        charged_tokens: What a request is charged to the endpoint's quota of tokens.
+    """
+
+    open_model: OpenModel
+    make_limiter: Callable[[], Limiter]
+    charged_tokens: Callable[[RenderedRow], float] = lambda _: 0.0
 
 
 class Gateway:
-    """Where partition threads hand in rows and get outcomes; a context manager.
+    """Takes rows of partition threads and returns their outcomes; a context manager.
 
     Args:
-        open_model: Opens the model in the gateway's loop, with what it is given around the part that sends.
-        make_limiter: Builds the limiter in the gateway's loop.
-        policy: How patiently a row is tried.
+        plans: One for each lane.
+        policy: How often, how long and how soon a row is tried.
         budget: What may be spent.
         on_outcome: Called with each outcome, for progress; on the gateway's thread.
-        metrics: Told of every request.
+        metrics: OpenTelemetry's instruments, if metrics are exported.
         grace_s: How long requests in flight may still be answered when the gateway closes.
     """
 
     def __init__(
         self,
-        open_model: OpenModel,
-        make_limiter: Callable[[], Limiter],
+        plans: Sequence[LanePlan],
         policy: RetryPolicy,
         budget: Budget | None = None,
         on_outcome: Callable[[Outcome], object] = lambda _: None,
         metrics: RequestMetrics | None = None,
         grace_s: float = _GRACE_S,
     ) -> None:
-        self._open_model = open_model
-        self._make_limiter = make_limiter
+        self._plans = plans
         self._policy = policy
         self._budget = budget or Budget()
-        self._metered: MeteredModel | None = None
+        self._meter = Meter(self._budget, metrics)
         self._on_outcome = on_outcome
-        self._metrics = metrics
         self._grace_s = grace_s
         self._ready: Future[Summarizer] = Future()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
@@ -71,7 +88,7 @@ class Gateway:
         # Guards the last moment work is taken: after it, everything taken is cancelled, and nothing is lost.
         self._door = threading.Lock()
         self._is_shut = False
-        self._limiter: Limiter | None = None
+        self._lanes: tuple[Lane, ...] = ()
         self._stopped: StopRunError | None = None
 
     def __enter__(self) -> Self:
@@ -99,37 +116,34 @@ class Gateway:
     @property
     def bill(self) -> Bill:
         """What was sent and received; final once the gateway is closed."""
-        return self._metered.bill if self._metered else Bill()
+        return self._meter.bill
 
     @property
     def state(self) -> str:
-        """What the limiter does, in a few words for people; from any thread."""
-        return self._limiter.state if self._limiter else "not open"
+        """What the limiters do, in a few words for people; from any thread."""
+        return "; ".join(lane.limiter.state for lane in self._lanes) or "not open"
 
     @property
     def histograms(self) -> Histograms:
-        """What answered requests took; final once the gateway is closed."""
-        return self._metered.histograms if self._metered else Histograms()
+        """Latency and tokens of the answered requests; final once the gateway is closed."""
+        return self._meter.histograms
 
     @property
     def in_flight(self) -> int:
         """Requests in flight now."""
-        return self._limiter.in_flight if self._limiter else 0
+        return sum(lane.limiter.in_flight for lane in self._lanes)
 
     @property
     def window(self) -> int:
         """Requests allowed in flight now."""
-        return self._limiter.window if self._limiter else 0
+        return sum(lane.limiter.window for lane in self._lanes)
 
-    def begin(
-        self, texts: Iterable[Text], keys: Sequence[bytes | None] = (), on_row: OnRow = lambda *_: None
-    ) -> Callable[[], list[Outcome]]:
-        """Take rows and return at once; from as many threads as there are.
+    def begin(self, rows: Iterable[Row], on_row: OnRow = lambda *_: None) -> Callable[[], list[Outcome]]:
+        """Take rows and return at once; from any number of threads.
 
         Args:
-            texts: The rows' texts; pulled on the gateway's thread.
-            keys: The rows' keys; rows with equal keys are requested once.
-            on_row: Called on the gateway's thread with a row's place and its outcome, the moment it is there.
+            rows: The rows; pulled on the gateway's thread. Rows with equal keys are requested once.
+            on_row: Called on the gateway's thread with a row's place and its outcome as soon as it has one.
 
         Returns:
             Waits for the rows, blocking the thread that calls it: one outcome per row, in the rows' order. It
@@ -139,7 +153,7 @@ class Gateway:
         with self._door:
             if self._is_shut or self._loop is None:
                 return _raise_interrupted
-            begun = asyncio.run_coroutine_threadsafe(summarizer.summarize(texts, keys, on_row), self._loop)
+            begun = asyncio.run_coroutine_threadsafe(summarizer.summarize(rows, on_row), self._loop)
 
         def wait() -> list[Outcome]:
             try:
@@ -156,18 +170,20 @@ class Gateway:
             error: Why; raised in every partition that still has rows to request.
         """
         self._stopped = self._stopped or error
-        if self._loop and self._limiter:
-            with suppress(RuntimeError):  # its loop is closed
-                self._loop.call_soon_threadsafe(self._limiter.stop, error)
+        if self._loop:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._stop_lanes, error)
 
     def check(self) -> None:
         """Refuse to begin what could not be finished.
 
         Raises:
-            StopRunError: The gateway was told to stop, or the deployment serves no row.
+            StopRunError: The gateway was stopped, or no lane serves rows.
         """
-        if stopped := self._stopped or (self._limiter and self._limiter.stopped_by):
-            raise stopped
+        if self._stopped:
+            raise self._stopped
+        if self._lanes:
+            next_lane(self._lanes)
 
     def _run(self) -> None:
         try:
@@ -181,20 +197,25 @@ class Gateway:
 
     async def _serve(self) -> None:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
-        async with self._open_model(self._measured) as model:
-            self._limiter = limiter = self._make_limiter()
+        async with AsyncExitStack() as stack:
+            models = [
+                await stack.enter_async_context(plan.open_model(self._meter.around)) for plan in self._plans
+            ]
+            self._lanes = tuple(
+                Lane(model, plan.make_limiter(), plan.charged_tokens)
+                for model, plan in zip(models, self._plans, strict=True)
+            )
             if self._stopped:
-                limiter.stop(self._stopped)
-            summarizer = Summarizer(model, limiter, self._policy, on_outcome=self._on_outcome)
-            self._ready.set_result(summarizer)
+                self._stop_lanes(self._stopped)
+            self._ready.set_result(Summarizer(self._lanes, self._policy, on_outcome=self._on_outcome))
             await self._closing.wait()
-            # No row may take what closing does to its request for an answer, or for a fault of its own.
-            limiter.stop(_interrupted())
+            # Closing cancels requests: no row may mistake that for an answer, or for a fault of its own.
+            self._stop_lanes(_interrupted())
             await _end_others(self._grace_s)
 
-    def _measured(self, model: ChatModel) -> ChatModel:
-        self._metered = MeteredModel(model, self._budget, self._metrics)
-        return self._metered
+    def _stop_lanes(self, error: StopRunError) -> None:
+        for lane in self._lanes:
+            lane.limiter.stop(error)
 
 
 def _raise_interrupted() -> NoReturn:

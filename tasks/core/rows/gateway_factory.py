@@ -6,6 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 
+from pydantic import SecretStr
+
+from tasks.core.endpoint import Endpoint
 from tasks.core.llm.budget import Budget
 from tasks.core.llm.chat_model import ChatModel
 from tasks.core.llm.telemetry import RequestMetrics
@@ -13,7 +16,7 @@ from tasks.core.model import Outcome
 from tasks.core.options import LimitOptions
 from tasks.core.prompt import Request
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.gateway import Gateway
+from tasks.core.rows.gateway import Gateway, LanePlan
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 
@@ -45,32 +48,32 @@ def open_gateway(
     budget: Budget | None = None,
     on_outcome: Callable[[Outcome], object] = lambda _: None,
 ) -> Gateway:
-    """A gateway to the deployment of the settings; to be entered."""
+    """A gateway to the endpoint of the settings; to be entered."""
+    policy = RetryPolicy(max_attempts=limits.max_attempts, attempt_timeout_s=limits.attempt_timeout_s)
+    plans = [_lane(settings.endpoint, settings.azure_openai_api_key, request, limits)]
+    return Gateway(plans, policy, budget, on_outcome, RequestMetrics(request))
 
-    def open_model(measured: Callable[[ChatModel], ChatModel]) -> AbstractAsyncContextManager[ChatModel]:
+
+def _lane(endpoint: Endpoint, key: SecretStr | None, request: Request, limits: LimitOptions) -> LanePlan:
+    def open_model(metered: Callable[[ChatModel], ChatModel]) -> AbstractAsyncContextManager[ChatModel]:
         load_client()
         from tasks.core.llm import client  # noqa: PLC0415 - see there
 
         return client.open_model(
-            settings,
+            endpoint,
             request,
+            key,
             max_connections=limits.max_concurrent,
             timeout_s=limits.attempt_timeout_s,
-            measured=measured,
+            metered=metered,
         )
 
-    policy = RetryPolicy(max_attempts=limits.max_attempts, attempt_timeout_s=limits.attempt_timeout_s)
-    return Gateway(
-        open_model,
-        lambda: Limiter(
+    def make_limiter() -> Limiter:
+        return Limiter(
             limits.max_concurrent,
             max_wait_s=limits.max_wait_s,
             requests_per_minute=limits.requests_per_minute,
             tokens_per_minute=limits.tokens_per_minute,
-            tokens_of=request.charged_tokens,
-        ),
-        policy,
-        budget,
-        on_outcome,
-        RequestMetrics(request),
-    )
+        )
+
+    return LanePlan(open_model, make_limiter, request.charged_tokens)

@@ -1,4 +1,4 @@
-"""Slices of a partition on their way: the next are read and requested while one is summarized.
+"""Pipeline of slices: the next ones are read and requested while one is summarized.
 
 So the window stays full at the end of a slice, while the one before is written, and when row groups are
 small. How far ahead is bounded by rows and by bytes.
@@ -9,11 +9,9 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
-import pyarrow as pa
-
-from tasks.core.ledger.reuse import Asked, AskOnce
 from tasks.core.model import Outcome
-from tasks.core.parquet.text_column import TextColumn
+from tasks.core.rows.requester import Requested, Requester
+from tasks.core.rows.row_source import RowSource
 
 _ROWS_AHEAD = 4096
 """Rows that wait behind the first slice; some times the widest window in use."""
@@ -29,38 +27,38 @@ Summarized = Generator[list[Outcome]]
 class _Begun:
     rows: int
     size_bytes: int
-    asked: Asked
+    requested: Requested
 
 
 def summarized(
-    slices: Iterable[pa.Table], rows: AskOnce, *, bytes_ahead: int = _BYTES_AHEAD
+    source: RowSource, requester: Requester, *, bytes_ahead: int = _BYTES_AHEAD
 ) -> closing[Summarized]:
     """The outcomes of slices, in order; to be entered, and left when the last is written.
 
     Leaving it early begins no further row, and waits for those in flight: they are paid for.
 
     Args:
-        slices: Tables of the text column alone.
-        rows: Where rows are handed in.
+        source: The rows.
+        requester: Requests them.
         bytes_ahead: The texts in memory together; of one slice they always are.
 
     Raises:
         StopRunError: No row would be served.
         StorageError: Replies cannot be kept.
     """
-    return closing(_summarized(slices, rows, bytes_ahead))
+    return closing(_summarized(source, requester, bytes_ahead))
 
 
-def _summarized(slices: Iterable[pa.Table], rows: AskOnce, bytes_ahead: int) -> Summarized:
+def _summarized(source: RowSource, requester: Requester, bytes_ahead: int) -> Summarized:
     begun: deque[_Begun] = deque()
     try:
-        for table in slices:
-            begun.append(_Begun(len(table), table.nbytes, rows.ask(TextColumn(table.column(0)))))
-            del table  # or it would stay in memory while the next one is read
+        for rows in source:
+            begun.append(_Begun(len(rows), rows.size_bytes, requester.request(rows)))
+            del rows  # or it would stay in memory while the next one is read
             while not _has_room(begun, bytes_ahead):
-                yield begun.popleft().asked.outcomes()
+                yield begun.popleft().requested.outcomes()
         while begun:
-            yield begun.popleft().asked.outcomes()
+            yield begun.popleft().requested.outcomes()
     finally:
         _give_up(begun)
 
@@ -75,6 +73,6 @@ def _has_room(begun: deque[_Begun], bytes_ahead: int) -> bool:
 
 def _give_up(begun: Iterable[_Begun]) -> None:
     for one in begun:
-        one.asked.give_up()
+        one.requested.give_up()
     for one in begun:
-        one.asked.wait()
+        one.requested.wait()
