@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from tasks.core.errors import InputError, PipelineError
 from tasks.core.job import Job
-from tasks.core.ledger.segment_store import begun_in, is_begun
+from tasks.core.ledger.segment_names import begun_in, is_begun
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions
 from tasks.core.output_facts import FAILED_ROWS, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, OutputFacts
