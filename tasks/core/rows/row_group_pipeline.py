@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tasks.core.model import Outcome
 from tasks.core.rows.requester import RequestedRows, Requester
-from tasks.core.rows.row_source import RowSource
+from tasks.core.rows.row_source import RowSlice
 
 _ROWS_AHEAD = 4096
 """Rows that wait behind the first slice; some times the widest window in use."""
@@ -31,7 +31,7 @@ class _Begun:
 
 
 def summarize_slices(
-    source: RowSource, requester: Requester, *, bytes_ahead: int = _BYTES_AHEAD
+    source: Iterable[RowSlice], requester: Requester, *, bytes_ahead: int = _BYTES_AHEAD
 ) -> closing[Summarized]:
     """The outcomes of slices, in order; to be entered, and left when the last is written.
 
@@ -49,7 +49,7 @@ def summarize_slices(
     return closing(_summarize_slices(source, requester, bytes_ahead))
 
 
-def _summarize_slices(source: RowSource, requester: Requester, bytes_ahead: int) -> Summarized:
+def _summarize_slices(source: Iterable[RowSlice], requester: Requester, bytes_ahead: int) -> Summarized:
     begun: deque[_Begun] = deque()
     try:
         for rows in source:
