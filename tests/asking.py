@@ -1,4 +1,4 @@
-"""Asking the local endpoint through the real client, or by plain HTTP; what its tests share."""
+"""Requests to the local endpoint through openai's client or plain HTTP; shared by its tests."""
 
 from __future__ import annotations
 
