@@ -5,7 +5,7 @@ from pathlib import Path
 
 import duckdb
 
-from tests.foreign import ROWS, ROWS_A_GROUP, Write
+from tests.common_columns import ROWS, ROWS_A_GROUP, Write
 
 _TEXT = "case when i % 7 = 3 then null when i % 11 = 5 then '' else 'text ' || i || ' é' end"
 _NUMBERS = {

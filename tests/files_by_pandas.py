@@ -11,7 +11,7 @@ import fastparquet
 import numpy as np
 import pandas as pd
 
-from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
+from tests.common_columns import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
 
 
 def _frame(**columns: Any) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
+from tests.common_columns import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
 
 _INTEGERS = [
     pl.Int8,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled, text_of
+from tests.common_columns import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled, text_of
 
 
 def _table(columns: dict[str, pa.Array], text: pa.DataType | None = None) -> pa.Table:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from tests.foreign import ROWS, ROWS_A_GROUP
+from tests.common_columns import ROWS, ROWS_A_GROUP
 
 _TEXT = "case when id % 7 = 3 then null when id % 11 = 5 then '' else concat('text ', id, ' é') end"
 _FLAT = {

@@ -12,8 +12,8 @@ from tasks.core.llm.client import open_model
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
-from tests.asking import AWKWARD, REQUEST
 from tests.conftest import Serve
+from tests.endpoint_requests import AWKWARD, REQUEST
 from tests.textmodels import row_of
 
 

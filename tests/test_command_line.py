@@ -13,9 +13,9 @@ from fsspec.implementations.local import LocalFileSystem
 from flows.__main__ import main
 from tasks.core.lease.lease import Lease
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.tables import partition_table, write_partition
+from tests.source_partitions import partition_table, write_partition
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,7 +100,7 @@ def test_failed_rows_end_with_1_and_name_the_partition(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["{tmp}/nothing", "{tmp}/out", "--text-column", "body"], "No partition found: looked under"),
+        (["{tmp}/nothing", "{tmp}/out", "--text-column", "body"], "No partition found: "),
         (["{tmp}/in", "{tmp}/out", "--text-column", "text"], "column 'text' is missing"),
         (["{tmp}/in", "{tmp}/in/out", "--text-column", "body"], "lie inside each other"),
         (["{tmp}/in", "{tmp}/out", "--text-column", "body", "--max-concurrent", "0"], "--max-concurrent:"),

@@ -22,8 +22,8 @@ from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.lane import Lane
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.core.settings import Settings
-from tests.asking import REQUEST
 from tests.conftest import Serve
+from tests.endpoint_requests import REQUEST
 from tests.textmodels import Rendered
 
 ROWS, WINDOW = 30, 8

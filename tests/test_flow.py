@@ -25,11 +25,11 @@ from tasks.core.lease.lease import Lease
 from tasks.core.options import LimitOptions, OutputOptions
 from tasks.core.reporting.report import PartitionState, RunReport
 from tasks.core.storage.location import locate
-from tasks.local.config import EndpointConfig
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
 from tests.conftest import Serve
 from tests.s3server import S3Server
-from tests.tables import marker, partition_table, read, write_partition
+from tests.source_partitions import marker, partition_table, read, write_partition
 
 LOCAL = LocalFileSystem()
 

@@ -17,8 +17,8 @@ from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.gateway_factory import open_gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
-from tests.asking import REQUEST
 from tests.conftest import Serve
+from tests.endpoint_requests import REQUEST
 from tests.textmodels import OfTexts, Rendered
 
 Measured = Callable[[ChatModel], ChatModel]

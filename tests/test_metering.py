@@ -12,7 +12,7 @@ from tasks.core.llm.client import open_model
 from tasks.core.llm.metering import Meter
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.partition import summarize_partition
-from tasks.core.planning.partition_status import look
+from tasks.core.planning.partition_status import inspect_source
 from tasks.core.prompt import Request
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.tally import Bill
@@ -20,7 +20,7 @@ from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 from tests.conftest import Serve
-from tests.paying import job_of, write
+from tests.core_runs import job_of, write
 from tests.textmodels import OfTexts, row_of
 
 ROWS = 40
@@ -49,7 +49,7 @@ def bill_of(folder: Path, timeout_s: float = 60.0, max_attempts: int = 30) -> Bi
     """The bill of one partition of ``ROWS`` rows, also if the run stops."""
     write(f"{folder}/in", [f"This is row {n}. And more." for n in range(ROWS)])
     job = job_of(f"{folder}/in", f"{folder}/out")
-    (partition,) = look(job).todo.partitions
+    (partition,) = inspect_source(job).selected.partitions
     with (
         Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
         gateway_of(job.request, timeout_s, max_attempts) as gateway,

@@ -12,7 +12,7 @@ from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.ratelimit.quota_rate import QuotaRate
 from tasks.core.ratelimit.ratelimit_headers import parse
-from tests.quotas import Deployment, Headers, work_until
+from tests.simulated_deployment import Deployment, Headers, work_until
 from tests.textmodels import TextSummarizer
 from tests.virtualtime import run_virtually
 

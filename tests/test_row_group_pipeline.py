@@ -19,7 +19,7 @@ from tasks.core.rows.requester import Requester, Rows, WaitForOutcomes
 from tasks.core.rows.row_group_pipeline import summarize_slices
 from tasks.core.rows.row_source import RowSource
 from tasks.core.storage.location import locate
-from tests.enriching import REQUEST, outcome_of, text_of
+from tests.enriched_files import REQUEST, outcome_of, text_of
 
 
 class Counted:

@@ -10,7 +10,7 @@ from tasks.core.errors import DeploymentError, RateLimitError, RequestError
 from tasks.core.llm.client import record_request
 from tasks.core.llm.sdk_bypass import JsonObject, RowRejectedError, Sender
 from tasks.core.llm.transport import HttpReply, Transport
-from tests.asking import REQUEST
+from tests.endpoint_requests import REQUEST
 
 ENDPOINT = Endpoint(url="https://x.openai.azure.com", deployment="d", api_version="2024-10-21")
 GZIPPED = (b"Content-Encoding", b"gzip")

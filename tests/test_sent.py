@@ -21,7 +21,7 @@ from tasks.core.llm.client import (
 from tasks.core.llm.sdk_bypass import Recorder, Sender
 from tasks.core.llm.transport import HttpReply, Transport
 from tasks.core.prompt import Prompt, Request
-from tests.asking import AWKWARD, REQUEST
+from tests.endpoint_requests import AWKWARD, REQUEST
 from tests.textmodels import row_of
 
 ENDPOINT = Endpoint(url="https://x.openai.azure.com", deployment="d", api_version="2024-10-21")

@@ -8,8 +8,8 @@ from fsspec.implementations.local import LocalFileSystem
 from flows.__main__ import main
 from tasks.summarize import with_retries
 from tests.conftest import Serve
-from tests.paying import write
-from tests.tables import partition_table, read, write_partition
+from tests.core_runs import write
+from tests.source_partitions import partition_table, read, write_partition
 
 LOCAL = LocalFileSystem()
 ROWS, ASKED = 200, 180

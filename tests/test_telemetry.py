@@ -10,7 +10,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from tests.conftest import Serve
-from tests.tables import partition_table, write_partition
+from tests.source_partitions import partition_table, write_partition
 
 ROOT = Path(__file__).parent.parent
 ROWS = 20

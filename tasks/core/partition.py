@@ -27,7 +27,7 @@ from tasks.core.rows.row_group_pipeline import summarize_slices
 from tasks.core.rows.row_source import RowSource
 from tasks.core.storage import atomic_write, reading, stored_files
 from tasks.core.storage.publish import publish_appended
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +70,15 @@ def summarize_partition(partition: Partition, job: Job, rows: RowService, ledger
     return replace(report, seconds=seconds)
 
 
-def _enrich(partition: Partition, job: Job, rows: Requester, earlier: Found | None) -> PartitionReport:
+def _enrich(partition: Partition, job: Job, rows: Requester, earlier: StoredFile | None) -> PartitionReport:
     """Write what is appended to the source, and publish both."""
-    found = stored_files.look_at(job.source, partition.path)
+    found = stored_files.stat(job.source, partition.path)
     partition = replace(partition, size_bytes=found.size_bytes, version=found.version)
     with ExitStack() as stack:
         with reading.open_to_read(job.source, found) as file:
             reader = Reader(file, partition.key)
             _check_footer(reader.footer, partition, job)
-            folder = atomic_write.building_folder(job.destination)
+            folder = atomic_write.temporary_folder(job.destination)
             writer = Writer(reader.footer, job.columns, job.text_column, folder, partition.key)
             counts = RowCounts()
             report = _fill(stack.enter_context(writer), reader, job, rows, partition.key, counts)

@@ -23,10 +23,10 @@ from tasks.core.options import ModelOptions, OutputOptions
 from tasks.core.parquet.footer import parse_footer
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
-from tests.bench.measuring import DEPLOYMENT, flags, tell
+from tests.bench.measuring import DEPLOYMENT, flags, print_table
 from tests.bench.parquet_only import AtOnce
-from tests.enriching import run_partition
-from tests.faultyproxy import faulty_proxy
+from tests.enriched_files import run_partition
+from tests.faulty_s3_proxy import faulty_proxy
 from tests.s3server import S3Server, running_s3_server
 
 _ROWS = 20_000
@@ -61,7 +61,7 @@ def main() -> None:
         "times the least": f"{moved / least:.3f}",
         "copied MB": f"{report / 1e6:,.1f}",
     }
-    tell(f"{options.columns} columns", [row], [{"moved": moved, "least": least}], options.json)
+    print_table(f"{options.columns} columns", [row], [{"moved": moved, "least": least}], options.json)
 
 
 def _source(options: argparse.Namespace) -> bytes:

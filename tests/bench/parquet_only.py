@@ -33,8 +33,8 @@ from tasks.core.rows.batch import OnRow, Row
 from tasks.core.rows.requester import WaitForOutcomes
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
-from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, tell, told_by
-from tests.enriching import run_partition, text_of
+from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, print_table, run_module
+from tests.enriched_files import run_partition, text_of
 
 _SUMMARY_CHARACTERS = 200
 _COLUMNS = SummaryColumns("summary")
@@ -141,11 +141,11 @@ def main() -> None:
         file_mb = write(Path(folder), rows, options.text_bytes, options.row_group_rows, options.codec)
         for number in range(options.rounds):
             for way in WAYS:
-                told = told_by("tests.bench.parquet_only", "--measure", way, folder)
+                told = run_module("tests.bench.parquet_only", "--measure", way, folder)
                 figures.append({"round": number, "way": way, "rows": rows} | told)
                 note(figures[-1])
     title = f"{rows:,} rows, {options.mb:,} MB of text, {file_mb:,.0f} MB of Parquet ({options.codec})"
-    tell(title, [_row(figures, way) for way in WAYS], figures, options.json)
+    print_table(title, [_row(figures, way) for way in WAYS], figures, options.json)
 
 
 def write(folder: Path, rows: int, text_bytes: int, row_group_rows: int, codec: str) -> float:

@@ -171,7 +171,7 @@ class Ledger:
         """The ledger's folders when the run began; those of earlier versions are only ever removed."""
         if self._listed is None:
             names = (
-                stored_files.entries(self._place, self._place.path(segment_store.FOLDER))
+                stored_files.folder_entries(self._place, self._place.path(segment_store.FOLDER))
                 if self._earlier
                 else ()
             )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import pyarrow as pa
 
 from tasks.core.earlier_keys import EarlierKeys
-from tasks.core.errors import StorageError, in_words
+from tasks.core.errors import StorageError, describe_error
 from tasks.core.ledger import segment_format
 from tasks.core.ledger.commit_policy import CommitPolicy
 from tasks.core.ledger.reply_index import ReplyIndex, better_of
@@ -206,7 +206,7 @@ class PartitionLedger:
             self._shelf.add(self._table(self._batch))
             stored, self._took_s = True, time.monotonic() - began_s
         except Exception as error:  # noqa: BLE001 - a reply that is paid for is not dropped for any reason
-            logger.warning("%d replies wait to be stored: %s", len(self._batch), in_words(error))
+            logger.warning("%d replies wait to be stored: %s", len(self._batch), describe_error(error))
         finally:
             merges = self._ended(stored=stored)
         if merges:
@@ -224,7 +224,9 @@ class PartitionLedger:
         try:
             self._shelf.remove()
         except Exception as error:  # noqa: BLE001 - what stays of a published partition costs nothing but room
-            logger.warning("The ledger of a published partition could not be removed: %s", in_words(error))
+            logger.warning(
+                "The ledger of a published partition could not be removed: %s", describe_error(error)
+            )
 
     def _table(self, entries: Mapping[bytes, Outcome]) -> pa.Table:
         return segment_format.table_of(entries, self._shelf.fingerprint or None)
@@ -270,7 +272,7 @@ class PartitionLedger:
         try:
             self._shelf.merge()
         except Exception as error:  # noqa: BLE001 - recorded, and tried again after the next segment
-            logger.warning("Segments of the ledger could not be merged yet: %s", in_words(error))
+            logger.warning("Segments of the ledger could not be merged yet: %s", describe_error(error))
         finally:
             with self._changed:
                 self._merging = False

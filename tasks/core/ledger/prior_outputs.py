@@ -34,7 +34,7 @@ from tasks.core.parquet.reader import Reader
 from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.parquet.text_column import TextColumn
 from tasks.core.storage import reading, stored_files
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -149,16 +149,16 @@ def _counts(fact: str) -> dict[str, int] | None:
     return {name: count for name, count in counts.items() if isinstance(count, int)}
 
 
-def find(partition_key: str, job: Job) -> Found | None:
+def find(partition_key: str, job: Job) -> StoredFile | None:
     """A partition's earlier output; None when there is none.
 
     Raises:
         StorageError: The store does not answer.
     """
-    return stored_files.found_at(job.destination, job.destination.path(partition_key))
+    return stored_files.find_file(job.destination, job.destination.path(partition_key))
 
 
-def paid_rows(output: Found | None, partition_key: str, job: Job) -> pa.Table:
+def paid_rows(output: StoredFile | None, partition_key: str, job: Job) -> pa.Table:
     """What an earlier output holds for this request: a table of ``segment.SCHEMA``.
 
     Raises:
@@ -167,7 +167,7 @@ def paid_rows(output: Found | None, partition_key: str, job: Job) -> pa.Table:
     return _read(output, partition_key, job, _paid_rows)
 
 
-def completion_tokens(output: Found | None, partition_key: str, job: Job) -> pa.ChunkedArray:
+def completion_tokens(output: StoredFile | None, partition_key: str, job: Job) -> pa.ChunkedArray:
     """The completion tokens of an earlier output's first rows, null where none were billed.
 
     Raises:
@@ -177,7 +177,7 @@ def completion_tokens(output: Found | None, partition_key: str, job: Job) -> pa.
 
 
 def _read(
-    output: Found | None, partition_key: str, job: Job, read: Callable[[Reader, Made, Job], pa.Table]
+    output: StoredFile | None, partition_key: str, job: Job, read: Callable[[Reader, Made, Job], pa.Table]
 ) -> pa.Table:
     """What is read of an earlier output; nothing when there is none, or none that can be read."""
     if output is None:

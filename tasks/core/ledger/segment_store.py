@@ -23,8 +23,8 @@ from tasks.core.errors import PartitionError, PipelineError
 from tasks.core.ledger import segment_format
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.storage_errors import translate_errors
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class SegmentStore:
 
     def _store(self, data: bytes, level: int) -> None:
         name = f"{self._prefix}{level}-{segment_format.digest(data)}.segment"
-        atomic_write.create(self._place, f"{self._folder}/{name}", data)
+        atomic_write.write(self._place, f"{self._folder}/{name}", data)
         with self._lock:
             self._levels[level].add(name)
 
@@ -187,18 +187,18 @@ class SegmentStore:
         return None
 
     def _names(self, folder: str) -> list[str]:
-        return [_name(file) for file in stored_files.find(self._place, self._place.path(folder))]
+        return [_name(file) for file in stored_files.list_files(self._place, self._place.path(folder))]
 
     def _contents(self, folder: str, names: Sequence[str]) -> list[bytes | Exception]:
         paths = [self._place.path(f"{folder}/{name}") for name in names]
-        return stored_files.read_whole(self._place, paths) if paths else []
+        return stored_files.read_files(self._place, paths) if paths else []
 
     def _tables(
         self, folder: str, names: Sequence[str], contents: Sequence[bytes | Exception]
     ) -> Iterator[tuple[str, pa.Table, bool]]:
         """Name and table of each segment, and whether all its columns are known."""
         for name, content in zip(names, contents, strict=True):
-            with failures_of(self._place.url, f"{folder}/{name}"):
+            with translate_errors(self._place.url, f"{folder}/{name}"):
                 if isinstance(content, Exception):
                     raise content
             try:
@@ -223,7 +223,8 @@ def sweep(
     prefixes |= {folder_of(key, one.fingerprint): "" for key in finished for one in earlier}
     try:
         found = [
-            file.path.removeprefix(place.path("")) for file in stored_files.find(place, place.path(FOLDER))
+            file.path.removeprefix(place.path(""))
+            for file in stored_files.list_files(place, place.path(FOLDER))
         ]
         parts = [(folder, name) for folder, _, name in (path.rpartition("/") for path in found)]
         gone = [one for one in parts if one[0] in prefixes and _is_of(one[1], prefixes[one[0]])]
@@ -254,7 +255,7 @@ def _is_of(name: str, prefix: str) -> bool:
     return named["request"] == prefix if named else _HALF_WRITTEN.fullmatch(name) is not None
 
 
-def _name(file: Found) -> str:
+def _name(file: StoredFile) -> str:
     return file.path.rpartition("/")[2]
 
 

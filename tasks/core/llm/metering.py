@@ -14,7 +14,7 @@ from tasks.core.llm.chat_model import Answer, ChatModel
 from tasks.core.llm.request_metrics import RequestMetrics
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
-from tasks.core.reporting.histogram import SECONDS, TOKENS, Counting, Histograms
+from tasks.core.reporting.histogram import SECONDS, TOKENS, HistogramBuilder, Histograms
 from tasks.core.reporting.tally import Bill
 
 
@@ -33,8 +33,8 @@ class Meter:
         self._counts = Counter(dict.fromkeys((field.name for field in fields(Bill)), 0))
         # Keys of rows whose last request was not answered; another request for one of them is a retry.
         self._unanswered: set[bytes] = set()
-        self._latency_s = Counting(SECONDS)
-        self._prompt_tokens, self._completion_tokens = Counting(TOKENS), Counting(TOKENS)
+        self._latency_s = HistogramBuilder(SECONDS)
+        self._prompt_tokens, self._completion_tokens = HistogramBuilder(TOKENS), HistogramBuilder(TOKENS)
 
     @property
     def bill(self) -> Bill:
