@@ -51,7 +51,7 @@ class Entra:
 
     Attributes:
         now_s: The clock.
-        outage: The error that it raises during an outage.
+        outage: The error that it raises instead of returning a token; None to return one.
         requested_s: When a token was requested.
         stale: It returns its last token, as azure-identity does while its own renewal fails.
     """

@@ -29,7 +29,7 @@ ENDPOINT = Endpoint(url="https://x.openai.azure.com", deployment="d", api_versio
 
 @pytest.mark.parametrize("model", ["my-deployment", "gpt-3.5-turbo-instruct"])
 def test_the_error_about_an_unsupported_model_names_the_variable(model: str) -> None:
-    with pytest.raises(SettingsError, match=rf"AZURE_OPENAI_MODEL .* '{model}' is not known"):
+    with pytest.raises(SettingsError, match=rf"AZURE_OPENAI_MODEL .* '{model}' is not supported"):
         check_model(build_client(ENDPOINT, replace(REQUEST, model=model)))
 
 

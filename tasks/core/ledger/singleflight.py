@@ -126,7 +126,7 @@ class Singleflight(Generic[W]):
             outcome: The leader's outcome; None if it was cancelled.
 
         Returns:
-            The waiters, each with the shared reply. Empty if there is no reply; one of them leads next then.
+            The waiters, each with the shared reply. Empty if there is no reply; then one of them leads next.
         """
         if outcome is None or not outcome.status.is_answered:
             self._leaderless[key] = None

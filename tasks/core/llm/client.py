@@ -132,8 +132,8 @@ def check_model(llm: AzureOpenAI) -> None:
         is_known = False
     if not is_known:
         message = (
-            "AZURE_OPENAI_MODEL must name the chat model behind the deployment in a way LlamaIndex knows, "
-            f"such as gpt-4o-mini; {llm.model!r} is not known."
+            "AZURE_OPENAI_MODEL must name the deployment's chat model by a name that LlamaIndex supports, "
+            f"such as gpt-4o-mini; {llm.model!r} is not supported."
         )
         raise SettingsError(message)
 

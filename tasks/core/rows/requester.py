@@ -79,7 +79,7 @@ class RequestedRows:
         self._pulled.end()
 
     def wait(self) -> None:
-        """Wait for the rows in flight, whatever their outcome."""
+        """Wait for the rows in flight, also if they fail."""
         with suppress(PipelineError):
             self._wait_for_outcomes()
 
@@ -142,7 +142,7 @@ def _better(before: Outcome | None, now: Outcome) -> Outcome:
 
 
 class _UntilEnded:
-    """Rows that are pulled until ``end``; raises if replies cannot be stored."""
+    """Yields rows until ``end`` is called; raises if replies cannot be stored."""
 
     def __init__(self, rows: SelectedRows, ledger: PartitionLedger) -> None:
         self._rows = rows

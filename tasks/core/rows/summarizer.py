@@ -2,8 +2,8 @@
 
 Only this module retries requests. Workers pull rows from an iterator, so memory is bounded by the window and
 not by the number of rows; a row that waits for an equal row's reply takes some 100 bytes and no worker. Each
-row ends with exactly one outcome, whatever order replies arrive in. Only an error that concerns every row
-ends the call.
+row ends with exactly one outcome, in any order of replies. Only an error that concerns every row ends the
+call.
 """
 
 import asyncio
