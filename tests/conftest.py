@@ -3,7 +3,9 @@
 All of them listen on loopback, use temporary folders, and end with the tests.
 """
 
+import fcntl
 import os
+import shutil
 import signal
 import tempfile
 
@@ -22,6 +24,7 @@ os.environ.update(
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -32,7 +35,9 @@ from tasks.local.endpoint_config import EndpointConfig
 from tasks.local.endpoint_control import Endpoint
 from tasks.local.sample import write_sample
 from tests.faulty_s3_proxy import FaultyProxy, faulty_proxy
+from tests.groups import GroupScheduling, longest_first
 from tests.prefect_installation import Installation, installed
+from tests.prefectserver import PrefectServer, free_port
 from tests.s3server import S3Server, running_s3_server
 
 # On a busy machine a slow example is not a failure.
@@ -45,12 +50,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 Serve = Callable[..., Endpoint]
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Each group of tests runs in one process."""
+    return GroupScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, run the tests of a file in one of them, and so all tests that use Prefect."""
-    for item in items:
-        needs_prefect = "prefect" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("prefect" if needs_prefect else item.path.name))
+    """Groups that take longest run first."""
+    items[:] = longest_first(items)
 
 
 @pytest.fixture(autouse=True)
@@ -112,9 +120,37 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def prefect(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One installation of Prefect for all tests, with its own endpoint."""
+def new_prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's folder as the first start of a server leaves it, to be copied: the migrations take seconds.
+
+    Of several processes that run tests, the first one that needs it makes it for all.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    home = shared / "new-prefect-home"
+    with (shared / "new-prefect-home.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.exists():
+            server = PrefectServer(free_port(), folder / "first-start")
+            with server.running():
+                pass
+            server.home.rename(home)
+    return home
+
+
+@pytest.fixture
+def prefect_home(new_prefect_home: Path, tmp_path: Path) -> Path:
+    """Prefect's folder of this test's own, ``tmp_path / "prefect"``, with an empty database."""
+    return Path(shutil.copytree(new_prefect_home, tmp_path / "prefect"))
+
+
+@pytest.fixture(scope="session")
+def prefect(
+    s3_server: S3Server, new_prefect_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """One installation for all tests, with an endpoint of its own."""
     folder = tmp_path_factory.mktemp("prefect")
+    shutil.copytree(new_prefect_home, folder / "prefect")
     with serve(EndpointConfig()) as llm, installed(folder, llm, s3_server.environment) as running:
         yield running
 

@@ -15,12 +15,13 @@ from tasks.core.ledger import segment_format
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.options import LimitOptions, ModelOptions, OutputOptions
 from tasks.core.partition import summarize_partition
-from tasks.core.planning.partition_status import look
-from tasks.core.planning.plan import Why
+from tasks.core.planning.partition_status import inspect_source
+from tasks.core.planning.plan import Reason
 from tasks.core.planning.preflight import preflight
 from tasks.core.reporting.report import PartitionReport
 from tasks.core.reporting.tally import Tally
 from tasks.core.rows.gateway_factory import open_gateway
+from tasks.core.run.spec import RunSpec
 from tasks.core.settings import Settings
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import locate
@@ -47,6 +48,19 @@ def job_of(
     )
 
 
+def spec_of(source: str, destination: str, prompt: str = "Summarize.") -> RunSpec:
+    """The same job, for runs that begin with a spec."""
+    output = OutputOptions(max_failed_fraction=1.0)
+    return RunSpec(
+        source=source,
+        destination=destination,
+        text_column="body",
+        prompt=prompt,
+        limits=LIMITS,
+        output=output,
+    )
+
+
 def ledger_of(job: Job) -> Ledger:
     request = job.request
     return Ledger(job.destination, fingerprint=request.fingerprint, earlier=job.earlier)
@@ -60,9 +74,9 @@ def run(source: str, destination: str, **how: Any) -> list[PartitionReport]:
         ThreadPoolExecutor(8) as pool,
         open_gateway(Settings.from_environment(), job.request, LIMITS) as gateway,
     ):
-        standing = look(job)
-        ledger.sweep([partition.key for partition in standing.partitions(Why.FINISHED)])
-        plan = preflight(standing.todo, job)
+        status = inspect_source(job)
+        ledger.sweep([partition.key for partition in status.partitions(Reason.FINISHED)])
+        plan = preflight(status.selected, job)
         started = [
             pool.submit(summarize_partition, partition, job, gateway, ledger) for partition in plan.partitions
         ]

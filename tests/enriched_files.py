@@ -11,18 +11,18 @@ from tasks.core.job import Job
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.parquet.append_writer import Writer
+from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.parquet.reader import Reader
-from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.parquet.text_column import TextColumn
 from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
 from tasks.core.reporting.report import PartitionReport
 from tasks.core.rows.batch import OnRow, Row
-from tasks.core.rows.requester import RowService, Waiting
+from tasks.core.rows.requester import RowService, WaitForOutcomes
 from tasks.core.storage.discovery import source_location
 from tasks.core.storage.location import locate
 
-COLUMNS = SummaryColumns()
+COLUMNS = OutputSchema()
 FACTS = {"summarize_parquet.summary.fingerprint": "f00d"}
 TYPES = [pa.string(), pa.string(), pa.string(), pa.string(), pa.int32(), pa.int32()]
 
@@ -37,7 +37,7 @@ def job_of(source: str, destination: str, prefix: str = "summary") -> Job:
         source=source_location(source),
         destination=locate(destination),
         text_column="text",
-        columns=SummaryColumns(prefix),
+        columns=OutputSchema(prefix),
         request=REQUEST,
         endpoints=ENDPOINTS,
     )
@@ -60,7 +60,7 @@ def text_of(row: Row) -> str | None:
 class Echo:
     """A row service whose summaries contain the rows' texts."""
 
-    def begin(self, rows: Iterable[Row], on_row: OnRow) -> Waiting:
+    def begin(self, rows: Iterable[Row], on_row: OnRow) -> WaitForOutcomes:
         """Return a function that computes one outcome per row."""
         return lambda: [self.one(row, place, on_row) for place, row in enumerate(rows)]
 

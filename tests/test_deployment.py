@@ -8,10 +8,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.credentials import run_settings
 from tasks.core.errors import SettingsError
 from tasks.core.lease.lease import Lease
 from tasks.core.storage.location import locate
+from tasks.credentials import run_settings
 from tests.prefect_installation import BLOCKS_KEY, Installation
 from tests.prefectserver import DEPLOYMENT
 from tests.source_partitions import read

@@ -16,7 +16,7 @@ from tasks.core.escaping import printable
 from tasks.core.model import LeftOut
 from tasks.core.planning import plan_view
 from tasks.core.planning.grouping import group
-from tasks.core.planning.plan import PartitionPlan, RunPlan, Why
+from tasks.core.planning.plan import PartitionPlan, Reason, RunPlan
 from tasks.core.planning.preflight import preflight
 from tasks.core.reporting import rendering
 from tasks.core.reporting.page import to_html
@@ -69,10 +69,10 @@ def test_the_log_and_the_errors_of_a_partition_show_its_key_in_one_line(
 def test_reports_and_plans_escape_keys_for_people_but_not_in_json() -> None:
     failed = PartitionReport(key=KEY, state=PartitionState.FAILED, error="torn")
     report = RunReport(
-        source="in", destination="out", partitions=(failed,), left_out=LeftOut(), seconds=1.0, gone=(KEY,)
+        source="in", destination="out", partitions=(failed,), left_out=LeftOut(), seconds=1.0, orphans=(KEY,)
     )
-    planned = PartitionPlan(key=KEY, why=Why.NEW, rows=1)
-    plan = RunPlan(source="in", destination="out", partitions=(planned,), gone=(KEY,))
+    planned = PartitionPlan(key=KEY, reason=Reason.NEW, rows=1)
+    plan = RunPlan(source="in", destination="out", partitions=(planned,), orphans=(KEY,))
     tables = Console(width=300, file=io.StringIO())
     tables.print(rendering.to_table(report), plan_view.to_table(plan))
     for text in (

@@ -10,23 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.direct import run_directly
 from tasks.core.errors import DeploymentError, InputError, RunFailedError
 from tasks.core.formats import VERSION, check_format
-from tasks.core.job import fact_key
 from tasks.core.ledger import segment_format
 from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.model import Outcome, Status
+from tasks.core.output_facts import fact_key
 from tasks.core.planning.estimate import make_plan
-from tasks.core.planning.partition_status import look
-from tasks.core.planning.plan import Why
-from tasks.core.progress import Progress
+from tasks.core.planning.partition_status import inspect_source
+from tasks.core.planning.plan import Reason
 from tasks.core.reporting import archive
-from tasks.core.rows.gateway_factory import open_gateway
+from tasks.core.run.direct import run_directly
 from tasks.core.settings import Settings
 from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.core_runs import LIMITS, interrupt, job_of, read, run, segments_in, tally, texts, write
+from tests.core_runs import interrupt, job_of, read, run, segments_in, spec_of, tally, texts, write
 from tests.test_archive import RUN, report_of
 
 KEY = "part.parquet"
@@ -86,7 +84,7 @@ def test_a_ledger_with_an_unknown_column_and_status_causes_no_request_and_loses_
     assert segments
     server.reset()
     plan = make_plan(job_of(*here))
-    assert (plan.partitions[0].paid, plan.partitions[0].why) == (len(paid), Why.INTERRUPTED)
+    assert (plan.partitions[0].paid, plan.partitions[0].reason) == (len(paid), Reason.INTERRUPTED)
     counted = tally(*here)
     assert server.stats().requests == 100 - len(paid)
     assert (counted.rows, counted.ok, counted.other) == (100, 100 - segments, segments)
@@ -94,7 +92,7 @@ def test_a_ledger_with_an_unknown_column_and_status_causes_no_request_and_loses_
     assert table["summary_status"].to_pylist().count("deferred") == segments
     assert table["summary"].to_pylist() == [f"This is row {n}." for n in range(100)]
     # The output is published and finished, and is reused when the source changes.
-    assert [one.why for one in look(job_of(*here)).stands] == [Why.FINISHED]
+    assert [one.reason for one in inspect_source(job_of(*here)).statuses] == [Reason.FINISHED]
     write(here[0], [*texts(100), "One more. Row."])
     assert tally(*here).requests == 1
     assert read(here[1])["summary_status"].to_pylist().count("deferred") == segments
@@ -124,7 +122,7 @@ def test_an_output_with_an_unknown_entry_status_and_column_is_finished(
     run(*here)
     path, before = Path(here[1], KEY), server.stats().requests
     rewrite_footer(path, statuses='{"ko":20}', program="9.3.0")
-    assert [one.why for one in look(job_of(*here)).stands] == [Why.FINISHED]
+    assert [one.reason for one in inspect_source(job_of(*here)).statuses] == [Reason.FINISHED]
     assert run(*here) == []
     # An unknown entry beside those of this version.
     data = path.read_bytes()
@@ -187,12 +185,11 @@ def test_a_ledger_of_a_later_format_is_rejected_with_exit_code_2_without_a_reque
     rewrite_segments(here[1], newer)
     segments = sorted(Path(here[1], "_ledger").rglob("*.segment"))
     server.reset()
-    job, progress = job_of(*here), Progress()
+    job = job_of(*here)
     with pytest.raises(InputError, match=r"version 9\.9\.9 of this program in format 3"):
         make_plan(job)
-    gateway = open_gateway(Settings.from_environment(), job.request, LIMITS, on_outcome=progress)
     with pytest.raises(RunFailedError) as raised:
-        run_directly(job, gateway, progress)
+        run_directly(spec_of(*here))
     assert raised.value.exit_code == 2
     assert raised.value.report
     assert "version 9.9.9 of this program in format 3" in (raised.value.report.partitions[0].error or "")

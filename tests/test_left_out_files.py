@@ -12,7 +12,7 @@ from tasks.core.errors import InputError, SourceError
 from tasks.core.model import LeftOut, Partition
 from tasks.core.options import RunOptions
 from tasks.core.planning import orphans
-from tasks.core.planning.partition_status import look
+from tasks.core.planning.partition_status import inspect_source
 from tasks.core.storage.discovery import check_distinct, discover
 from tasks.core.storage.left_out_files import describe_left_out
 from tasks.core.storage.location import locate
@@ -153,7 +153,7 @@ def test_a_partition_in_such_a_folder_is_summarized_skipped_and_pruned_like_any_
     assert len(run(*here)) == 3
     assert run(*here) == []
     Path(here[0], "_year=2/a.parquet").unlink()
-    keys = look(job_of(*here)).gone
+    keys = inspect_source(job_of(*here)).orphans
     assert keys == ("_year=2/a.parquet",)
     assert orphans.remove(keys, job_of(*here), RunOptions()) == keys
     assert names(here[1]) == ["_year=1/a.parquet", "_year=3/a.parquet"]

@@ -15,8 +15,8 @@ FLAGS = ("--prompt", "Summarize.", "--max-concurrent", "20")
 
 
 @pytest.fixture
-def prefect(tmp_path: Path) -> PrefectServer:
-    return PrefectServer(free_port(), tmp_path / "prefect")
+def prefect(prefect_home: Path) -> PrefectServer:
+    return PrefectServer(free_port(), prefect_home)
 
 
 @pytest.fixture

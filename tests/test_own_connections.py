@@ -60,14 +60,14 @@ def test_a_lease_is_acquired_renewed_and_released_at_once_while_uploads_use_all_
     busy: tuple[Location, list[Future[object]]],
 ) -> None:
     place, uploads = busy
-    claims, released = LeaseFiles(place.with_own_connections(3)), threading.Event()
+    files, released = LeaseFiles(place.with_own_connections(3)), threading.Event()
 
     def renewals() -> int:
-        claim = claims.latest().claim
-        return claim.renewals if claim else 0
+        record = files.latest().record
+        return record.renewals if record else 0
 
     def hold() -> None:
-        with Lease(place, pace=LeaseTiming(renew_s=0.1)):
+        with Lease(place, timing=LeaseTiming(renew_s=0.1)):
             wait_until(lambda: renewals() > 1, AT_ONCE_S)
         released.set()
 

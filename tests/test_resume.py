@@ -164,11 +164,12 @@ STOPS = [
 def test_a_stopped_run_keeps_what_was_answered_and_is_finished_by_the_same_command(
     endpoint: Serve,
     tmp_path: Path,
+    prefect_home: Path,
     monkeypatch: pytest.MonkeyPatch,
     program: tuple[str, ...],
     number: signal.Signals,
 ) -> None:
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_HOME", str(prefect_home))
     server = endpoint()
     write(f"{tmp_path}/in", texts(ROWS))
     expected = undisturbed(str(tmp_path), server)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import DeploymentError
-from tasks.core.ledger.segment_store import folder_of
+from tasks.core.ledger.segment_names import folder_of
 from tasks.core.planning.estimate import make_plan
-from tasks.core.planning.partition_status import look
-from tasks.core.planning.plan import Why
+from tasks.core.planning.partition_status import inspect_source
+from tasks.core.planning.plan import Reason
 from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
 from tests.core_runs import interrupt, job_of, read, run, segments_in, tally, texts, write
@@ -36,9 +36,9 @@ def test_another_deployment_of_the_same_model_or_another_api_version_causes_no_r
     server.reset()
     monkeypatch.setenv("AZURE_OPENAI_DEPLOYMENT", "another-name")
     monkeypatch.setenv("OPENAI_API_VERSION", "2025-04-01-preview")
-    assert {one.partition.key: one.why for one in look(job_of(*here)).stands} == {
-        "finished.parquet": Why.FINISHED,
-        KEY: Why.INTERRUPTED,
+    assert {one.partition.key: one.reason for one in inspect_source(job_of(*here)).statuses} == {
+        "finished.parquet": Reason.FINISHED,
+        KEY: Reason.INTERRUPTED,
     }
     assert tally(*here).reused == len(paid)
     assert server.stats().requests == 60 - len(paid)
@@ -55,7 +55,7 @@ def test_only_truncated_rows_are_requested_again_with_a_larger_limit(
     for limit in (8, 4):
         assert run(*here, max_output_tokens=limit) == []
     larger = job_of(*here, max_output_tokens=16)
-    assert [one.why for one in look(larger).stands] == [Why.TRUNCATED_ROWS]
+    assert [one.reason for one in inspect_source(larger).statuses] == [Reason.TRUNCATED_ROWS]
     (plan,) = make_plan(larger).partitions
     assert (plan.paid, plan.requests) == (2, 1)
     assert tally(*here, max_output_tokens=16).requests == 1
@@ -94,7 +94,9 @@ def test_a_truncated_row_whose_next_request_fails_keeps_its_reply(
     counted = tally(*here, max_output_tokens=40)
     assert (counted.truncated, counted.failed) == (1, 0)
     assert read(here[1]).equals(before)
-    assert [one.why for one in look(job_of(*here, max_output_tokens=40)).stands] == [Why.TRUNCATED_ROWS]
+    assert [one.reason for one in inspect_source(job_of(*here, max_output_tokens=40)).statuses] == [
+        Reason.TRUNCATED_ROWS
+    ]
 
 
 def test_all_segments_of_a_partition_are_in_one_folder_for_any_request(

@@ -1,6 +1,7 @@
 """What a run shows and tells on a real Prefect server: progress, log, state, report, events, automation."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,8 +22,9 @@ SECRET = "row text nobody may see"
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    server = PrefectServer(free_port(), tmp_path_factory.mktemp("prefect"))
+def prefect(new_prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    home = shutil.copytree(new_prefect_home, tmp_path_factory.mktemp("prefect") / "home")
+    server = PrefectServer(free_port(), Path(home))
     with server.running():
         yield server
 

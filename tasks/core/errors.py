@@ -3,6 +3,7 @@
 ::
 
     PipelineError                 exit code 1
+    |-- GroupError                partitions of a task failed: Prefect retries it if one may succeed later
     |-- TransientError            a retry may succeed
     |   |-- StorageError          store or disk failed: Prefect retries the partition
     |   |-- RequestError          a request got no usable reply: the summarizer retries the row
@@ -16,6 +17,7 @@
         |   `-- PreflightError    some partitions cannot be enriched
         |-- PartitionError        this partition cannot be read or written
         |   `-- TooManyFailedError  more rows failed than the user allows
+        |-- UnexpectedError       an error that this program did not raise; the log has its stack
         |-- StopRunError          wrong for every row: no further request is sent
         |   |-- DeploymentError   exit code 2: wrong key, deployment or quota
         |   |-- BudgetError       exit code 3: the run's budget is used up; resumable
@@ -34,6 +36,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
     from tasks.core.reporting.report import PartitionReport, RunReport
+    from tasks.core.run.group_report import GroupReport
 
 E = TypeVar("E", bound=BaseException)
 
@@ -47,6 +50,23 @@ class PipelineError(Exception):
 def describe_error(error: Exception) -> str:
     """Text for a log line: the message of our own errors; only the class of others, which may quote data."""
     return str(error) if isinstance(error, PipelineError) else f"unexpected {type(error).__name__}"
+
+
+class GroupError(PipelineError):
+    """Partitions of a task failed.
+
+    Args:
+        message: That of the partition's error.
+        report: The results of all partitions of the task.
+        is_transient: A partition may succeed in a retry, and none stopped the run.
+    """
+
+    def __init__(
+        self, message: str, *, report: "GroupReport | None" = None, is_transient: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.report = report
+        self.is_transient = is_transient
 
 
 class TransientError(PipelineError):
@@ -141,6 +161,10 @@ class TooManyFailedError(PartitionError):
     def __init__(self, message: str, *, report: "PartitionReport | None" = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+class UnexpectedError(TerminalError):
+    """An error that this program did not raise; says its class only, since its message may contain data."""
 
 
 class StopRunError(TerminalError):

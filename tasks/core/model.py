@@ -177,7 +177,7 @@ class Plan:
         left_out: Counts of files that are not partitions.
         finished: Partitions with a complete output, in order.
         left: Partitions not selected for this run, in order.
-        gone: Keys of orphaned outputs, whose source is gone; None if the source was not listed completely.
+        orphans: Keys of orphaned outputs, whose source is gone; None if the source was not listed completely.
     """
 
     partitions: tuple[Partition, ...]
@@ -185,4 +185,4 @@ class Plan:
     left_out: LeftOut
     finished: tuple[Partition, ...] = ()
     left: tuple[Partition, ...] = ()
-    gone: tuple[str, ...] | None = None
+    orphans: tuple[str, ...] | None = None

@@ -1,7 +1,7 @@
 """The run's settings: the environment's, with the key from a Secret block where one is named.
 
 `prefect deploy` looks up every ``{{ $NAME }}`` and ``{{ prefect.blocks... }}`` of ``prefect.yaml`` and stores
-what it finds, in clear, with the deployment. So a deployment carries the block's name, and the run opens it.
+what it finds, in clear, with the deployment. So a deployment names the block, and each process reads it.
 """
 
 from prefect import get_client
@@ -12,16 +12,20 @@ from tasks.core.errors import SettingsError
 from tasks.core.settings import Settings
 
 
-def run_settings() -> Settings:
-    """The settings of a run.
+def run_settings(**known: str) -> Settings:
+    """The settings of a run, with the key.
+
+    Args:
+        **known: Settings that take precedence over the environment, such as those of a ``RunSpec``.
 
     Raises:
-        SettingsError: A variable is missing or wrong, or the block is not there.
+        SettingsError: A variable is missing or wrong, or the block does not exist.
     """
-    settings = Settings.from_environment()
+    settings = Settings.from_environment(**known)
     if not settings.azure_openai_api_key_block:
         return settings
-    return Settings.from_environment(azure_openai_api_key=_key_in(settings.azure_openai_api_key_block))
+    key = _key_in(settings.azure_openai_api_key_block)
+    return Settings.from_environment(**known, azure_openai_api_key=key)
 
 
 def _key_in(name: str) -> SecretStr:

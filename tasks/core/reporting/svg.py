@@ -1,4 +1,4 @@
-"""What charts have in common: scales, ticks, and words for numbers. Pure arithmetic and SVG text."""
+"""SVG elements for charts: scales, ticks, labels, lines. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from html import escape
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+"""Distances between ticks, times a power of ten."""
 _UNITS = ((3 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+"""Units of time: smallest span in seconds to use the unit for, seconds in the unit, name."""
 _THOUSAND, _MILLION = 1_000, 1_000_000
 
 STYLE = """
@@ -23,41 +25,41 @@ svg{color-scheme:light dark;font-family:system-ui,-apple-system,"Segoe UI",sans-
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where a chart's values are drawn, in pixels from the upper left, and up to which values."""
+    """The rectangle of a chart, in pixels from the upper left, and the largest values of its axes."""
 
     left: float
     top: float
     width: float
     height: float
-    most_x: float
-    most_y: float
+    max_x: float
+    max_y: float
 
     def x(self, value: float) -> float:
-        """The pixel of a value on the horizontal axis, which begins with 0."""
-        return self.left + self.width * value / (self.most_x or 1.0)
+        """The horizontal pixel of a value; the axis begins at 0."""
+        return self.left + self.width * value / (self.max_x or 1.0)
 
     def y(self, value: float) -> float:
-        """The pixel of a value on the vertical axis, which begins with 0."""
-        return self.top + self.height * (1.0 - value / (self.most_y or 1.0))
+        """The vertical pixel of a value; the axis begins at 0."""
+        return self.top + self.height * (1.0 - value / (self.max_y or 1.0))
 
 
-def ticks(most: float, about: int) -> list[float]:
-    """Round values from 0 to a little above the most, about as many as asked for."""
-    if most <= 0:
+def ticks(maximum: float, about: int) -> list[float]:
+    """Round values from 0 up to at least the maximum, about ``about`` of them."""
+    if maximum <= 0:
         return [0.0, 1.0]
-    rough = most / about
+    rough = maximum / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * one for one in _STEPS if power * one >= rough)
-    return [step * number for number in range(math.ceil(most / step - 1e-9) + 1)]
+    return [step * number for number in range(math.ceil(maximum / step - 1e-9) + 1)]
 
 
-def time_unit(most_s: float) -> tuple[float, str]:
-    """In which unit a span of seconds is best read: its seconds, and its name."""
-    return next((seconds, name) for least, seconds, name in _UNITS if most_s >= least)
+def time_unit(max_s: float) -> tuple[float, str]:
+    """The unit to show a span of seconds in: its length in seconds, and its name."""
+    return next((seconds, name) for minimum_s, seconds, name in _UNITS if max_s >= minimum_s)
 
 
 def number(value: float) -> str:
-    """A number in few characters: 0.5, 12, 3.4k, 12M."""
+    """Format a number in few characters: 0.5, 12, 3.4k, 12M."""
     if value >= _MILLION:
         return f"{value / _MILLION:.3g}M"
     if value >= 10 * _THOUSAND:
@@ -65,18 +67,18 @@ def number(value: float) -> str:
     return f"{value:,.4g}"
 
 
-def text(x: float, y: float, words: str, kind: str = "text", anchor: str = "start") -> str:
-    """Words at a place."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
+def text(x: float, y: float, content: str, kind: str = "text", anchor: str = "start") -> str:
+    """A text element; ``kind`` is its CSS class."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(content)}</text>'
 
 
 def line(points: Sequence[tuple[float, float]], kind: str) -> str:
-    """A line through pixels."""
+    """A line through the given pixels."""
     return f'<polyline class="{kind}" points="{_pixels(points)}"/>'
 
 
 def area(points: Sequence[tuple[float, float]], floor: float, kind: str) -> str:
-    """The area between a line and a floor."""
+    """The area between a line and the horizontal line at ``floor``."""
     if not points:
         return ""
     closed = [(points[0][0], floor), *points, (points[-1][0], floor)]
@@ -84,12 +86,12 @@ def area(points: Sequence[tuple[float, float]], floor: float, kind: str) -> str:
 
 
 def rule(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    """A straight line."""
+    """A straight line between two pixels."""
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
 def scale_y(box: Box, marks: Sequence[float]) -> str:
-    """Horizontal lines with their values to the left."""
+    """Horizontal grid lines, with their values to the left."""
     return "".join(
         rule(box.left, box.y(mark), box.left + box.width, box.y(mark), "grid" if mark else "axis")
         + text(box.left - 8, box.y(mark) + 4, number(mark), "faint", "end")
@@ -98,17 +100,17 @@ def scale_y(box: Box, marks: Sequence[float]) -> str:
 
 
 def scale_x(box: Box, marks: Sequence[tuple[float, str]]) -> str:
-    """Small marks below with their words."""
+    """Tick marks below the chart, with their labels."""
     floor = box.top + box.height
     return "".join(
         rule(box.x(value), floor, box.x(value), floor + 4, "axis")
-        + text(box.x(value), floor + 17, words, "faint", "middle")
-        for value, words in marks
+        + text(box.x(value), floor + 17, label, "faint", "middle")
+        for value, label in marks
     )
 
 
 def drawing(width: int, height: int, title: str, parts: Sequence[str]) -> str:
-    """A whole picture, readable by itself on a light or a dark page."""
+    """A complete SVG document, readable on a light or a dark page."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-label="{escape(title)}"><style>{STYLE}</style>'
