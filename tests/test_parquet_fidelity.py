@@ -79,8 +79,8 @@ def tables(draw: st.DrawFn) -> pa.Table:
         nullable = draw(st.booleans())
         some = draw(st.lists(st.none() | values if nullable else values, min_size=rows, max_size=rows))
         field_id = {"PARQUET:field_id": str(index + 1)} if draw(st.booleans()) else {}
-        told = draw(METADATA)
-        metadata = {**(told or {}), **field_id} or None
+        drawn = draw(METADATA)
+        metadata = {**(drawn or {}), **field_id} or None
         name = draw(st.sampled_from(["c", "c.d", "c d", "list.item", "ü"])) + str(index)
         fields.append(pa.field(name, kind, nullable=nullable, metadata=metadata))
         arrays.append(_array(some, kind))
@@ -129,6 +129,8 @@ def test_any_table_written_with_any_options_only_gains_six_columns(
         with pq.ParquetWriter(tmp_path / "in.parquet", table.schema, **layout) as writer:
             writer.write_table(table, rows_a_group)
             writer.add_key_value_metadata({"org.apache.spark.version": "3.5"})
+        # pyarrow 26 cannot read every file that it writes, for example a list of booleans that is empty.
+        pq.read_table(tmp_path / "in.parquet", partitioning=None)
     except pa.ArrowInvalid:
         reject()  # older versions of the format lack some types
     texts = enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
