@@ -62,7 +62,7 @@ def test_a_full_disk_for_temporary_files_loses_no_reply(
     monkeypatch.setenv("TMPDIR", str(folder))
     write(f"{bucket}/in", TEXTS)
     (folder / "others").write_bytes(bytes(DISK_KB * 1024))
-    with pytest.raises(StorageError, match="set TMPDIR to a folder with room"):
+    with pytest.raises(StorageError, match="set TMPDIR to a folder with more space"):
         run(f"{bucket}/in", f"{bucket}/out")
     assert "part.parquet" not in names(f"{bucket}/out")
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["others"]

@@ -219,5 +219,5 @@ def test_the_error_for_a_full_disk_names_the_folder_and_no_file_is_left(tmp_path
         check=False,
     )
     assert f"StorageError: part.parquet cannot be built in {tmp_path}" in ended.stderr, ended.stderr
-    assert "set TMPDIR to a folder with room" in ended.stderr
+    assert "set TMPDIR to a folder with more space" in ended.stderr
     assert not target.exists()

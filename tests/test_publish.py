@@ -88,7 +88,7 @@ def test_a_missing_source_is_a_storage_error(url: str) -> None:
     case = PublishCase.at(url)
     listed = case.listed()
     case.source.fs.rm_file(case.source.path(KEY))
-    with pytest.raises(StorageError, match="not there"):
+    with pytest.raises(StorageError, match="does not exist"):
         case.publish(listed)
     assert get(case.destination) is None
 

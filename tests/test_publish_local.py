@@ -58,7 +58,7 @@ def test_a_source_that_changes_while_it_is_copied_is_not_published(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     case = PublishCase.at(str(tmp_path), old=True)
-    with pytest.raises(StorageError, match=r"replaced while|not there"):
+    with pytest.raises(StorageError, match=r"replaced while|does not exist"):
         publish_while(case, lambda: change(Path(case.source.path(KEY))))
     assert get(case.destination) == OLD
     assert case.leftovers() == []
