@@ -11,8 +11,8 @@ from tasks.core.job import Job
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.model import Outcome, Partition, Status, Text
 from tasks.core.parquet.append_writer import Writer
+from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.parquet.reader import Reader
-from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.parquet.text_column import TextColumn
 from tasks.core.partition import summarize_partition
 from tasks.core.prompt import Prompt, Request
@@ -22,7 +22,7 @@ from tasks.core.rows.requester import RowService, WaitForOutcomes
 from tasks.core.storage.discovery import source_location
 from tasks.core.storage.location import locate
 
-COLUMNS = SummaryColumns()
+COLUMNS = OutputSchema()
 FACTS = {"summarize_parquet.summary.fingerprint": "f00d"}
 TYPES = [pa.string(), pa.string(), pa.string(), pa.string(), pa.int32(), pa.int32()]
 
@@ -37,7 +37,7 @@ def job_of(source: str, destination: str, prefix: str = "summary") -> Job:
         source=source_location(source),
         destination=locate(destination),
         text_column="text",
-        columns=SummaryColumns(prefix),
+        columns=OutputSchema(prefix),
         request=REQUEST,
         endpoints=ENDPOINTS,
     )

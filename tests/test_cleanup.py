@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.ledger.cleanup import remove_leftovers
-from tasks.core.ledger.segment_store import folder_of
+from tasks.core.ledger.segment_names import folder_of
 from tasks.core.storage.location import Location, locate
 from tasks.core.storage.multipart_uploads import FOLDER, Upload
 from tests.core_runs import names

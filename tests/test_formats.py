@@ -12,10 +12,11 @@ import pytest
 
 from tasks.core.errors import DeploymentError, InputError, RunFailedError
 from tasks.core.formats import VERSION, check_format
-from tasks.core.job import fact_key
 from tasks.core.ledger import segment_format
-from tasks.core.ledger.segment_store import SegmentStore, folder_of
+from tasks.core.ledger.segment_names import folder_of
+from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.model import Outcome, Status
+from tasks.core.output_facts import fact_key
 from tasks.core.planning.estimate import make_plan
 from tasks.core.planning.partition_status import inspect_source
 from tasks.core.planning.plan import Reason

@@ -20,6 +20,7 @@ STOREYS = [
     {"earlier_keys"},
     {"parquet"},
     {"job"},
+    {"output_facts"},
     {"ledger"},
     {"lease"},
     {"planning"},

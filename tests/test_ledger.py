@@ -25,7 +25,7 @@ SOON_S = 20.0
 
 
 class WatchedFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no annotations
-    """Tells each write, and fails as many as it is told to."""
+    """Counts writes, and fails as many as it is set to."""
 
     protocol = "watched"
     store: dict[str, object] = {}  # noqa: RUF012 - the base class keeps it so
@@ -69,9 +69,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
     return Location("watched://out", "/out", WatchedFileSystem())
 
 
-def append(account: PartitionLedger, *numbers: int) -> None:
+def append(replies: PartitionLedger, *numbers: int) -> None:
     for number in numbers:
-        account.append(key(number), Outcome(Status.OK, f"{number}", requests=1))
+        replies.append(key(number), Outcome(Status.OK, f"{number}", requests=1))
 
 
 def segments(place: Location) -> list[int]:
@@ -79,8 +79,8 @@ def segments(place: Location) -> list[int]:
     return sorted(len(table) for table in SegmentStore(place, KEY).read())
 
 
-def test_replies_of_a_second_are_stored_together_without_anybody_asking(place: Location) -> None:
-    with Ledger(place, pace=CommitPolicy(commit_after_s=0.05)) as ledger:
+def test_replies_of_a_second_are_stored_together_by_the_ledger_itself(place: Location) -> None:
+    with Ledger(place, policy=CommitPolicy(commit_after_s=0.05)) as ledger:
         append(ledger.open(KEY), *range(10))
         assert place.fs.writes.acquire(timeout=SOON_S)
         assert segments(place) == [10]
@@ -91,21 +91,21 @@ def test_a_slow_store_is_asked_less_often_and_any_store_within_a_second() -> Non
 
 
 def test_a_few_hundred_replies_are_stored_at_once(place: Location) -> None:
-    with Ledger(place, pace=NEVER) as ledger:
-        account = ledger.open(KEY)
-        append(account, *range(255))
-        assert account.unsaved == 255
-        append(account, 255)
+    with Ledger(place, policy=NEVER) as ledger:
+        replies = ledger.open(KEY)
+        append(replies, *range(255))
+        assert replies.buffer.unsaved == 255
+        append(replies, 255)
         assert place.fs.writes.acquire(timeout=SOON_S)
         assert segments(place) == [256]
 
 
 def test_the_last_replies_of_a_partition_need_not_wait_for_more(place: Location) -> None:
-    with Ledger(place, pace=NEVER) as ledger:
-        account = ledger.open(KEY)
-        account.store_now()
-        append(account, 1, 2)
-        account.store_now()
+    with Ledger(place, policy=NEVER) as ledger:
+        replies = ledger.open(KEY)
+        replies.store_now()
+        append(replies, 1, 2)
+        replies.store_now()
         assert place.fs.writes.acquire(timeout=SOON_S)
         assert segments(place) == [2]
 
@@ -120,21 +120,21 @@ def test_whatever_ends_the_run_stores_the_rest_first(
             raise error
 
     if error:
-        with pytest.raises(error), Ledger(place, pace=NEVER) as ledger:
+        with pytest.raises(error), Ledger(place, policy=NEVER) as ledger:
             work(ledger)
     else:
-        with Ledger(place, pace=NEVER) as ledger:
+        with Ledger(place, policy=NEVER) as ledger:
             work(ledger)
     assert segments(place) == [3]
 
 
 def test_what_a_store_did_not_take_is_kept_and_tried_again(place: Location) -> None:
     place.fs.failures_left = 1
-    with Ledger(place, pace=CommitPolicy(commit_after_s=0.0)) as ledger:
-        account = ledger.open(KEY)
-        append(account, 1)
+    with Ledger(place, policy=CommitPolicy(commit_after_s=0.0)) as ledger:
+        replies = ledger.open(KEY)
+        append(replies, 1)
         assert place.fs.tries.acquire(timeout=SOON_S)
-        append(account, 2)
+        append(replies, 2)
         assert place.fs.writes.acquire(timeout=SOON_S)
     assert sum(segments(place)) == 2
 
@@ -147,7 +147,7 @@ def test_an_exception_of_any_class_while_storing_is_recorded_by_its_class_and_st
     place: Location, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.fs.failures_left, place.fs.error = 3, UnlistedError("text of a row")
-    with Ledger(place, pace=CommitPolicy(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
+    with Ledger(place, policy=CommitPolicy(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
         append(ledger.open(KEY), 1)
         assert place.fs.writes.acquire(timeout=SOON_S)
     assert segments(place) == [1]
@@ -159,12 +159,12 @@ def test_an_exception_of_any_class_while_merging_is_recorded_and_the_next_segmen
     place: Location, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.fs.read_failures_left, place.fs.error = 1, UnlistedError("text of a row")
-    with Ledger(place, pace=CommitPolicy(commit_after_s=0.0)) as ledger:
-        account = ledger.open(KEY)
+    with Ledger(place, policy=CommitPolicy(commit_after_s=0.0)) as ledger:
+        replies = ledger.open(KEY)
         for number in range(18):
             # While segments are merged, a further one merges nothing.
-            wait_until(lambda: not account.is_waiting, SOON_S)
-            append(account, number)
+            wait_until(lambda: not replies.buffer.is_busy, SOON_S)
+            append(replies, number)
             assert place.fs.writes.acquire(timeout=SOON_S)
         # The eighteenth segment, then the merged one.
         assert place.fs.writes.acquire(timeout=SOON_S)
@@ -184,19 +184,19 @@ def test_a_published_partition_whose_ledger_cannot_be_removed_is_published_all_t
 
 
 def test_an_equal_key_does_not_delay_the_commit_of_the_first(place: Location) -> None:
-    with Ledger(place, pace=NEVER) as ledger:
-        account = ledger.open(KEY)
-        append(account, 1)
-        due_s = account.due_s
-        append(account, 1, 1)
-        assert account.due_s == due_s
+    with Ledger(place, policy=NEVER) as ledger:
+        replies = ledger.open(KEY)
+        append(replies, 1)
+        due_s = replies.buffer.due_s
+        append(replies, 1, 1)
+        assert replies.buffer.due_s == due_s
 
 
-def test_a_store_that_takes_nothing_to_the_end_is_told_with_a_count(place: Location) -> None:
+def test_a_store_that_takes_nothing_to_the_end_is_reported_with_a_count(place: Location) -> None:
     place.fs.failures_left = 1000
     with (
         pytest.raises(StorageError, match=r"2 replies could not be stored in watched://out/_ledger"),
-        Ledger(place, pace=NEVER) as ledger,
+        Ledger(place, policy=NEVER) as ledger,
     ):
         append(ledger.open(KEY), 1, 2)
 
@@ -205,7 +205,7 @@ def test_it_does_not_hide_the_error_that_ended_the_run(
     place: Location, caplog: pytest.LogCaptureFixture
 ) -> None:
     def work() -> None:
-        with Ledger(place, pace=NEVER) as ledger:
+        with Ledger(place, policy=NEVER) as ledger:
             append(ledger.open(KEY), 1)
             raise InterruptedRunError
 
@@ -216,28 +216,28 @@ def test_it_does_not_hide_the_error_that_ended_the_run(
 
 
 def test_a_second_try_in_the_same_process_knows_what_is_in_memory_only(place: Location) -> None:
-    with Ledger(place, pace=NEVER) as ledger:
+    with Ledger(place, policy=NEVER) as ledger:
         append(ledger.open(KEY), 1, 2)
-        known = ledger.open(KEY).look_up([key(2), None, key(3), key(1)])
-    assert [outcome.text if outcome else None for outcome in known] == ["2", None, None, "1"]
+        found = ledger.open(KEY).find([key(2), None, key(3), key(1)], (), ())
+    assert [outcome.text if outcome else None for outcome in found] == ["2", None, None, "1"]
 
 
 def test_a_store_that_recovers_takes_everything(place: Location) -> None:
     place.fs.failures_left = 5
-    with Ledger(place, pace=CommitPolicy(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
-        account = ledger.open(KEY)
-        append(account, 1)
+    with Ledger(place, policy=CommitPolicy(commit_after_s=0.0, first_backoff_s=0.001)) as ledger:
+        replies = ledger.open(KEY)
+        append(replies, 1)
         assert place.fs.writes.acquire(timeout=SOON_S)
-        account.check()
+        replies.check()
     assert segments(place) == [1]
 
 
 def test_no_more_is_asked_while_replies_cannot_be_kept(place: Location) -> None:
-    rows, pace = Echo(), CommitPolicy(commit_after_s=0.0, longest_unsaved_s=0.0)
+    rows, policy = Echo(), CommitPolicy(commit_after_s=0.0, longest_unsaved_s=0.0)
     place.fs.failures_left = 1000
 
     def work() -> None:
-        with Ledger(place, pace=pace) as ledger:
+        with Ledger(place, policy=policy) as ledger:
             Requester(rows, ledger.open(KEY), (), REQUEST.max_output_tokens).request(
                 RowSlice(["a", "b", "c"], REQUEST)
             ).outcomes()
@@ -246,17 +246,15 @@ def test_no_more_is_asked_while_replies_cannot_be_kept(place: Location) -> None:
         work()
 
 
-def test_many_look_ups_of_rows_say_what_is_reused(tmp_path: Path) -> None:
-    place, reused = locate(str(tmp_path)), list[int]()
+def test_a_look_up_of_many_rows_finds_the_replies_of_an_earlier_run(tmp_path: Path) -> None:
+    place = locate(str(tmp_path))
     with Ledger(place) as ledger:
         append(ledger.open(KEY), *range(1000))
-    with Ledger(place, lambda rows, _: reused.append(rows)) as ledger:
-        account = ledger.open(KEY)
-        known = account.look_up([key(n) for n in range(500, 1500)])
-        assert [outcome.text for outcome in known[:500] if outcome] == [f"{n}" for n in range(500, 1000)]
-        assert known[500:] == [None] * 500
-        assert known[0] == Outcome(Status.OK, "500", reused=True)
-    assert reused == [500]
+    with Ledger(place) as ledger:
+        found = ledger.open(KEY).find([key(n) for n in range(500, 1500)], (), ())
+    assert [outcome.text for outcome in found[:500] if outcome] == [f"{n}" for n in range(500, 1000)]
+    assert found[500:] == [None] * 500
+    assert found[0] == Outcome(Status.OK, "500", reused=True)
 
 
 def test_a_settled_partition_leaves_nothing(tmp_path: Path) -> None:
@@ -269,12 +267,12 @@ def test_a_settled_partition_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*"))[1:]
 
 
-def test_an_account_holds_a_million_rows_in_dozens_of_objects(tmp_path: Path) -> None:
+def test_a_million_replies_are_in_dozens_of_objects(tmp_path: Path) -> None:
     """A short form: 20,000 rows, as fast as they can be appended."""
     place = locate(str(tmp_path))
     with Ledger(place) as ledger:
-        account = ledger.open(KEY)
+        replies = ledger.open(KEY)
         for number in range(20_000):
-            append(account, number)
+            append(replies, number)
     assert len(list(tmp_path.rglob("*.segment"))) < 70
     assert sum(segments(place)) == 20_000

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import InterruptedRunError, PartitionError, StorageError
-from tasks.core.job import FINGERPRINT, Job, fact_key
+from tasks.core.job import Job
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.model import Outcome, Partition, Status
-from tasks.core.partition import is_within, summarize_partition
+from tasks.core.output_facts import FINGERPRINT, fact_key
+from tasks.core.partition import summarize_partition
+from tasks.core.partition.write import is_within
 from tasks.core.progress import Progress
 from tasks.core.reporting.report import PartitionState
 from tasks.core.rows.batch import OnRow, Row

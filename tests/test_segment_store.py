@@ -6,7 +6,8 @@ import pytest
 
 from tasks.core.errors import StorageError
 from tasks.core.ledger import segment_format
-from tasks.core.ledger.segment_store import SegmentStore, folder_of, sweep
+from tasks.core.ledger.segment_names import folder_of
+from tasks.core.ledger.segment_store import SegmentStore, sweep
 from tasks.core.model import Outcome, Status
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import Location, locate

@@ -27,8 +27,8 @@ from tasks.core.job import prepare
 from tasks.core.model import Outcome, Status
 from tasks.core.options import ModelOptions, OutputOptions
 from tasks.core.parquet.append_writer import Writer
+from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.parquet.reader import Reader
-from tasks.core.parquet.summary_columns import SummaryColumns
 from tasks.core.rows.batch import OnRow, Row
 from tasks.core.rows.requester import WaitForOutcomes
 from tasks.core.settings import Settings
@@ -37,7 +37,7 @@ from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, prin
 from tests.enriched_files import run_partition, text_of
 
 _SUMMARY_CHARACTERS = 200
-_COLUMNS = SummaryColumns("summary")
+_COLUMNS = OutputSchema("summary")
 
 
 class AtOnce:

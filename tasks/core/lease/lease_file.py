@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.ledger.segment_store import FOLDER
+from tasks.core.ledger.segment_names import FOLDER
 from tasks.core.process_identity import ProcessIdentity
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location

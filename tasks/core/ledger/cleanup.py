@@ -8,7 +8,7 @@ import logging
 import re
 
 from tasks.core.errors import PipelineError
-from tasks.core.ledger.segment_store import FOLDER
+from tasks.core.ledger.segment_names import FOLDER
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
 from tasks.core.storage.multipart_uploads import abort_recorded

@@ -1,7 +1,7 @@
-"""Replies the destination did not take, kept on this machine until a next run here hands them in.
+"""Local fallback: replies that the destination did not take, kept on this machine until the next run here.
 
-A shelf like the ledger's, in a folder among temporary files (``TMPDIR``) that only its owner may use. Nothing
-here keeps a run from working or from ending: a spill is a net, not a promise.
+Segments like the ledger's, in a folder among temporary files (``TMPDIR``) that only its owner may use. Errors
+are logged and never keep a run from working or from ending; no promise depends on this copy.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.errors import PipelineError
-from tasks.core.ledger.segment_store import FOLDER, SegmentStore
+from tasks.core.ledger.segment_names import FOLDER
+from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.storage import temporary_files
 from tasks.core.storage.location import Location, locate
 
@@ -24,18 +25,18 @@ logger = logging.getLogger(__name__)
 
 
 def folder_of(place: Location) -> Path:
-    """Where this machine keeps what a destination did not take."""
+    """Where this machine keeps replies that a destination did not take."""
     name = hashlib.blake2b(f"{place.fs.protocol} {place.root}".encode(), digest_size=16).hexdigest()
     return temporary_files.folder() / f"{temporary_files.PREFIX}-{os.getuid()}" / name
 
 
-class Spill:
-    """What is kept here of one partition.
+class LocalFallback:
+    """The replies of one partition that are kept on this machine.
 
     Args:
-        folder: As ``folder_of`` told.
-        partition_key: Whose replies.
-        fingerprint: What was asked.
+        folder: As ``folder_of`` returned it.
+        partition_key: The partition.
+        fingerprint: Of the request.
         earlier: The same request's keys in versions before 0.3.0.
     """
 
@@ -52,43 +53,43 @@ class Spill:
         self._earlier = earlier
 
     def keep(self, table: pa.Table) -> bool:
-        """Store replies, a table of ``segment.SCHEMA``; returns whether they are."""
+        """Store replies, a table of ``segment_format.SCHEMA``; returns whether they are stored."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._is_ours():
-                logger.warning("%s belongs to others; nothing is kept there", self._folder)
+                logger.warning("%s belongs to others; no replies are kept there", self._folder)
                 return False
-            self._shelf().add(table)
+            self._segments().add(table)
         except (OSError, PipelineError) as error:
             logger.warning("Replies could not be kept in %s: %s", self._folder, error)
             return False
         return True
 
     def read(self) -> list[pa.Table]:
-        """What is kept; nothing when it cannot be read."""
+        """The replies kept here; none when they cannot be read."""
         try:
-            return self._shelf().read(own=True) if self._is_ours() else []
+            return self._segments().read(own=True) if self._is_ours() else []
         except PipelineError as error:
             logger.warning("Replies kept in %s could not be read: %s", self._folder, error)
             return []
 
     def remove(self) -> None:
-        """Forget what is kept: the ledger or the output has it."""
+        """Remove the replies: the ledger or the output has them."""
         if not self._is_ours():
             return
         try:
-            self._shelf().remove()
+            self._segments().remove()
         except PipelineError as error:
             logger.warning("Replies kept in %s could not be removed: %s", self._folder, error)
         for folder in (self._folder / FOLDER, self._folder, self._folder.parent):
             with suppress(OSError):  # other partitions are kept in it
                 folder.rmdir()
 
-    def _shelf(self) -> SegmentStore:
+    def _segments(self) -> SegmentStore:
         return SegmentStore(locate(str(self._folder)), self._partition_key, self._fingerprint, self._earlier)
 
     def _is_ours(self) -> bool:
-        """The folder is there, and nobody else can have put anything into it."""
+        """Whether the folder exists and no other user can have put anything into it."""
         try:
             status = self._folder.lstat()
         except OSError:

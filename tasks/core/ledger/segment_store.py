@@ -1,75 +1,36 @@
-"""A partition's shelf: the folder of its segments, ``_ledger/HASH/FINGERPRINT-LEVEL-DIGEST.segment``.
+"""Segment store: the segments of one partition in the destination; see ``segment_names`` for where they are.
 
-The folder is the partition's, whatever was asked; all of it is read. The beginning of a name says for which
-request a segment was written, so that finishing one request keeps the replies to others. Segments are
-created once, never changed, and removed when a merged one holds the same. Whatever is interrupted, every
-outcome is in at least one segment; in two it is no harm. Names hold hashes only, of the partition's key and
-the request, and do not end in ``.parquet``, so that readers which search the destination for such files find
-only what is published. Versions before 0.3.0 had a folder per partition and request, and 0.1.0 named its
-segments ``.parquet``: they are read and removed.
+All of a partition's segments are read, whatever was requested. Segments are created once, never changed, and
+removed when a merged one holds the same. Whatever is interrupted, every reply is in at least one segment; in
+two it does no harm.
 """
 
-import hashlib
 import logging
-import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from tasks.core.earlier_keys import EarlierKeys
 from tasks.core.errors import PartitionError, PipelineError
-from tasks.core.ledger import segment_format
+from tasks.core.ledger import segment_format, segment_names
+from tasks.core.ledger.segment_names import FOLDER, folder_of, is_of, prefix_of
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
 from tasks.core.storage.storage_errors import translate_errors
-from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "_ledger"
 _SEGMENTS_A_LEVEL = 16
+"""A level with more is merged. More means more objects to list and to read when a partition is opened again;
+fewer means that replies are read and written more often: with 16, each reply is written three times at most
+and a thousand commits leave no more than 40 objects (``test_segment_store``)."""
 _LAST_LEVEL = 2
 """Its segments, of some 70,000 rows, are not merged: that would take memory by the rows of the partition."""
-
-_NAME = re.compile(r"(?P<request>[0-9a-f]{16}-|)(?P<level>\d+)-(?P<digest>[0-9a-f]{32})\.(?:segment|parquet)")
-_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}")
-_FINGERPRINT_DIGITS = 16
 _READ_TRIES = 5
-
-
-def folder_of(partition_key: str, fingerprint: str = "") -> str:
-    """Where a partition's segments are, below the destination.
-
-    Args:
-        partition_key: Whose segments.
-        fingerprint: Empty; versions before 0.3.0 had a folder for each.
-    """
-    name = f"{fingerprint} {partition_key}"
-    return f"{FOLDER}/{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}"
-
-
-def is_begun(
-    partition_key: str, fingerprint: str, earlier: Sequence[EarlierKeys], begun: frozenset[str]
-) -> bool:
-    """Whether the ledger has replies to a request for a partition.
-
-    Args:
-        partition_key: Which partition.
-        fingerprint: Of the request.
-        earlier: Its fingerprints in versions before 0.3.0.
-        begun: As ``begun_in`` returned it.
-    """
-    mine = f"{folder_of(partition_key)}/{_prefix(fingerprint)}"
-    return mine in begun or any(f"{folder_of(partition_key, one.fingerprint)}/" in begun for one in earlier)
-
-
-def begun_in(keys: Iterable[str]) -> frozenset[str]:
-    """Folder and request of every segment among some keys of a destination."""
-    found = (key.rpartition("/") for key in keys if key.startswith(f"{FOLDER}/"))
-    named = ((folder, _NAME.fullmatch(name)) for folder, _, name in found)
-    return frozenset(f"{folder}/{name['request']}" for folder, name in named if name)
+"""Listings, when another run merges what was listed; each needs a merge within the milliseconds of a listing,
+so that five of them mean that something else is wrong. Chosen, not measured."""
 
 
 class SegmentStore:
@@ -77,8 +38,8 @@ class SegmentStore:
 
     Args:
         place: The destination.
-        partition_key: Whose segments.
-        fingerprint: What is asked: of the segments that are added, merged and removed.
+        partition_key: The partition.
+        fingerprint: Of the request whose segments are added, merged and removed.
         earlier: The same request's keys in versions before 0.3.0; their folders are read and removed.
     """
 
@@ -93,40 +54,34 @@ class SegmentStore:
         self._place = place
         self._folder = folder_of(partition_key)
         self._earlier = {folder_of(partition_key, one.fingerprint): one for one in earlier}
-        self._prefix = _prefix(fingerprint)
+        self._prefix = prefix_of(fingerprint)
         self._lock = threading.Lock()
         self._levels: defaultdict[int, set[str]] = defaultdict(set)
 
-    def read(self, *, own: bool = False) -> list[pa.Table]:
-        """Every segment's table; a damaged segment counts as absent and is named in the log.
+    def tables(self, *, own: bool = False) -> Iterator[pa.Table]:
+        """Every segment's table, decoded one by one; a damaged segment is named in the log and left out.
 
         Args:
-            own: Leave out what answers other requests.
+            own: Leave out replies to other requests.
 
         Raises:
-            StorageError: The store does not answer, so what is paid is not known.
+            StorageError: The store does not answer, so which rows are paid is not known.
             InputError: A segment's format is too new.
         """
-        found = self._read(self._folder)
-        mine = {name: read for name, read in found.items() if _is_of(name, self._prefix)}
-        with self._lock:
-            for name, (_, is_known) in mine.items():
-                if is_known:
-                    self._levels[_level(name)].add(name)
-        tables = [table for table, _ in (mine if own else found).values()]
+        for name, table, is_known in self._read(self._folder):
+            is_mine = is_of(name, self._prefix)
+            if is_mine and is_known:
+                with self._lock:
+                    self._levels[segment_names.level_of(name)].add(name)
+            if is_mine or not own:
+                yield table
         for folder, keys in self._earlier.items():
-            tables += [_as_asked(table, keys) for table, _ in self._read(folder).values()]
-        return tables
+            for _, table, _ in self._read(folder):
+                yield _with_request(table, keys)
 
-    def _read(self, folder: str) -> dict[str, tuple[pa.Table, bool]]:
-        """By name, each segment's table and whether all its columns are known."""
-        for _ in range(_READ_TRIES):
-            names = [name for name in self._names(folder) if _NAME.fullmatch(name)]
-            contents = self._contents(folder, names)
-            # Another run may merge meanwhile: then what is gone is in a segment that was not listed yet.
-            if not any(isinstance(content, FileNotFoundError) for content in contents):
-                break
-        return {name: (table, known) for name, table, known in self._tables(folder, names, contents)}
+    def read(self, *, own: bool = False) -> list[pa.Table]:
+        """All of ``tables`` at once."""
+        return list(self.tables(own=own))
 
     def add(self, table: pa.Table) -> None:
         """Store a table; when this returns, it is durable.
@@ -136,15 +91,9 @@ class SegmentStore:
         """
         self._store(segment_format.encode([table]), 0)
 
-    def _store(self, data: bytes, level: int) -> None:
-        name = f"{self._prefix}{level}-{segment_format.digest(data)}.segment"
-        atomic_write.write(self._place, f"{self._folder}/{name}", data)
-        with self._lock:
-            self._levels[level].add(name)
-
     @property
     def merge_due(self) -> bool:
-        """A level whose segments are merged has more than it should."""
+        """Whether a level that is merged has more segments than it should."""
         return self._full() is not None
 
     def merge(self) -> None:
@@ -169,15 +118,30 @@ class SegmentStore:
         """Remove all replies to this request; those to other requests stay.
 
         Raises:
-            StorageError: Some of it is still there, which costs nothing but room.
+            StorageError: Some are still there, which only takes up space.
         """
         for folder in (self._folder, *self._earlier):
             prefix = self._prefix if folder == self._folder else ""
-            names = [name for name in self._names(folder) if _is_of(name, prefix)]
+            names = [name for name in self._names(folder) if is_of(name, prefix)]
             atomic_write.remove(self._place, [f"{folder}/{name}" for name in names])
             atomic_write.remove_empty_folder(self._place, folder)
         with self._lock:
             self._levels.clear()
+
+    def _read(self, folder: str) -> Iterator[tuple[str, pa.Table, bool]]:
+        for _ in range(_READ_TRIES):
+            names = [name for name in self._names(folder) if segment_names.is_segment(name)]
+            contents = self._contents(folder, names)
+            # Another run may merge meanwhile: a segment that is gone is part of one that was not listed yet.
+            if not any(isinstance(content, FileNotFoundError) for content in contents):
+                break
+        return self._tables(folder, names, contents)
+
+    def _store(self, data: bytes, level: int) -> None:
+        name = segment_names.name_of(self._prefix, level, segment_format.digest(data))
+        atomic_write.write(self._place, f"{self._folder}/{name}", data)
+        with self._lock:
+            self._levels[level].add(name)
 
     def _full(self) -> tuple[int, list[str]] | None:
         with self._lock:
@@ -187,7 +151,8 @@ class SegmentStore:
         return None
 
     def _names(self, folder: str) -> list[str]:
-        return [_name(file) for file in stored_files.list_files(self._place, self._place.path(folder))]
+        files = stored_files.list_files(self._place, self._place.path(folder))
+        return [file.path.rpartition("/")[2] for file in files]
 
     def _contents(self, folder: str, names: Sequence[str]) -> list[bytes | Exception]:
         paths = [self._place.path(f"{folder}/{name}") for name in names]
@@ -201,11 +166,14 @@ class SegmentStore:
             with translate_errors(self._place.url, f"{folder}/{name}"):
                 if isinstance(content, Exception):
                     raise content
+            where = self._place.url_of(f"{folder}/{name}")
             try:
-                table = segment_format.decode(content, _digest(name), self._place.url_of(f"{folder}/{name}"))
-                yield name, table, segment_format.is_known(content)
+                table = segment_format.decode(content, segment_names.digest_of(name), where)
+                is_known = segment_format.is_known(content)
             except PartitionError as error:
-                logger.warning("%s/%s is left out, its rows are asked again: %s", folder, name, error)
+                logger.warning("%s/%s is left out, its rows are requested again: %s", folder, name, error)
+            else:
+                yield name, table, is_known
 
 
 def sweep(
@@ -216,10 +184,10 @@ def sweep(
     Args:
         place: The destination.
         finished: Keys of finished partitions.
-        fingerprint: What they were asked.
+        fingerprint: Of the request that they are finished for.
         earlier: The same request's keys in versions before 0.3.0.
     """
-    prefixes = {folder_of(key): _prefix(fingerprint) for key in finished}
+    prefixes = {folder_of(key): prefix_of(fingerprint) for key in finished}
     prefixes |= {folder_of(key, one.fingerprint): "" for key in finished for one in earlier}
     try:
         found = [
@@ -227,7 +195,7 @@ def sweep(
             for file in stored_files.list_files(place, place.path(FOLDER))
         ]
         parts = [(folder, name) for folder, _, name in (path.rpartition("/") for path in found)]
-        gone = [one for one in parts if one[0] in prefixes and _is_of(one[1], prefixes[one[0]])]
+        gone = [one for one in parts if one[0] in prefixes and is_of(one[1], prefixes[one[0]])]
         atomic_write.remove(place, [f"{folder}/{name}" for folder, name in gone])
         for folder in {folder for folder, _ in gone}:
             atomic_write.remove_empty_folder(place, folder)
@@ -235,33 +203,11 @@ def sweep(
         logger.warning("Ledger entries of finished partitions could not be removed: %s", error)
 
 
-def _as_asked(table: pa.Table, keys: EarlierKeys) -> pa.Table:
-    """Replies of a folder that was one request's: they say neither its fingerprint nor its limit."""
+def _with_request(table: pa.Table, keys: EarlierKeys) -> pa.Table:
+    """Replies of a folder that was one request's, with its fingerprint and limit, which they lack."""
     facts = {"fingerprint": keys.fingerprint, "max_output_tokens": keys.max_output_tokens}
     for name, value in facts.items():
         field = segment_format.SCHEMA.field(name)
         column = pa.repeat(pa.scalar(value, field.type), len(table))
         table = table.set_column(segment_format.SCHEMA.get_field_index(name), field, column)
     return table
-
-
-def _prefix(fingerprint: str) -> str:
-    return f"{fingerprint[:_FINGERPRINT_DIGITS]}-" if fingerprint else ""
-
-
-def _is_of(name: str, prefix: str) -> bool:
-    """Whether a file is a segment for one request, or what a kill left of any."""
-    named = _NAME.fullmatch(name)
-    return named["request"] == prefix if named else _HALF_WRITTEN.fullmatch(name) is not None
-
-
-def _name(file: StoredFile) -> str:
-    return file.path.rpartition("/")[2]
-
-
-def _digest(name: str) -> str:
-    return name.rpartition("-")[2].partition(".")[0]
-
-
-def _level(name: str) -> int:
-    return int(name.split("-")[-2])

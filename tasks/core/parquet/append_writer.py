@@ -21,7 +21,7 @@ from tasks.core.escaping import printable
 from tasks.core.parquet import page_index
 from tasks.core.parquet.footer import MAGIC, Footer
 from tasks.core.parquet.footer_fields import COLUMN_ORDERS
-from tasks.core.parquet.summary_columns import SummaryColumns
+from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.parquet.tail_completion import complete_tail
 from tasks.core.storage import temporary_files
 from tasks.core.storage.output_bytes import Tail
@@ -49,7 +49,7 @@ class Writer:
         StorageError: The disk is full or failed; every method may raise this.
     """
 
-    def __init__(self, source: Footer, columns: SummaryColumns, like: str, folder: Path, name: str) -> None:
+    def __init__(self, source: Footer, columns: OutputSchema, like: str, folder: Path, name: str) -> None:
         self._source = source
         self._schema = pa.schema(columns.fields)
         self._bounded = columns.bounded if COLUMN_ORDERS in source.fields else ()

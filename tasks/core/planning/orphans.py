@@ -14,10 +14,10 @@ import pyarrow as pa
 from tasks.core.errors import PartitionError, PipelineError
 from tasks.core.escaping import printable
 from tasks.core.formats import FORMAT
-from tasks.core.job import FAILED_ROWS, FINGERPRINT, ORIGIN, Job, fact_key
-from tasks.core.ledger.prior_outputs import Made
+from tasks.core.job import Job
 from tasks.core.model import Discovery, Plan
 from tasks.core.options import RunOptions
+from tasks.core.output_facts import FAILED_ROWS, FINGERPRINT, ORIGIN, OutputFacts, fact_key
 from tasks.core.parquet.footer import BAD_BYTES, TRAILER_BYTES, Footer, footer_bytes
 from tasks.core.parquet.footer_batches import read_footers
 from tasks.core.storage import atomic_write, stored_files
@@ -97,7 +97,7 @@ def _remove(keys: Sequence[str], job: Job, run: RunOptions) -> tuple[str, ...]:
 
 def _is_ours(footer: Footer | PipelineError, file: StoredFile, key: str, job: Job) -> bool:
     """Whether this program made the file from this key of this source, and no other program rewrote it."""
-    made = Made.of(footer) if isinstance(footer, Footer) else None
+    made = OutputFacts.of(footer) if isinstance(footer, Footer) else None
     return (
         isinstance(footer, Footer)
         and made is not None
@@ -110,7 +110,7 @@ def _is_ours(footer: Footer | PipelineError, file: StoredFile, key: str, job: Jo
     )
 
 
-def _holds_source(made: Made, file: StoredFile, job: Job) -> bool:
+def _holds_source(made: OutputFacts, file: StoredFile, job: Job) -> bool:
     """Whether the source's bytes still end, with a Parquet footer, where the output's footer says."""
     size_bytes = made.source_bytes or 0
     (tail,) = stored_files.read_tails(job.destination, [(file.path, size_bytes)], TRAILER_BYTES)
@@ -120,7 +120,7 @@ def _holds_source(made: Made, file: StoredFile, job: Job) -> bool:
         return False
 
 
-def _is_rewritten(footer: Footer, made: Made) -> bool:
+def _is_rewritten(footer: Footer, made: OutputFacts) -> bool:
     """Whether another program rewrote an output of version 0.1.0 and copied its footer entries.
 
     0.1.0 added its entries after Arrow had stored a copy of the schema, so that copy lacks them. A program

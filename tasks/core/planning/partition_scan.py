@@ -86,7 +86,7 @@ def _paid_keys(status: PartitionStatus, job: Job, scan: PartitionScan) -> tuple[
     if status.has_ledger:
         tables += SegmentStore(job.destination, key, request.fingerprint, job.earlier).read()
     if status.has_output:
-        tables.append(prior_outputs.paid_rows(prior_outputs.find(key, job), key, job))
+        tables += prior_outputs.paid_rows(prior_outputs.find(key, job), key, job)
     index = ReplyIndex()
     index.add(*(_without_texts(table) for table in tables))
     for table in tables:

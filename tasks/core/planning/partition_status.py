@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.core.errors import InputError, PipelineError
-from tasks.core.job import FAILED_ROWS, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, Job
-from tasks.core.ledger.prior_outputs import Made
-from tasks.core.ledger.segment_store import begun_in, is_begun
+from tasks.core.job import Job
+from tasks.core.ledger.segment_names import begun_in, is_begun
 from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions
+from tasks.core.output_facts import FAILED_ROWS, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, OutputFacts
 from tasks.core.parquet.footer import Footer
 from tasks.core.parquet.footer_batches import read_footers
 from tasks.core.planning import orphans
@@ -179,7 +179,7 @@ def _reason(partition: Partition, footer: Footer | PipelineError, job: Job) -> R
     # An output that cannot be read is never finished, whatever the error was.
     if isinstance(footer, PipelineError):
         return Reason.NOT_OURS
-    made = Made.of(footer)
+    made = OutputFacts.of(footer)
     if made is not None:
         made.check(job.destination.url_of(partition.key))
     if made is None or not made.is_intact(footer):
@@ -196,7 +196,7 @@ def _reason(partition: Partition, footer: Footer | PipelineError, job: Job) -> R
     return _incomplete_rows(made, job)
 
 
-def _incomplete_rows(made: Made, job: Job) -> Reason:
+def _incomplete_rows(made: OutputFacts, job: Job) -> Reason:
     """Whether an up-to-date output has rows to request again: failed ones, or ones cut at a smaller limit."""
     if made.fact(FAILED_ROWS) != "0":
         return Reason.FAILED_ROWS

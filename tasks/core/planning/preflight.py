@@ -16,7 +16,7 @@ from tasks.core.model import Discovery, Partition, Plan
 from tasks.core.parquet.append_writer import LONGEST_ROW_GROUP
 from tasks.core.parquet.footer import Footer, text_column_problem
 from tasks.core.parquet.footer_batches import read_footers
-from tasks.core.parquet.summary_columns import SummaryColumns
+from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.storage import atomic_write
 from tasks.core.storage.stored_files import StoredFile
 
@@ -69,7 +69,7 @@ def check(discovery: Discovery, job: Job) -> Plan:
     return Plan(discovery.partitions, sum(finding.rows for finding in findings), discovery.left_out)
 
 
-def footer_problems(footer: Footer, key: str, text_column: str, columns: SummaryColumns) -> Iterator[str]:
+def footer_problems(footer: Footer, key: str, text_column: str, columns: OutputSchema) -> Iterator[str]:
     """The problems that prevent a partition from being enriched, one sentence each.
 
     Args:

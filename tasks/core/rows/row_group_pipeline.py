@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tasks.core.model import Outcome
 from tasks.core.rows.requester import RequestedRows, Requester
-from tasks.core.rows.row_source import RowSource
+from tasks.core.rows.row_source import RowSlice
 
 _ROWS_AHEAD = 4096
 """Rows that are requested after the first slice, at most. Fewer may leave the window empty at the end of a
@@ -35,7 +35,7 @@ class _Begun:
 
 
 def summarize_slices(
-    source: RowSource, requester: Requester, *, bytes_ahead: int = _BYTES_AHEAD
+    source: Iterable[RowSlice], requester: Requester, *, bytes_ahead: int = _BYTES_AHEAD
 ) -> closing[Summarized]:
     """Yield the outcomes of each slice, in order; a context manager.
 
@@ -53,7 +53,7 @@ def summarize_slices(
     return closing(_summarize_slices(source, requester, bytes_ahead))
 
 
-def _summarize_slices(source: RowSource, requester: Requester, bytes_ahead: int) -> Summarized:
+def _summarize_slices(source: Iterable[RowSlice], requester: Requester, bytes_ahead: int) -> Summarized:
     begun: deque[_Begun] = deque()
     try:
         for rows in source:
