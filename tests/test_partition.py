@@ -196,7 +196,7 @@ def test_a_source_without_the_text_column_by_now_is_a_partition_error(job: Job, 
 def test_a_partition_that_is_gone_by_now_is_a_storage_error(job: Job) -> None:
     partition = only(job)
     job.source.fs.rm_file(job.source.path(KEY))
-    with pytest.raises(StorageError, match="is not there"):
+    with pytest.raises(StorageError, match="does not exist"):
         run_partition(partition, job, Echo())
     assert left(job) == []
 

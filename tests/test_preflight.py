@@ -186,7 +186,7 @@ def test_a_partition_removed_since_it_was_listed_may_pass_and_one_that_is_bad_ma
     gone = Partition(key="gone.parquet", path=f"{source}/gone.parquet", size_bytes=100, version="")
     found = discover(source)
     listed = Discovery((*found.partitions, gone), LeftOut())
-    with pytest.raises(StorageError, match=r"gone\.parquet.* is not there"):
+    with pytest.raises(StorageError, match=r"gone\.parquet.* does not exist"):
         preflight(listed, job_of(source, str(folder.path / "out")))
     folder.raw("a.parquet", b"")
     listed = Discovery((*discover(source).partitions, gone), LeftOut())
