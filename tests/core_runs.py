@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from tasks.core.errors import PartitionError
+from tasks.core.errors import DeploymentError, PartitionError
 from tasks.core.job import Job, prepare
 from tasks.core.ledger import segment_format
 from tasks.core.ledger.ledger import Ledger
@@ -94,6 +95,20 @@ def segments_in(destination: str) -> list[pa.Table]:
         with suppress(PartitionError):
             tables.append(segment_format.decode(place.fs.cat_file(file.path), digest))
     return tables
+
+
+def texts(rows: int) -> list[str | None]:
+    """A different text for each row."""
+    return [f"This is row {n}. And more." for n in range(rows)]
+
+
+def interrupt(folders: tuple[str, str], rows: int) -> set[bytes]:
+    """Run until the reply 401 to an additional row stops the run; returns the keys of paid rows."""
+    write(folders[0], [*texts(rows), "A text. [[fault:unauthorized]]"])
+    with pytest.raises(DeploymentError):
+        run(*folders)
+    write(folders[0], texts(rows))
+    return {key for table in segments_in(folders[1]) for key in table["key"].to_pylist()}
 
 
 def write(folder: str, texts: Sequence[str | None], key: str = "part.parquet") -> None:

@@ -1,4 +1,4 @@
-"""Files as Polars writes them: all its types, and all its options that change the file."""
+"""Test files written by Polars: all its types, and all its options that change the file."""
 
 import datetime as dt
 import decimal

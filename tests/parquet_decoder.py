@@ -1,4 +1,4 @@
-"""Looks into a Parquet file without a Parquet library: its footer, its page index and its page headers.
+"""Decodes a Parquet file's footer, page index and page headers without a Parquet library.
 
 A decoder of Thrift's compact protocol that is independent of the product's; it decodes everything.
 """
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 Struct = dict[int, Any]
-"""A struct's values by the ids of their fields."""
+"""A struct's values by field id."""
 
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = 1, 2, 3, 7, 8, (9, 10), 11, 12
 _DATA_PAGES = {0: 5, 3: 8}
-"""Types of a page that holds rows, and the field of its own header in the page's."""
+"""Types of data pages, each with the field id of its specific header in the page header."""
 
 
 class Compact:
-    """Decodes values one after another.
+    """Decodes values in Thrift's compact protocol, one after the other.
 
     Args:
         data: The bytes.
@@ -28,7 +28,7 @@ class Compact:
         self.at = at
 
     def struct(self) -> Struct:
-        """The fields of a struct."""
+        """Decode a struct."""
         found: Struct = {}
         number = 0
         while head := self._byte():
@@ -75,7 +75,7 @@ class Compact:
 
 
 def footer(data: bytes) -> Struct:
-    """The FileMetaData at the end of a file."""
+    """Decode the FileMetaData at the end of a file."""
     assert data[-4:] == b"PAR1"
     length = int.from_bytes(data[-8:-4], "little")
     decoder = Compact(data[-8 - length : -8])
@@ -86,7 +86,7 @@ def footer(data: bytes) -> Struct:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk of one column in one row group, by the file's own bytes.
+    """A column chunk, decoded from the file's bytes.
 
     Attributes:
         data: The whole file.
@@ -105,12 +105,12 @@ class Chunk:
 
     @property
     def start(self) -> int:
-        """Where its first page is."""
+        """Offset of its first page."""
         offsets: list[int] = [offset for number in (9, 10, 11) if (offset := self.fields[3].get(number))]
         return min(offsets)
 
     def pages(self) -> Iterator[tuple[int, int, int]]:
-        """Offset, size with header, and values of each page with rows, from the pages' own headers."""
+        """Offset, size with header, and number of values of each data page, from the page headers."""
         metadata = self.fields[3]
         at = self.start
         end = at + metadata[7]
@@ -137,19 +137,19 @@ class Chunk:
 
 
 def without_index(chunk: Struct) -> Struct:
-    """A ColumnChunk without what says where its page index is."""
+    """A ColumnChunk without the fields of its page index."""
     return {number: value for number, value in chunk.items() if number not in {4, 5, 6, 7}}
 
 
 def chunks(data: bytes) -> Iterator[Chunk]:
-    """All chunks of a file, row group by row group."""
+    """All chunks of a file, in the order of row groups."""
     for group in footer(data)[4]:
         for fields in group[1]:
             yield Chunk(data, fields, group[3])
 
 
 def assert_page_index_is_right(data: bytes) -> int:
-    """Every page location is that of a page header, with the row that the page begins with.
+    """Assert that every page location points to a page header and has the page's first row.
 
     Returns:
         How many pages were checked.

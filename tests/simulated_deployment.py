@@ -1,4 +1,4 @@
-"""Simulates a deployment with a quota in virtual time, for the tests of pacing."""
+"""Simulates a deployment with a quota in virtual time, for the tests of request rates."""
 
 import asyncio
 import random

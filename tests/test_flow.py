@@ -245,7 +245,7 @@ def test_the_state_of_a_run_is_its_sentence(endpoint: Serve, tmp_path: Path) -> 
     arguments = f"{tmp_path}/in", f"{tmp_path}/out", "body"
     spent = summarize_parquet(*arguments, limits=LimitOptions(max_requests=10), return_state=True)
     assert (spent.type, spent.name) == (StateType.FAILED, "BudgetExhausted")
-    assert (spent.message or "").startswith("Budget exhausted (10 requests): what was answered is kept.")
+    assert (spent.message or "").startswith("Budget exhausted (10 requests): paid replies are kept.")
     assert "2 partitions unfinished, 10 requests, " in (spent.message or "")
     with pytest.raises(BudgetError):
         spent.result()

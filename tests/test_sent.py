@@ -1,4 +1,4 @@
-"""What is sent, held against what openai's SDK below LlamaIndex sends."""
+"""Requests are equal to those that openai's SDK below LlamaIndex sends."""
 
 import asyncio
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ ENDPOINT = Endpoint(url="https://x.openai.azure.com", deployment="d", api_versio
 
 
 @pytest.mark.parametrize("model", ["my-deployment", "gpt-3.5-turbo-instruct"])
-def test_a_model_without_chat_is_a_sentence_that_names_the_variable(model: str) -> None:
-    with pytest.raises(SettingsError, match=rf"AZURE_OPENAI_MODEL .* '{model}' is not known"):
+def test_the_error_about_an_unsupported_model_names_the_variable(model: str) -> None:
+    with pytest.raises(SettingsError, match=rf"AZURE_OPENAI_MODEL .* '{model}' is not supported"):
         check_model(build_client(ENDPOINT, replace(REQUEST, model=model)))
 
 
 def sent_by_the_sdk(request: Request, text: str, **credential: object) -> httpx.Request:
-    """What openai's SDK below LlamaIndex sends."""
+    """The request that openai's SDK below LlamaIndex sends."""
 
     async def run() -> httpx.Request:
         async with Recorder() as recorder:
@@ -84,7 +84,7 @@ def sent_by_us(request: Request, text: str, header: dict[str, str]) -> tuple[str
     ["Be {brief}, \N{SNOWMAN}.", 'Shorten: "{text}"', "{text}, again: {text}"],
     ids=["system", "inline", "twice"],
 )
-def test_what_is_sent_is_what_openais_sdk_below_llamaindex_would_send(
+def test_a_request_is_equal_to_that_of_openais_sdk_below_llamaindex(
     text: str, model: str, prompt: str
 ) -> None:
     request = replace(REQUEST, prompt=Prompt(prompt), model=model)
@@ -94,7 +94,7 @@ def test_what_is_sent_is_what_openais_sdk_below_llamaindex_would_send(
     assert headers == {name: value for name, value in theirs.headers.items() if name != "content-length"}
 
 
-def test_a_token_is_sent_as_openais_sdk_would_send_it() -> None:
+def test_a_token_is_sent_as_openais_sdk_sends_it() -> None:
     credential = {"api_key": API_KEY_SENTINEL, "azure_ad_token_provider": lambda: "t"}
     theirs = sent_by_the_sdk(REQUEST, "A text.", **credential)
     _, headers, _ = sent_by_us(REQUEST, "A text.", {"authorization": "Bearer t"})

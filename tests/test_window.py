@@ -40,7 +40,7 @@ def test_timeouts_halve_the_window_once_for_all_requests_sent_before() -> None:
     assert window.size == 16
 
 
-def test_a_window_allows_one_request_however_many_time_out() -> None:
+def test_timeouts_do_not_shrink_a_window_below_one_request() -> None:
     window = Window(5)
     for second in range(20):
         window.timed_out(sent_s=float(second), now_s=float(second))

@@ -1,7 +1,7 @@
 """Escapes control characters in file names before they are shown in logs, messages and reports.
 
 A name may contain line breaks, terminal control sequences or characters that change the writing direction,
-and could so forge log lines. Machine-readable data, such as the JSON of a report, contains names unescaped.
+and could be used to forge log lines. Machine-readable data, such as a report's JSON, is not escaped.
 """
 
 import unicodedata

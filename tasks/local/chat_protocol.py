@@ -1,6 +1,6 @@
 """The chat completions protocol: parses requests, builds completions, estimates tokens.
 
-All functions are pure; `parse_target` caches its last results.
+No function keeps state, except that `parse_target` caches its last results.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class EndpointServer:
         return web.Response(body=reply.body, status=reply.status, headers=headers)
 
     async def _control(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Handle all paths but completions; they need no API key."""
+        """Handle all other paths; they require no API key."""
         path = request.path
         replies = self.replies
         if path.startswith("/redirected/"):

@@ -14,7 +14,7 @@ from typing import Final
 MINUTE_S: Final = 60.0
 UNLIMITED_REQUESTS: Final = 10_000_000.0
 UNLIMITED_TOKENS: Final = 100_000_000_000.0
-"""Stand for "no quota": far more than one machine can send, but finite, since the headers need a number."""
+"""Used when there is no quota: far more than one machine can send, but finite for use in headers."""
 
 
 class Bucket:

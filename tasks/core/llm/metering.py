@@ -1,8 +1,7 @@
-"""Counts, measures and budgets every request at the place where it is sent, so that report and bill agree.
+"""Metering: counts, measures and budgets each request where it is sent, so that report and bill agree.
 
-One ``Meter`` serves all lanes and partitions of a run; it belongs to the gateway's loop, and any thread may
-read its counts. It wraps the part of each model that sends one request, below the part that may send it again
-with a new token.
+One ``Meter`` serves all lanes and partitions of a run. It belongs to the gateway's event loop; any thread may
+read its counts. It wraps each model below the part that repeats a request with a new token.
 """
 
 import asyncio
@@ -23,23 +22,23 @@ class Meter:
     """Counts and measures the requests of a run, and reserves each in the budget.
 
     Args:
-        budget: What may be spent.
-        metrics: OpenTelemetry's instruments, if metrics are exported.
+        budget: The run's budget.
+        metrics: OpenTelemetry metrics of the requests.
     """
 
     def __init__(self, budget: Budget, metrics: RequestMetrics | None = None) -> None:
         self._budget = budget
         self._metrics = metrics
-        # All names are in it from the start, since other threads read it meanwhile.
+        # All names are present from the start, since other threads iterate over it.
         self._counts = Counter(dict.fromkeys((field.name for field in fields(Bill)), 0))
-        # Keys of rows whose last request brought no answer: a row that is requested again is one of them.
+        # Keys of rows whose last request was not answered; another request for one of them is a retry.
         self._unanswered: set[bytes] = set()
         self._latency_s = HistogramBuilder(SECONDS)
         self._prompt_tokens, self._completion_tokens = HistogramBuilder(TOKENS), HistogramBuilder(TOKENS)
 
     @property
     def bill(self) -> Bill:
-        """What was sent and received so far."""
+        """Counts of requests and tokens so far."""
         return Bill(**self._counts)
 
     @property
@@ -49,7 +48,7 @@ class Meter:
         return Histograms(*(one.histogram for one in counted))
 
     def wrap(self, model: ChatModel) -> ChatModel:
-        """The model with its requests metered; a request that would exceed the budget is not sent."""
+        """Wrap a model so that its requests are metered; one that would exceed the budget is not sent."""
         return _MeteredModel(model, self)
 
     async def complete(self, row: RenderedRow, model: ChatModel) -> Answer:
@@ -63,7 +62,7 @@ class Meter:
             try:
                 answer = await model.complete(row)
             except BaseException as error:
-                # A request that was cancelled, or failed in another way, may have been served.
+                # After a cancellation or an unexpected exception, the request may have been served.
                 end = _end_of(error) if isinstance(error, PipelineError) else "lost"
                 self._count(end, row.key)
                 if end == "lost":
@@ -80,7 +79,7 @@ class Meter:
             return answer
 
     def _count(self, end: str, key: bytes) -> None:
-        """Count a request when it has ended; one that was never sent is no request."""
+        """Count a request that has ended; one that was not sent is counted as unsent only."""
         self._counts[end] += 1
         if end == "unsent":
             self._budget.cancel_request()
@@ -122,7 +121,7 @@ def _end_of(error: PipelineError) -> str:
         if not error.sent:
             return "unsent"
         return "lost" if error.possibly_paid else "refused"
-    # An error without a status was no answer of the deployment: there was no token to send.
+    # An error without a status is not from the deployment: there was no token, and nothing was sent.
     return "unsent" if isinstance(error, DeploymentError) and error.status is None else "refused"
 
 

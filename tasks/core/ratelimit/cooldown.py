@@ -9,12 +9,13 @@ import random
 from tasks.core.errors import ParkedError
 
 _FIRST_WAIT_S = 1.0
-"""First wait when a 429 does not contain one. Shorter is refused more often, longer leaves quota unused. In
-the simulation of ``test_pacing`` without Retry-After, 1.9% are refused, 2.5% at 0.2 s, 2.2% at 5 s."""
+"""First wait after a 429 that requests none. Less is refused more often: at 0.2 s, 2.5%; more leaves quota
+unused, and at 5 s 2.2% are refused (here 1.9%). Measured with the simulated deployment of ``test_pacing``,
+without Retry-After."""
 _MAX_BACKOFF_S = 60.0
-"""Longest wait when a 429 does not contain one. Quotas are per minute, so after a minute some of it is
-available again. Shorter sends more requests that are refused; longer delays the recovery. 10 s made no
-difference in the simulation."""
+"""Longest wait after a 429 that requests none. Quotas are per minute, so after a minute some of it is
+available again. Less sends more requests that are refused; more delays the recovery. 10 s made no difference
+in the simulation."""
 _MIN_WAIT_S = 0.1
 """Shortest wait. A deployment may send Retry-After: 0: without a minimum, each refusal would be followed by a
 request at once; with it, at most ten requests/s are refused."""

@@ -196,7 +196,7 @@ class Limiter:
             raise self.stopped_by
 
     def observe(self, slot: Slot, headers: RateLimitHeaders) -> None:
-        """Use the rate limit headers of a slot's reply."""
+        """Adjust the request rate to the rate limit headers of a slot's reply."""
         self._rate.observe(slot.start, headers, self._loop.time())
         if self._queue:
             self._start_next()
@@ -208,7 +208,7 @@ class Limiter:
             self._start_next()
 
     def _start_next(self) -> None:
-        """Start the requests that may start; set a timer if time is all that the next one waits for."""
+        """Start the requests that may start; set a timer if the next one may start later."""
         while self._queue and self.in_flight < self._window.size:
             now_s = self._loop.time()
             if (start_s := self._next_start_s()) > now_s:

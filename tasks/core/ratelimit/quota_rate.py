@@ -16,7 +16,7 @@ requests or tokens. Times are the event loop's.
 Each constant was varied alone against the simulated deployment of ``test_pacing``: without headers, 1,200
 requests/min, and a bucket that saves 10 s of quota, unless stated otherwise. "Used" is the part of the quota
 that was used, more than 1 where the bucket was full at the start; "refused" is the part of all requests.
-There was one run of each, so differences of 0.3% are noise.
+"Here" is the result with the constant's own value. Each value was run once, so differences of 0.3% are noise.
 """
 
 import math
@@ -24,72 +24,75 @@ import math
 from tasks.core.ratelimit.rate_estimates import Headroom, LearnedRate
 
 _GIVEN_MARGIN = 0.99
-"""Part of a given quota that is used. Higher: a request that the network delivers early is refused (at 1.0,
-0.08% refused of 40,000 tokens/min with a bucket of 1 s). Lower: quota is not used (0.97 used at 0.97)."""
+"""Part of a given quota that is used. More: a request that the network delivers early is refused; at 1.0,
+0.08% of 40,000 tokens/min with a bucket of 1 s (here none). Less: quota is not used."""
 _CATCH_UP_S = 0.1
-"""Delay of a timer that the next requests make up for. Less: the rate falls behind on a busy event loop.
-More: a burst after a delay. Used of a given quota: 0.990 at 0, 0.992 here, 0.998 at 0.5. No event loop was
-busy there: 0.1 is an estimate of how late its timers may be."""
+"""How late a timer may be so that the next requests make up for it. Less: the rate falls behind on a busy
+event loop. More: a burst after a delay. At 0, 0.990 of a given quota are used, at 0.5, 0.998 (here 0.992).
+The event loop was not busy in these runs; 0.1 s is an estimate."""
 _CATCH_UP_MAX_INTERVAL_S = 0.5
-"""Longest interval between requests for which delays are made up. More: where the quota admits single
-requests, two close together are refused (at 5.0, 0.08% of 40,000 tokens/min, given, with a bucket of 1 s)."""
+"""Longest interval between requests for which delays are made up. More: under a quota of few requests, two
+that are close together are refused; at 5.0, 0.08% of 40,000 tokens/min, given, with a bucket of 1 s (here
+none)."""
 _FIRST_PER_S = 20.0
-"""Rate at the beginning of slow start. Higher fills the window sooner and gets more refusals: a window of 256
-is full after 1.01 s at 5, 1.00 s here, 0.92 s at 100; refused of 40,000 tokens/min: 1.4%, 1.6%, 2.0%."""
+"""Rate at the beginning of slow start. More fills the window sooner and is refused more often. At 5, a window
+of 256 is full after 1.01 s and 1.4% of 40,000 tokens/min are refused; at 100, 0.92 s and 2.0% (here 1.00 s
+and 1.6%)."""
 _FIRST_DOUBLING_S = 0.1
-"""Doubling time in slow start. At 0.05 the window of 256 is full after 0.8 s, not 1.0 s, but 4.4% are refused
-in two minutes, not 1.8%; at 0.5 after 2.9 s, with 0.7% refused."""
+"""Doubling time in slow start. Less fills the window sooner and is refused more often. At 0.05, a window of
+256 is full after 0.8 s and 4.4% are refused; at 0.5, 2.9 s and 0.7% (here 1.0 s and 1.8%)."""
 _FIRST_BACK_OFF = 1 / 8
 """Factor on the rate at the refusal that ends slow start: the rate has doubled several times before a refusal
-is received. At 0.5, 4.4% are refused, not 1.8%; at 0.02, 0.88 of the quota is used with a bucket of 1 s, not
-1.00."""
+is received. At 0.5, 4.4% are refused (here 1.8%); at 0.02, 0.88 of the quota are used with a bucket of 1 s
+(here 1.00)."""
 _MAX_GROWTH = 1.5
 """Largest growth in slow start from one request to the next, so that a busy event loop causes no burst. At
-1.1 the window of 256 is full after 1.15 s, not 1.0 s; 4.0 made no difference, as no event loop was busy."""
+1.1, a window of 256 is full after 1.15 s (here 1.0 s). 4.0 made no difference: no event loop was busy."""
 _DOUBLING_S = 1.0
-"""Doubling time after slow start, while the quota is searched for again. At 0.3, 2.6% are refused, not 1.8%,
-when the quota falls to a tenth and comes back; at 5.0 it is used again 65 s after it came back, not 57 s."""
+"""Doubling time after slow start. Less finds a grown quota sooner and is refused more often. For a quota that
+falls to a tenth and comes back: at 0.3, 2.6% are refused and it is used again after 52 s; at 5.0, 1.5% and 65
+s (here 1.8% and 57 s)."""
 _BACK_OFF = 0.99
-"""Part of the learned rate to go on with after a refusal. At 1.0, 2.1% of 40,000 tokens/min are refused, not
-1.6%; at 0.9, 0.84 of the quota is used with a bucket of 1 s, not 1.00."""
+"""Part of the learned rate to go on with after a refusal. At 1.0, 2.1% of 40,000 tokens/min are refused (here
+1.6%); at 0.9, 0.84 of the quota are used with a bucket of 1 s (here 1.00)."""
 _PROBE_PER_S = 0.01
 """Rise of the rate per second between refusals, as a part of the learned rate. More finds a grown quota
 sooner and is refused more often. 0.003 and 0.03 made no difference."""
 _PROBE_PER_REQUEST = 1.5e-4
-"""The most that it rises per request, so that a slow rate is not refused after every few requests. At 1e-3,
-2.3% of 40,000 tokens/min are refused, not 1.6%; 5e-5 made no difference."""
+"""Limit of this rise per request, so that a slow rate is not refused after every few requests. At 1e-3, 2.3%
+of 40,000 tokens/min are refused (here 1.6%); 5e-5 made no difference."""
 _PROBE_PER_UNCERTAINTY = 0.08
 """Both are at least this part of the learned rate's uncertainty: a rate measured over few requests may be far
-too low. At 0, 0.59 of 40,000 tokens/min are used, not 1.02; at 0.3, 2.9% are refused, not 1.6%."""
+too low. At 0, 0.59 of 40,000 tokens/min are used (here 1.02); at 0.3, 2.9% are refused (here 1.6%)."""
 _CALM_S = 4.0
-"""Shortest time without a refusal after which the quota may have grown. Less reacts to a short pause, more
-follows a grown quota later. 1 s and 15 s made no difference; 4 s are a few usual latencies of a reply."""
+"""Shortest time without a refusal after which the quota may have grown. Less reacts to a short pause; more
+follows a grown quota later. 1 s and 15 s made no difference; 4 s are several usual latencies."""
 _FEW_REFUSED = 0.005
-"""While less than this part of all requests was refused, the rate doubles then, since one more refusal is
-cheap. At 0.05 a quota that came back is used after 2 s, not 57 s, but 1.3% are refused with a bucket of 1 s,
-not 0.6%."""
+"""While less than this part of all requests was refused, the rate doubles after ``_CALM_S``: one more refusal
+is cheap. At 0.05, a quota that came back is used after 2 s (here 57 s), but 1.3% are refused with a bucket of
+1 s (here 0.6%)."""
 _LONG_CALM_S = 15.0
-"""After so long, and enough requests, without a refusal, the rate doubles in any case. At 5 s, 2.2% are
-refused, not 1.8%; at 60 s only half of a quota that came back is used two minutes later."""
+"""After this time without a refusal, and enough requests, the rate doubles in any case. At 5 s, 2.2% are
+refused (here 1.8%); at 60 s, half of a quota that came back is used two minutes later (here all)."""
 _LONG_CALM_REQUESTS = 150.0
-"""Enough requests for that. At 30, 3.6% of 10 requests/min are refused, not 1.3%; at 1,000 only a third of a
-quota that came back is used two minutes later."""
+"""Enough requests for that. At 30, 3.6% of 10 requests/min are refused (here 1.3%); at 1,000, a third of a
+quota that came back is used two minutes later (here all)."""
 _GROWN = 1.05
-"""The rate also doubles once more than this multiple of the expected amount was served since the last
-refusal. Less mistakes variation for a grown quota; more finds it later. At 1.0 a quota that came back is used
-after 22 s, not 57 s, without more refusals; at 1.5 there was no difference."""
+"""The rate also doubles when more than this multiple of the expected amount was served since the last
+refusal. Less mistakes variation for a grown quota; more finds it later. At 1.0, a quota that came back is
+used after 22 s (here 57 s); 1.5 made no difference."""
 _GROWN_REQUESTS = 3.0
-"""So many requests more than that, since a few requests vary much. At 0, 30% of 10 requests/min are refused,
-not 1.3%; 20 made no difference."""
+"""Requests to be served above that multiple, since a few requests vary much. At 0, 30% of 10 requests/min are
+refused (here 1.3%); 20 made no difference."""
 _OTHER_QUOTA = 1.1
 """A reported quota that differs by this factor is another one, and what was learned is discarded. Less takes
 rounding for a change, more keeps an outdated rate. For a fall to a tenth, 1.01 and 2.0 made no difference."""
 _SHARED_PER_S = 4.0
-"""A quota of fewer requests/s is not shared by its headers: what they report as left is mostly 0. At 40,
-three processes that share 20 requests/s used 0.15, 0.15 and 0.70 of it; here 0.29, 0.35 and 0.36."""
+"""Below this rate, in requests/s, a quota is not shared by its headers: they mostly report 0 left. At 40,
+three processes that share 20 requests/s use 0.15, 0.15 and 0.70 of them (here 0.29, 0.35 and 0.36)."""
 _EASE_PER_S = 0.02
 """Rise per second under a shared quota, as a part of the quota. More converges sooner and is refused more
-often: of three processes 1.3% at 0.1, not 0.4%; 0.005 was as good after some minutes."""
+often: at 0.1, 1.3% with three processes (here 0.4%). 0.005 was as good after some minutes."""
 _YIELD_PER_S = 0.05
 """Fall per second, as a part of the rate, while hardly any quota is left. More converges sooner and varies
 more. With three processes 0.01 and 0.3 were as good."""
@@ -108,8 +111,8 @@ class QuotaRate:
 
     Args:
         given_per_s: The quota, if the user gave one.
-        slow_start: Start slowly and double ten times a second while no quota is known: a small quota gets few
-            requests too many, and without a quota little time is lost.
+        slow_start: Start slowly and double ten times a second while no quota is known. A small quota gets
+            only a few requests too many then, and a large one is used after about a second.
         now_s: The event loop's time.
 
     Attributes:
@@ -152,7 +155,7 @@ class QuotaRate:
         self.next_s = max(self.next_s, now_s - catch_up_s) + interval_s
 
     def observe(self, per_s: float | None, left: float | None, now_s: float) -> None:
-        """Use the headers of a reply: the quota per second, and how much of it is left now."""
+        """Adjust the rate to a reply's headers: the quota per second, and how much of it is left now."""
         if per_s is None:
             return
         is_other = self._reported is None or not 1 / _OTHER_QUOTA < per_s / self._reported < _OTHER_QUOTA

@@ -4,37 +4,39 @@ The constants were measured as those of ``quota_rate``. Amounts are requests or 
 """
 
 _SCARCE_S = 0.3
-"""Hardly anything is left when it is less than flows in within this time. Less: processes that share a quota
-slow down too late (at 0.05, 1.9% of the requests of three are refused, not 0.4%). More: quota is not used (at
-1.0, 0.995 used by three, not 1.001)."""
+"""Hardly anything is left if it is less than the quota of this time. Less: processes that share a quota slow
+down too late; at 0.05, 1.9% are refused with three processes (here 0.4%). More: quota is not used; at 1.0,
+three processes use 0.995 (here 1.001)."""
 _SLOWEST = 0.99
-"""Factor on the reported rate when nothing is left. Less lets a reserve grow sooner; more lets none grow. 0.9
+"""Factor on the reported rate when nothing is left. Less saves a reserve sooner; at 1.0 none is saved. 0.9
 and 1.0 changed the used part by at most 0.4%."""
 _FASTEST = 1.05
-"""Factor on the reported rate when a second's worth is left. At 1.0 the bucket's content at the start is not
-used: 1.04 of 1,200 requests/min in two minutes, not 1.08; 1.3 brought nothing more."""
+"""Factor on the reported rate when the quota of a second or more is left. Less leaves it unused; at 1.0, 1.04
+of 1,200 requests/min are used in two minutes (here 1.08). 1.3 made no difference."""
 _BOOST_PER_S = 0.03
-"""Growth per second of the factor while nearly everything stays left. Some limits are reported for a shorter
-time than they hold for. More follows such a limit sooner, and overshoots where the header is only late. Of a
-quota reported at half its size, double the rate is reached after 48 s; at 0.003 not within two minutes."""
+"""Growth of the factor per second while nearly all of the quota stays left, as the reported rate is then too
+low. Less finds the real rate later; more exceeds it where the header is only late. A rate reported as 10/s
+instead of 20/s is corrected after 48 s; at 0.003, not within two minutes."""
 _NEARLY_ALL = 0.75
-"""Part of the most that was ever left, above which nearly everything is left. Less boosts a rate that is
-nearly right; more finds a wrong report later. 0.5 and 0.95 made no difference."""
+"""The quota counts as nearly unused above this part of the most that was ever left. Less boosts a rate that
+is almost right; more corrects a wrong one later. 0.5 and 0.95 made no difference."""
 _HALF = 0.5
-"""Part of the most that was ever left, below which the boost ends. At 0.74, 1.067 of 1,200 requests/min were
-used in two minutes, not 1.080; at 0.1, 0.997 with a bucket of 1 s, not 1.005."""
+"""The boost ends when less than this part of the most that was ever left is left. More ends it too early; at
+0.74, 1.067 of 1,200 requests/min are used in two minutes (here 1.080). Less ends it late; at 0.1, 0.997 with
+a bucket of 1 s (here 1.005)."""
 _REMEMBERED_REQUESTS = 200.0
-"""Requests after which older measurements fade. Fewer follows a change sooner and measures less exactly: at
-20, 2.7% of 40,000 tokens/min are refused, not 1.6%; 2,000 made no difference to a constant quota."""
+"""Requests after which older measurements fade. Fewer follows a change sooner and is less precise: at 20,
+2.7% of 40,000 tokens/min are refused (here 1.6%). 2,000 made no difference to a constant quota."""
 _EXPECTED_REQUESTS = 20.0
-"""Weight of a reported rate, in requests that were served at it. More trusts the header longer. At 2 and 200,
-0.987 and 0.993 of 10 requests/min are used; here 0.990."""
+"""Weight of a reported rate, in requests that were served at it. More trusts the header longer. At 2, 0.987
+of 10 requests/min are used; at 200, 0.993 (here 0.990)."""
 _ODD = 0.2
-"""A measurement that differs from the expected amount by more than this part, and ``_ODD_REQUESTS``, shows
-that the quota has changed. Less discards good measurements; more follows a change later. At 1.0, 2.1% are
-refused when the quota falls to a tenth and comes back, not 1.8%; 0.02 made no difference."""
+"""If a measurement differs by more than this part of the expected amount, plus ``_ODD_REQUESTS``, the quota
+has changed. Less discards good measurements; more follows a change later: at 1.0, 2.1% are refused when the
+quota falls to a tenth and comes back (here 1.8%). 0.02 made no difference."""
 _ODD_REQUESTS = 1.5
-"""Requests are whole, so a measurement over a few may be wrong by one. 0.2 and 10 made no difference."""
+"""A measurement over a few requests may be wrong by one request. Less discards good measurements; more
+follows a change later. 0.2 and 10 made no difference."""
 
 
 class Headroom:
@@ -57,7 +59,7 @@ class Headroom:
         self._observed_s: float | None = None
 
     def observe(self, left: float, per_s: float, now_s: float, *, busy: bool) -> None:
-        """Use the headers of a reply.
+        """Update the factor from the headers of a reply.
 
         Args:
             left: What can be used at once.

@@ -75,7 +75,7 @@ class RequestRate:
         self._tokens.start(now_s, start.tokens)
 
     def observe(self, start: RequestStart, headers: RateLimitHeaders, now_s: float) -> None:
-        """Use the rate limit headers of a request's reply."""
+        """Adjust the rates to the rate limit headers of a request's reply."""
         start.headers = headers
         if start.requests_before > self._last_observed:  # else the reply to a later request was newer
             self._last_observed = start.requests_before

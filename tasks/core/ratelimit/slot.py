@@ -26,7 +26,7 @@ class SlotOwner(Protocol):
         """Count a request that ended."""
 
     def observe(self, slot: "Slot", headers: RateLimitHeaders) -> None:
-        """Use the rate limit headers of a slot's reply."""
+        """Adjust the request rate to the rate limit headers of a slot's reply."""
 
     def rate_limited(self, retry_after_s: float | None, slot: "Slot | None" = None) -> None:
         """Count a request that was answered 429."""

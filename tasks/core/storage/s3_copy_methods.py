@@ -68,7 +68,7 @@ def first_method(output: OutputBytes, destination: Location) -> CopyMethod:
     return CopyMethod(
         copies=_is_same_store(output.source.fs, fs)
         and output.file.size_bytes >= SMALLEST_PART_BYTES
-        # Encryption keys of the customer would be needed for both objects.
+        # With keys provided by the customer, a copy would need the keys of both objects.
         and not any("SSECustomer" in name for name in configured),
         checksum=None if "ChecksumAlgorithm" in configured else _checksum(output, facts),
         content_type=None if "ContentType" in configured else facts.get("ContentType"),
