@@ -15,6 +15,7 @@ from tasks.core.lease.lease import Lease
 from tasks.core.storage.location import locate
 from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
+from tests.prefectserver import wait_until
 from tests.source_partitions import partition_table, write_partition
 
 ROOT = Path(__file__).parent.parent
@@ -188,9 +189,8 @@ def test_a_missing_setting_ends_with_2_and_its_name(tmp_path: Path, monkeypatch:
 
 
 def interrupt_when_busy(process: subprocess.Popen[str], server: Endpoint) -> None:
-    """Ctrl-C as soon as requests are in flight."""
-    while process.poll() is None and not server.stats().in_flight:
-        pass
+    """Ctrl-C as soon as requests are in flight at the endpoint."""
+    wait_until(lambda: process.poll() is not None or server.stats().in_flight > 0)
     process.send_signal(signal.SIGINT)
 
 
