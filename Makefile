@@ -38,5 +38,5 @@ lock: .venv/installed
 	# The file is complete, so nothing is left to resolve.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
 	# The command `summarize-parquet`, and that package's name for the modules here.
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -9,15 +9,16 @@ from typing import Final
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships no annotations
 
-_INSTALLATION: Final = "installation"
+INSTALLATION: Final = "installation"
 _USE_THE_INSTALLATION: Final = frozenset(
     f"test_{name}.py" for name in ("canary", "cancellation", "deployment", "prefect_pages", "readme")
 )
-_LONGEST: Final = (
-    _INSTALLATION,
-    *("test_spark.py", "test_resume.py", "test_publish_s3.py", "test_readers.py", "test_ownserver.py"),
-    *("test_command_line.py", "test_run_page.py", "test_faulty_store.py", "test_lost_server.py"),
-    *("test_released_formats.py", "test_flow.py", "test_kills.py", "test_pacing.py", "test_formats.py"),
+LONGEST: Final = (
+    INSTALLATION,
+    *("test_spark.py", "test_resume.py", "test_publish_s3.py", "test_reading_destination.py"),
+    *("test_ownserver.py", "test_command_line.py", "test_run_page.py", "test_faulty_store.py"),
+    *("test_terminal.py", "test_lost_server.py", "test_released_formats.py", "test_flow.py", "test_kills.py"),
+    *("test_pacing.py", "test_segment_store.py", "test_formats.py"),
 )
 """In the order of their seconds in a run of all tests; by name in between, the last process would wait."""
 
@@ -25,12 +26,12 @@ _LONGEST: Final = (
 def group_of(nodeid: str) -> str:
     """The file of a test, or the one group of all files that share the Prefect installation."""
     file = nodeid.partition("::")[0].rpartition("/")[2]
-    return _INSTALLATION if file in _USE_THE_INSTALLATION else file
+    return INSTALLATION if file in _USE_THE_INSTALLATION else file
 
 
 def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
     """The tests in the order in which their groups are given to processes."""
-    ranks = {group: rank for rank, group in enumerate(_LONGEST)}
+    ranks = {group: rank for rank, group in enumerate(LONGEST)}
     return sorted(items, key=lambda item: ranks.get(group_of(item.nodeid), len(ranks)))
 
 

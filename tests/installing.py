@@ -12,8 +12,9 @@ UV: Final = f"{sysconfig.get_path('scripts')}/uv"
 
 
 def built(source: Path, folder: Path) -> Path:
-    """Build a wheel of a checkout; uv gets hatchling from its cache or the registry."""
-    subprocess.run([UV, "build", "--wheel", "--out-dir", folder, source], check=True)
+    """Build a wheel of a checkout, with the hatchling of the tests' environment."""
+    build = (UV, "build", "--wheel", "--no-build-isolation", "--python", sys.executable)
+    subprocess.run([*build, "--out-dir", folder, source], check=True)
     [wheel] = folder.glob("*.whl")
     return wheel
 
@@ -53,9 +54,9 @@ class Installation:
 def installed(folder: Path, *what: str | Path) -> Installation:
     """Install this project alone; what it depends on is imported from the environment of the tests."""
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-    into = ("--python", folder / "bin" / "python")
-    subprocess.run([UV, "pip", "install", "--quiet", "--no-deps", *into, *what], check=True)
     new = Installation(folder)
     (new.site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    into = ("--python", folder / "bin" / "python", "--no-deps", "--no-build-isolation")
+    subprocess.run([UV, "pip", "install", "--quiet", *into, *what], check=True)
     new.project.mkdir()
     return new

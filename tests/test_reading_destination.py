@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow.dataset
 import pytest
 
+from tasks.core.ledger.segment_names import folder_of
 from tasks.local.endpoint import serve
 from tasks.local.endpoint_config import EndpointConfig
 from tests.core_runs import names, write
@@ -47,13 +48,15 @@ def with_polars(folder: str) -> Rows:
 
 PANDAS = """
 import pandas, sys
-print(pandas.read_parquet(sys.argv[1]).to_json(orient="records"))
+for folder in map(str.strip, sys.stdin):
+    print(pandas.read_parquet(folder).to_json(orient="records"), flush=True)
 """
 
 DATASETS = """
 import datasets, json, sys
-read = datasets.load_dataset("parquet", data_files=f"{sys.argv[1]}/**/*.parquet", cache_dir=sys.argv[2])
-print(json.dumps(read["train"].to_list()))
+for folder in map(str.strip, sys.stdin):
+    read = datasets.load_dataset("parquet", data_files=f"{folder}/**/*.parquet", cache_dir=sys.argv[1])
+    print(json.dumps(read["train"].to_list()), flush=True)
 """
 
 SPARK = """
@@ -62,44 +65,80 @@ spark = (
     pyspark.sql.SparkSession.builder.master("local[1]")
     .config("spark.ui.enabled", False)
     .config("spark.driver.host", "127.0.0.1")
-    .config("spark.sql.warehouse.dir", sys.argv[2])
+    .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1")
+    .config("spark.sql.warehouse.dir", sys.argv[1])
     .getOrCreate()
 )
-rows = [json.loads(row) for row in spark.read.parquet(sys.argv[1]).toJSON().collect()]
+for folder in map(str.strip, sys.stdin):
+    rows = [json.loads(row) for row in spark.read.parquet(folder).toJSON().collect()]
+    print(json.dumps(rows), flush=True)
 spark.stop()
-print(json.dumps(rows))
 """
 
 
-def in_a_process(code: str) -> Callable[[str], Rows]:
-    """Run a reader in another process, since it opens ports or reads its settings when imported."""
+class Program:
+    """A reader in another process, since it opens ports or reads its settings when imported.
 
-    def read(folder: str) -> Rows:
-        scratch = Path(folder).with_name("scratch")
-        settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(scratch), "SPARK_LOCAL_IP": "127.0.0.1"}
-        ended = subprocess.run(
-            [sys.executable, "-c", code, folder, str(scratch)],
-            env=os.environ | settings,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stderr
-        rows: Rows = json.loads(ended.stdout.splitlines()[-1])
+    The process starts with the first folder and reads the others too, since starting takes seconds.
+
+    Args:
+        code: Prints a line of JSON for each folder on a line of standard input.
+    """
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+        self._process: subprocess.Popen[str] | None = None
+
+    def __call__(self, folder: str) -> Rows:
+        """Read a destination; returns its rows."""
+        process = self._process = self._process or self._start(Path(folder).with_name("scratch"))
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(f"{folder}\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        assert line, "the reader failed; its traceback is in the captured stderr"
+        rows: Rows = json.loads(line)
         return rows
 
-    return read
+    def _start(self, scratch: Path) -> "subprocess.Popen[str]":
+        settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(scratch), "SPARK_LOCAL_IP": "127.0.0.1"}
+        return subprocess.Popen(
+            [sys.executable, "-c", self._code, str(scratch)],
+            env=os.environ | settings,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> None:
+        """End the process, if it was started."""
+        if self._process:
+            self._process.communicate()
 
 
+PROGRAMS = [
+    ("with_pandas", Program(PANDAS)),
+    ("with_datasets", Program(DATASETS)),
+    ("with_spark", Program(SPARK)),
+]
 no_java = pytest.mark.skipif(
     shutil.which("java") is None, reason="needs Java: apt-get install default-jre-headless"
 )
 READERS = [
     *(pytest.param(reader, id=reader.__name__) for reader in (with_pyarrow, with_duckdb, with_polars)),
-    pytest.param(in_a_process(PANDAS), id="with_pandas"),
-    pytest.param(in_a_process(DATASETS), id="with_datasets"),
-    pytest.param(in_a_process(SPARK), id="with_spark", marks=no_java),
+    *(
+        pytest.param(program, id=name, marks=no_java if name == "with_spark" else ())
+        for name, program in PROGRAMS
+    ),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_end() -> Iterator[None]:
+    yield
+    for _, program in PROGRAMS:
+        program.end()
 
 
 def command(folder: str) -> list[str]:
@@ -140,9 +179,11 @@ def held(
 
 
 def is_in_the_middle(folder: str) -> bool:
+    # Segments of the others may be there too, until soon after they were published.
+    held = folder_of(f"day={HELD}/part.parquet")
     kinds = [
         sum(name.endswith("/part.parquet") for name in names(f"{folder}/out")) == DAYS - 1,
-        any(name.endswith(".segment") for name in names(f"{folder}/out")),
+        any(name.startswith(held) and name.endswith(".segment") for name in names(f"{folder}/out")),
     ]
     return all(kinds)
 

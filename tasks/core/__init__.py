@@ -1,7 +1,7 @@
-"""The logic of the program; nothing here imports Prefect.
+"""The logic of the project; none of it imports Prefect.
 
-Scripts use ``asummarize`` and ``parallel_summarize``. These are imported when they are first used, so that
-the import of one module of this package does not load all others.
+``asummarize`` and ``parallel_summarize`` are for scripts. They are imported at first use, so that importing
+one module of this package does not import the others.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +16,6 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from tasks.core import api  # noqa: PLC0415 - imports the whole package
+    from tasks.core import api  # noqa: PLC0415 - imports Arrow, which not all need
 
     return getattr(api, name)

@@ -83,8 +83,8 @@ class ReplyIndex:
         named = named.filter(pc.and_(named["key"].is_valid(), named["place"].is_valid()))
         self._entries = pa.concat_tables([self._entries, named]).combine_chunks()
 
-    def places(self, keys: pa.Array) -> pa.Array:
-        """The places of the replies that count, null for a row that has none; for ``outcomes_at``.
+    def find(self, keys: pa.Array) -> "FoundReplies":
+        """Look up rows.
 
         Args:
             keys: The rows' keys; null for a row that has none.
@@ -93,19 +93,14 @@ class ReplyIndex:
             self._entries["place"].take(self._found(keys.slice(start, _ROWS_A_LOOK_UP))).combine_chunks()
             for start in range(0, len(keys), _ROWS_A_LOOK_UP)
         ]
-        return pa.concat_arrays([pa.array([], pa.int64()), *parts])
-
-    def outcomes_at(self, places: pa.Array) -> list[Outcome | None]:
-        """The outcomes of some rows, None where there is no reply."""
-        found = iter(segment_format.outcomes(self._rows(places.drop_null())))
-        self._release()
-        return [next(found) if is_found else None for is_found in places.is_valid().to_pylist()]
+        places = pa.concat_arrays([pa.array([], pa.int64()), *parts])
+        return FoundReplies(places, self._batches, self._starts, self._release)
 
     def look_up(self, keys: Sequence[bytes | None]) -> list[Outcome | None]:
-        """The replies to rows, None for a row that has none."""
+        """The outcomes of rows, None for a row without a reply."""
         if not len(self._entries):
             return [None] * len(keys)
-        return self.outcomes_at(self.places(pa.array(keys, segment_format.KEY)))
+        return self.find(pa.array(keys, segment_format.KEY)).outcomes(0, len(keys))
 
     def final_keys(self, max_output_tokens: int) -> pa.Array:
         """The keys of rows that need no request under a limit; see ``is_final``."""
@@ -128,6 +123,41 @@ class ReplyIndex:
             numbers, hits = numbers.take(order), hits.take(order)
         entries = numbers.take(pc.index_in(pa.arange(0, len(wanted)).cast(pa.int32()), value_set=hits))
         return entries.take(pc.index_in(keys, value_set=wanted, skip_nulls=True))
+
+
+class FoundReplies:
+    """The replies to some rows, in the order of the rows.
+
+    Args:
+        places: Each row's place among all replies, null for a row without a reply.
+        batches: All replies.
+        starts: The place of each batch's first reply, and at the end the number of all.
+        release: Called after replies were read.
+    """
+
+    def __init__(
+        self,
+        places: pa.Array,
+        batches: Sequence[pa.RecordBatch],
+        starts: Sequence[int],
+        release: Callable[[], None],
+    ) -> None:
+        self._places = places
+        self._batches = batches
+        self._starts = starts
+        self._release = release
+
+    @property
+    def missing(self) -> int:
+        """The number of rows without a reply."""
+        return int(self._places.null_count)
+
+    def outcomes(self, start: int, length: int) -> list[Outcome | None]:
+        """The outcomes of some rows, None for a row without a reply."""
+        places = self._places.slice(start, length)
+        found = iter(segment_format.outcomes(self._rows(places.drop_null())))
+        self._release()
+        return [next(found) if is_found else None for is_found in places.is_valid().to_pylist()]
 
     def _rows(self, places: pa.Array) -> pa.Table:
         """The replies at some places, in this order; taking from a table of all would join its batches."""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.errors import PartitionError
@@ -81,8 +82,9 @@ def table_of(entries: Mapping[bytes, Outcome], fingerprint: str | None = None) -
 def outcomes(table: pa.Table) -> list[Outcome]:
     """A table's outcomes, row by row, as reused ones: nothing was sent for them."""
     columns = [table[name].to_pylist() for name in OUTCOME_COLUMNS]
+    statuses = {value: Status(value) for value in pc.unique(table["status"]).to_pylist()}
     return [
-        Outcome(Status(status), text, error, model, sent, received, reused=True, max_output_tokens=limit)
+        Outcome(statuses[status], text, error, model, sent, received, reused=True, max_output_tokens=limit)
         for status, text, error, model, sent, received, limit in zip(*columns, strict=True)
     ]
 

@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-import pyarrow as pa
-
 from tasks.core.errors import StorageError, TooManyFailedError
 from tasks.core.escaping import printable
 from tasks.core.job import Job
 from tasks.core.ledger.ledger import Ledger
-from tasks.core.ledger.reply_index import ReplyIndex
+from tasks.core.ledger.reply_index import FoundReplies
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.output_facts import RowCounts, entries_of
 from tasks.core.parquet.append_writer import Writer
@@ -57,7 +55,7 @@ def write_opened(opened: OpenPartition, filled: Filled | None = None) -> Partiti
     """The same for a partition that is open."""
     job, partition = opened.job, opened.partition
     if filled is not None and filled.source != partition:
-        message = f"{printable(partition.key)} was replaced while it was summarize_slices; run again."
+        message = f"{printable(partition.key)} was replaced while it was summarized; run again."
         raise StorageError(message)
     folder = atomic_write.temporary_folder(job.destination)
     with Writer(opened.reader.footer, job.columns, job.text_column, folder, partition.key) as writer:
@@ -82,45 +80,44 @@ def _write_columns(
     writer: Writer, opened: OpenPartition, filled: Filled | None
 ) -> tuple[PartitionReport, RowCounts]:
     """Write the new columns of all rows."""
-    job, counts, written = opened.job, RowCounts(), Tally()
+    job, counts, tally, rows = opened.job, RowCounts(), Tally(), 0
     failures: list[FailedRow] = []
     for outcomes in _slices(opened, filled):
-        failures += _failed_rows(outcomes, written.rows)[: _FAILURES_KEPT - len(failures)]
-        written += Tally.of(outcomes)
+        failures += _failed_rows(outcomes, rows)[: _FAILURES_KEPT - len(failures)]
+        rows += len(outcomes)
+        if filled is None:
+            tally += Tally.of(outcomes)
         counts.add(outcomes, job.request.max_output_tokens)
         writer.write(job.columns.table(outcomes))
         del outcomes  # before the next ones are read
-    tally = written if filled is None else _with_statuses(filled.tally, written)
+    if filled is not None:
+        tally = _with_statuses(filled.tally, counts)
     key, state = opened.partition.key, PartitionState.PUBLISHED
     return PartitionReport(key=key, state=state, tally=tally, failures=tuple(failures)), counts
 
 
 def _slices(opened: OpenPartition, filled: Filled | None) -> Iterator[list[Outcome]]:
     """The outcomes of all rows in order, some rows of a row group at a time."""
-    rows, index, places = _looked_up(opened, filled)
+    rows, replies = _looked_up(opened, filled)
     first = 0
     for group_rows in opened.reader.footer.row_groups:
         for start in range(first, first + group_rows, _SLICE_ROWS):
             length = min(_SLICE_ROWS, first + group_rows - start)
-            found = index.outcomes_at(places.slice(start, length))
-            others = rows.others_of(start, length)
-            yield [reply or other or _NO_REPLY for reply, other in zip(found, others, strict=True)]
+            both = zip(replies.outcomes(start, length), rows.others_of(start, length), strict=True)
+            yield [reply or other or _NO_REPLY for reply, other in both]
         first += group_rows
 
 
-def _looked_up(opened: OpenPartition, filled: Filled | None) -> tuple[RowRecord, ReplyIndex, pa.Array]:
-    """The rows, the index of replies, and each row's place in it."""
+def _looked_up(opened: OpenPartition, filled: Filled | None) -> tuple[RowRecord, FoundReplies]:
+    """The rows, and the replies to those that have one."""
     rows = filled.rows if filled else _read_rows(opened)
     keys = rows.arrow_keys()
-    index = opened.replies.replies()
-    places = index.places(keys)
-    if filled is not None and places.null_count > keys.null_count:
+    replies = opened.replies.replies().find(keys)
+    if filled is not None and replies.missing > keys.null_count:
         # Filled by another process from replies of a version before 0.3.0: their keys need the texts.
         _read_rows(opened)
-        opened.replies.read_again()
-        index = opened.replies.replies()
-        places = index.places(keys)
-    return rows, index, places
+        replies = opened.replies.replies().find(keys)
+    return rows, replies
 
 
 def _read_rows(opened: OpenPartition) -> RowRecord:
@@ -136,10 +133,10 @@ def _read_rows(opened: OpenPartition) -> RowRecord:
     return recorder.record
 
 
-def _with_statuses(tally: Tally, written: Tally) -> Tally:
-    """What was sent, and how the rows ended that were written."""
-    statuses = {status.value: rows for status, rows in written.by_status.items()}
-    return replace(tally, **statuses, other=written.other)
+def _with_statuses(tally: Tally, written: RowCounts) -> Tally:
+    """A tally of what was sent, with the statuses that were written."""
+    statuses = {status.value: written.by_status[status.value] for status in Status}
+    return replace(tally, **statuses, other=written.by_status.total() - sum(statuses.values()))
 
 
 def _failed_rows(outcomes: Sequence[Outcome], first_row: int) -> list[FailedRow]:

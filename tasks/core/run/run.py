@@ -18,7 +18,7 @@ from tasks.core.run.worker import Worker
 
 
 def run(worker: Worker, orchestrator: Orchestrator) -> RunReport:
-    """Do a run; whatever it ends with, there is a report once there was a plan.
+    """Do a run; if it has a plan, it ends with a report, also when it fails or is interrupted.
 
     Args:
         worker: The driver's; its ledger and gateway are entered here.
@@ -61,8 +61,8 @@ def run(worker: Worker, orchestrator: Orchestrator) -> RunReport:
 def _summarize_all(plan: Plan, worker: Worker, orchestrator: Orchestrator, monitor: Monitor) -> None:
     """Summarize the partitions of a plan and collect the results."""
     max_workers = partition_concurrency(plan, worker.spec.limits)
-    # Left from the last to the first: closing the gateway ends what the workers' tasks wait for. It is not
-    # opened before there is work, since what it opens takes seconds to import.
+    # Exited from the last to the first: closing the gateway ends the requests that tasks wait for. It is
+    # opened only if there is work, since its client takes seconds to import.
     with (
         registered(worker),
         orchestrator.workers(worker.spec, max_workers) as map_partitions,
