@@ -255,10 +255,10 @@ def test_embedded_schemas_of_spark_and_avro_list_the_new_columns(tmp_path: Path)
         writer.write_table(pa.table([pa.array(["a"])], schema=schema))
         writer.add_key_value_metadata(metadata)
     enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
-    told = pq.read_metadata(tmp_path / "out.parquet").metadata
-    spark, avro = (json.loads(told[key.encode()])["fields"] for key in keys)
+    entries = pq.read_metadata(tmp_path / "out.parquet").metadata
+    spark, avro = (json.loads(entries[key.encode()])["fields"] for key in keys)
     assert [field["name"] for field in spark] == [field["name"] for field in avro] == ["text", *COLUMNS.names]
     assert spark[0] == SPARK["fields"][0]
     assert spark[1] == {"name": "summary", "type": "string", "nullable": True, "metadata": {}}
     assert avro[-1] == {"name": "summary_completion_tokens", "type": ["null", "int"], "default": None}
-    assert told[b"avro.schema"] == b"not JSON"
+    assert entries[b"avro.schema"] == b"not JSON"
