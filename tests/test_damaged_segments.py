@@ -74,7 +74,7 @@ def test_only_the_rows_of_a_damaged_segment_are_requested_again_and_logged(
     # Prefect removes the handlers of the root logger.
     with logging_to(caplog.handler):
         assert run(folder) == 0
-    assert f"{victim} is left out, its rows are asked again" in caplog.text
+    assert f"{victim} is left out, its rows are requested again" in caplog.text
     assert llm.stats().requests == ROWS + 200 - kept
     assert read(f"{folder}/out")["summary"].to_pylist() == [f"This is row {n}." for n in range(ROWS)]
     assert segments(folder) == []
