@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 Result = TypeVar("Result")
-Seen = dict[str, tuple[str, list[Any]]]
+Columns = dict[str, tuple[str, list[Any]]]
 """Type and values of each column, as the reader returns them."""
 
 
@@ -41,7 +41,7 @@ def attempt(read: Callable[..., Result], *args: Any) -> Result:
         raise UnreadableError(type(error).__name__) from error
 
 
-def _pyarrow(path: Path) -> Seen:
+def _pyarrow(path: Path) -> Columns:
     table = pq.read_table(path, partitioning=None)
     return {
         field.name: (f"{field} {field.metadata}", column.to_pylist())
@@ -49,19 +49,19 @@ def _pyarrow(path: Path) -> Seen:
     }
 
 
-def _duckdb(path: Path) -> Seen:
+def _duckdb(path: Path) -> Columns:
     result = _duckdb_connection().execute("from read_parquet($1)", [str(path)])
     types = [(column[0], str(column[1])) for column in result.description]
     rows = result.fetchall()
     return {name: (kind, [row[place] for row in rows]) for place, (name, kind) in enumerate(types)}
 
 
-def _polars(path: Path) -> Seen:
+def _polars(path: Path) -> Columns:
     frame = pl.read_parquet(path)
     return {column.name: (str(column.dtype), column.to_list()) for column in frame.get_columns()}
 
 
-def _datafusion(path: Path) -> Seen:
+def _datafusion(path: Path) -> Columns:
     context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(1))
     table = context.read_parquet(str(path)).to_arrow_table()
     return {
@@ -70,11 +70,11 @@ def _datafusion(path: Path) -> Seen:
     }
 
 
-def _pandas(path: Path) -> Seen:
+def _pandas(path: Path) -> Columns:
     return _of_frame(pd.read_parquet(path, engine="pyarrow"))
 
 
-def _fastparquet(path: Path) -> Seen:
+def _fastparquet(path: Path) -> Columns:
     with warnings.catch_warnings():
         # fastparquet triggers deprecation warnings of pandas.
         warnings.simplefilter("ignore")
@@ -86,12 +86,12 @@ def _opened_by_fastparquet(path: Path) -> Any:
     return fastparquet.ParquetFile(io.BytesIO(path.read_bytes()))
 
 
-def _of_frame(frame: pd.DataFrame) -> Seen:
+def _of_frame(frame: pd.DataFrame) -> Columns:
     columns = {str(name): (str(frame[name].dtype), frame[name].tolist()) for name in frame.columns}
     return {"(index)": (str(frame.index.dtype), frame.index.tolist())} | columns
 
 
-READERS: dict[str, Callable[[Path], Seen]] = {
+READERS: dict[str, Callable[[Path], Columns]] = {
     "pyarrow": _pyarrow,
     "duckdb": _duckdb,
     "polars": _polars,

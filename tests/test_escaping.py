@@ -84,5 +84,5 @@ def test_reports_and_plans_escape_keys_for_people_but_not_in_json() -> None:
     ):
         assert SHOWN in text
         assert not {"\x1b", "\u202e", "\u2028"} & set(text)
-    for told in (rendering.to_json(report), plan_view.to_json(plan)):
-        assert json.loads(told)["partitions"][0]["key"] == KEY
+    for data in (rendering.to_json(report), plan_view.to_json(plan)):
+        assert json.loads(data)["partitions"][0]["key"] == KEY

@@ -167,8 +167,8 @@ def test_outputs_are_named_skipped_and_pruned_by_the_selected_suffixes(
     keys = ["000000_0", "000001_0", "a.parq", "b.parq", "c.parquet"]
     for key in keys:
         write(here[0], [f"This is {key}. And more."], key)
-    asked = ["run", *here, "--text-column", "body", "--no-prefect", "--suffix", "none,.parq"]
-    assert main(asked) == 0
+    arguments = ["run", *here, "--text-column", "body", "--no-prefect", "--suffix", "none,.parq"]
+    assert main(arguments) == 0
     assert "left out 1 files that may be Parquet" in " ".join(
         capsys.readouterr().out.replace("\u2502", "").split()
     )
@@ -176,9 +176,9 @@ def test_outputs_are_named_skipped_and_pruned_by_the_selected_suffixes(
     for key in ("000001_0", "b.parq"):
         Path(here[0], key).unlink()
     # Without these suffixes the outputs are not partitions, and stay.
-    assert main([*asked[:-2], "--prune"]) == 0
+    assert main([*arguments[:-2], "--prune"]) == 0
     assert {*keys} <= {*names(here[1])}
-    assert main([*asked, "--prune"]) == 0
+    assert main([*arguments, "--prune"]) == 0
     assert [name for name in names(here[1]) if "lease" not in name] == ["000000_0", "a.parq", "c.parquet"]
     assert server.stats().requests == len(keys)
 
@@ -189,16 +189,16 @@ def test_the_plan_shows_left_out_files_and_how_to_include_them(
     endpoint()
     for key in ("a.parquet", "b.parq", "_SUCCESS"):
         write(f"{tmp_path}/in", ["Some text. And more."], key)
-    asked = ["plan", f"{tmp_path}/in", f"{tmp_path}/out", "--text-column", "body"]
-    assert main(asked) == 0
+    arguments = ["plan", f"{tmp_path}/in", f"{tmp_path}/out", "--text-column", "body"]
+    assert main(arguments) == 0
     shown = " ".join(capsys.readouterr().out.replace("\u2502", "").split())
     assert "1 hidden names (_SUCCESS)" in shown
     assert "under another suffix (b.parq; to include them, add .parq to --suffix)" in shown
-    assert main([*asked, "--json"]) == 0
+    assert main([*arguments, "--json"]) == 0
     left_out = json.loads(capsys.readouterr().out)["left_out"]
     assert (left_out["hidden"], left_out["maybe_parquet"]) == (1, 1)
     assert left_out["examples"] == {"hidden": ["_SUCCESS"], "maybe_parquet": ["b.parq"]}
-    assert main([*asked, "--suffix", ".parq", "--suffix", ".parquet"]) == 0
+    assert main([*arguments, "--suffix", ".parq", "--suffix", ".parquet"]) == 0
     assert "2 of 2 partitions would run" in capsys.readouterr().out
 
 

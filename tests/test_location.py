@@ -9,7 +9,7 @@ from tasks.core.storage.location import locate
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
         ("https://host/data", "https has no folders to list"),
         ("http://host/data", "http has no folders to list"),
@@ -23,8 +23,8 @@ from tasks.core.storage.location import locate
         ("simplecache::s3://bucket/x", "chained"),
     ],
 )
-def test_the_error_for_an_invalid_url_shows_what_to_write(url: str, says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_the_error_for_an_invalid_url_shows_what_to_write(url: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         locate(url)
 
 

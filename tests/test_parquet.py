@@ -109,7 +109,7 @@ def test_damage_to_a_source_raises_a_partition_error_or_nothing(tmp_path: Path) 
         try:
             enrich(path, tmp_path / "out.parquet")
         except (PartitionError, KeyError):
-            continue  # KeyError: the damage renamed the column, which the preflight tells
+            continue  # KeyError: the damage renamed the column, which the preflight reports
 
 
 def test_a_torn_source_is_a_partition_error(tmp_path: Path) -> None:
@@ -148,10 +148,10 @@ def test_an_encrypted_source_is_rejected_also_with_a_plaintext_footer(
     tmp_path: Path, *, clear_footer: bool
 ) -> None:
     factory = encryption.CryptoFactory(lambda _: Keys())
-    asked = encryption.EncryptionConfiguration(
+    configuration = encryption.EncryptionConfiguration(
         footer_key="k", column_keys={"c": ["text"]}, plaintext_footer=clear_footer
     )
-    locked = factory.file_encryption_properties(encryption.KmsConnectionConfig(), asked)
+    locked = factory.file_encryption_properties(encryption.KmsConnectionConfig(), configuration)
     path = small(tmp_path / "in.parquet", encryption_properties=locked)
     with pytest.raises(PartitionError, match="the file is encrypted"):  # noqa: PT012 - either call may raise
         footer_bytes(path.read_bytes())

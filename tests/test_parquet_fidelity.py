@@ -79,8 +79,8 @@ def tables(draw: st.DrawFn) -> pa.Table:
         nullable = draw(st.booleans())
         some = draw(st.lists(st.none() | values if nullable else values, min_size=rows, max_size=rows))
         field_id = {"PARQUET:field_id": str(index + 1)} if draw(st.booleans()) else {}
-        told = draw(METADATA)
-        metadata = {**(told or {}), **field_id} or None
+        drawn = draw(METADATA)
+        metadata = {**(drawn or {}), **field_id} or None
         name = draw(st.sampled_from(["c", "c.d", "c d", "list.item", "ü"])) + str(index)
         fields.append(pa.field(name, kind, nullable=nullable, metadata=metadata))
         arrays.append(_array(some, kind))
@@ -129,6 +129,8 @@ def test_any_table_written_with_any_options_only_gains_six_columns(
         with pq.ParquetWriter(tmp_path / "in.parquet", table.schema, **layout) as writer:
             writer.write_table(table, rows_a_group)
             writer.add_key_value_metadata({"org.apache.spark.version": "3.5"})
+        # pyarrow 26 cannot read every file that it writes, for example a list of booleans that is empty.
+        pq.read_table(tmp_path / "in.parquet", partitioning=None)
     except pa.ArrowInvalid:
         reject()  # older versions of the format lack some types
     texts = enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
@@ -253,10 +255,10 @@ def test_embedded_schemas_of_spark_and_avro_list_the_new_columns(tmp_path: Path)
         writer.write_table(pa.table([pa.array(["a"])], schema=schema))
         writer.add_key_value_metadata(metadata)
     enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
-    told = pq.read_metadata(tmp_path / "out.parquet").metadata
-    spark, avro = (json.loads(told[key.encode()])["fields"] for key in keys)
+    entries = pq.read_metadata(tmp_path / "out.parquet").metadata
+    spark, avro = (json.loads(entries[key.encode()])["fields"] for key in keys)
     assert [field["name"] for field in spark] == [field["name"] for field in avro] == ["text", *COLUMNS.names]
     assert spark[0] == SPARK["fields"][0]
     assert spark[1] == {"name": "summary", "type": "string", "nullable": True, "metadata": {}}
     assert avro[-1] == {"name": "summary_completion_tokens", "type": ["null", "int"], "default": None}
-    assert told[b"avro.schema"] == b"not JSON"
+    assert entries[b"avro.schema"] == b"not JSON"

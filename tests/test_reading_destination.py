@@ -142,8 +142,8 @@ def _programs_end() -> Iterator[None]:
 
 
 def command(folder: str) -> list[str]:
-    asked = ["run", f"{folder}/in", f"{folder}/out", "--text-column", "body", "--no-prefect"]
-    return [sys.executable, "-m", "flows", *asked, "--max-attempts", "1"]
+    arguments = ["run", f"{folder}/in", f"{folder}/out", "--text-column", "body", "--no-prefect"]
+    return [sys.executable, "-m", "flows", *arguments, "--max-attempts", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +208,8 @@ def finished(killed: str, settings: dict[str, str]) -> str:
 
 
 def assert_reads(read: Callable[[str], Rows], out: str, days: int) -> None:
-    told = sorted((row["id"], row["summary"].partition(".")[0]) for row in read(out))
-    assert told == sorted((n, f"This is row {day}-{n}") for day in range(1, days + 1) for n in range(ROWS))
+    found = sorted((row["id"], row["summary"].partition(".")[0]) for row in read(out))
+    assert found == sorted((n, f"This is row {day}-{n}") for day in range(1, days + 1) for n in range(ROWS))
 
 
 def test_only_outputs_end_in_parquet_while_a_run_is_on(held: tuple[str, object]) -> None:

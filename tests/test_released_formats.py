@@ -98,7 +98,7 @@ class Released:
 
     def flows(self, command: str, *flags: str) -> str:
         """Run a command with the settings of the release's runs; returns its output."""
-        asked = [
+        arguments = [
             *(f"s3://{self.run['bucket']}/{name}" for name in ("source", "destination")),
             f"--text-column={self.run['text_column']}",
             f"--prompt={self.run['prompt']}",
@@ -106,7 +106,7 @@ class Released:
             f"--max-output-tokens={self.run['max_output_tokens']}",
         ]
         ended = subprocess.run(
-            [sys.executable, "-m", "flows", command, *asked, *flags],
+            [sys.executable, "-m", "flows", command, *arguments, *flags],
             cwd=ROOT,
             env=os.environ | self._environment,
             capture_output=True,

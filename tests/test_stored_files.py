@@ -158,28 +158,28 @@ def probe(url: str, **environment: str) -> tuple[str, float]:
         check=True,
         timeout=60,
     )
-    said, _, seconds = ended.stdout.strip().rpartition("\n")
-    return said, float(seconds)
+    output, _, seconds = ended.stdout.strip().rpartition("\n")
+    return output, float(seconds)
 
 
 def test_wrong_credentials_are_one_clear_sentence_without_the_secret(bucket: str) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
-        said, _ = probe(f"{bucket}/x", **{name: "wrong-and-private"})
-        assert said.startswith("InputError Access to s3://")
-        assert "is denied: check the credentials" in said
-        assert "private" not in said
+        output, _ = probe(f"{bucket}/x", **{name: "wrong-and-private"})
+        assert output.startswith("InputError Access to s3://")
+        assert "is denied: check the credentials" in output
+        assert "private" not in output
 
 
 def test_no_credentials_at_all_are_an_input_error(bucket: str) -> None:
     nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
-    said, _ = probe(f"{bucket}/x", HOME="/nonexistent", **nothing)
-    assert said.startswith("InputError ")
+    output, _ = probe(f"{bucket}/x", HOME="/nonexistent", **nothing)
+    assert output.startswith("InputError ")
 
 
 def test_a_dead_endpoint_is_a_storage_error_within_seconds(bucket: str) -> None:
-    said, seconds = probe(f"{bucket}/x", AWS_ENDPOINT_URL="http://127.0.0.1:9")
-    assert said.startswith(f"StorageError {bucket}/x: EndpointConnectionError")
-    assert "check the address" in said
+    output, seconds = probe(f"{bucket}/x", AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    assert output.startswith(f"StorageError {bucket}/x: EndpointConnectionError")
+    assert "check the address" in output
     assert seconds < 8
 
 

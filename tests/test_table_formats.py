@@ -86,11 +86,11 @@ def test_a_table_as_source_ends_plan_and_run_with_2_before_a_request_and_names_i
     lake: str, server: Endpoint, kind: str, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     TABLES[kind](f"{lake}/t")
-    asked = [f"{lake}/t", f"{lake}/out", "--text-column", "body"]
-    assert main([command[0], *asked, *command[1:]]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"{lake}/t is a {kind} table. Some files of a table may be dead")
-    assert "--allow-table-folder" in told
+    arguments = [f"{lake}/t", f"{lake}/out", "--text-column", "body"]
+    assert main([command[0], *arguments, *command[1:]]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"{lake}/t is a {kind} table. Some files of a table may be dead")
+    assert "--allow-table-folder" in message
     assert server.stats().requests == 0
 
 
@@ -194,10 +194,10 @@ def test_one_file_of_a_table_as_source_is_summarized_with_a_warning(
     lake: str, server: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     hudi(f"{lake}/t")
-    asked = [f"{lake}/t/f-0_0-0-0_1.parquet", f"{lake}/out", "--text-column", "body"]
-    assert main(["plan", *asked]) == 0
+    arguments = [f"{lake}/t/f-0_0-0-0_1.parquet", f"{lake}/out", "--text-column", "body"]
+    assert main(["plan", *arguments]) == 0
     assert f"All files of tables are summarized, though some may be dead: {lake}/t (Hudi)" in caplog.text
-    assert main(["run", *asked, "--no-prefect"]) == 0
+    assert main(["run", *arguments, "--no-prefect"]) == 0
     assert server.stats().requests == 10
 
 
@@ -205,11 +205,11 @@ def test_with_allow_table_folder_all_files_are_summarized_and_metadata_is_counte
     tmp_path: Path, server: Endpoint, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     delta(f"{tmp_path}/t")
-    asked = [f"{tmp_path}/t", f"{tmp_path}/out", "--text-column", "body", "--allow-table-folder"]
-    assert main(["plan", *asked]) == 0
+    arguments = [f"{tmp_path}/t", f"{tmp_path}/out", "--text-column", "body", "--allow-table-folder"]
+    assert main(["plan", *arguments]) == 0
     shown = " ".join(capsys.readouterr().out.replace("\u2502", "").split())
     assert "left out 2 files of table metadata (_delta_log/00000000000000000000.json," in shown
-    assert main(["run", *asked, "--no-prefect"]) == 0
+    assert main(["run", *arguments, "--no-prefect"]) == 0
     assert f"though some may be dead: {tmp_path}/t (Delta)" in caplog.text
     assert server.stats().requests == 15
 
