@@ -33,8 +33,10 @@ lock: .venv/installed
 	$(BIN)/uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet -o requirements-dev.txt
 
-.venv/installed: requirements-dev.txt
+.venv/installed: requirements-dev.txt hatch_build.py flows/public/checkout.py
 	$(PYTHON) -m venv .venv
 	# The file is complete, so nothing is left to resolve.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	# The command `summarize-parquet`, and that package's name for the modules here.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -1,1 +1,1 @@
-"""The runs: the flow, the demo and the command line."""
+"""The Prefect flow, the demo and the command line."""

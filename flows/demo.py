@@ -1,6 +1,6 @@
-"""The same flow on local stand-ins: sample partitions, an endpoint on loopback, Prefect's own server.
+"""The demo: the flow on sample partitions, with an endpoint on loopback and a Prefect server of its own.
 
-Touches nothing outside its folder: no account, no network, no Prefect profile of the user's.
+Needs no account and no network, and writes only to its folder: the user's Prefect profile is not used.
 """
 
 import os
@@ -10,17 +10,21 @@ import pyarrow.parquet as pq
 from rich.table import Table
 from rich.text import Text
 
+from flows import commands
 from flows.output import show, write
+from tasks.core.run.spec import RunSpec
 from tasks.core.storage.discovery import discover
-from tasks.local.config import EndpointConfig
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
 from tasks.local.sample import write_sample
-from tasks.local.spawn import spawn
 
 _ROWS_SHOWN = 3
 _SHOWN_CHARACTERS = 400
 _LATENCY_MS = 300
 _SIGMA = 0.6
-_NOT_OF_THE_DEMO = (
+"""Median latency of the endpoint, and its spread (log-normal): long enough to see the progress bar move,
+short enough that the demo ends in half a minute."""
+_UNSET_VARIABLES = (
     "PREFECT_API_URL",
     "AZURE_OPENAI_API_KEY_BLOCK",
     "AZURE_OPENAI_MODEL",
@@ -28,31 +32,28 @@ _NOT_OF_THE_DEMO = (
 )
 
 
-def run_demo(folder: str) -> int:
-    """Write the sample, start the endpoint, run the flow, and show what came out.
+def run_demo(folder: str) -> None:
+    """Write the sample, start the endpoint, run the flow, and print some of the rows.
 
     Args:
-        folder: Where sample, output and Prefect's files go.
+        folder: Of the sample, the output and Prefect's files.
 
-    Returns:
-        The exit code of the run.
+    Raises:
+        PipelineError: The run failed.
     """
     home = Path(folder).resolve()
     source, destination = home / "source", home / "destination"
     write_sample(source)
     with spawn(EndpointConfig(latency_ms=_LATENCY_MS, sigma=_SIGMA)) as endpoint:
         _point_environment_at(endpoint.url, home / "prefect")
-        from flows.__main__ import main  # noqa: PLC0415 - Prefect reads its environment when it is imported
-
-        code = main(["run", str(source), str(destination), "--text-column", "body"])
+        commands.run(RunSpec(source=str(source), destination=str(destination), text_column="body"))
     show(_side_by_side(destination))
     write(f"in:  {source}\nout: {destination}")
-    return code
 
 
 def _point_environment_at(url: str, prefect_home: Path) -> None:
-    """Settings of this process alone; a Prefect server the user has is not bothered with a demo."""
-    for name in _NOT_OF_THE_DEMO:
+    """Set the environment of this process, before Prefect reads it; the user's Prefect server is not used."""
+    for name in _UNSET_VARIABLES:
         os.environ.pop(name, None)
     os.environ.update(
         AZURE_OPENAI_ENDPOINT=url,

@@ -1,6 +1,6 @@
-"""How a run ends, as a state of its own: the name and the sentence its page shows.
+"""How a run ends, as a Prefect state with a name and a sentence for the run's page.
 
-A flow that returns such a state hands its caller what is in it: the report, or the error, which is raised.
+Prefect returns the report in such a state to the flow's caller, or raises the error in it.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -37,9 +37,9 @@ def completed(report: RunReport) -> State[Any]:
 
 
 def failed(error: PipelineError) -> State[Any]:
-    """The run did not do all it was asked to; the error says what to do next.
+    """The run did not do all of its work; the error says what to do next.
 
-    A run that found another one at work is cancelled, not failed: the other one does its work.
+    A run that found the lease held is cancelled, not failed: the other run does its work.
     """
     if isinstance(error, LeaseError):
         return Cancelled(name="Overlap", message=sentence(error), data=error)
@@ -48,11 +48,11 @@ def failed(error: PipelineError) -> State[Any]:
 
 
 def sentence(error: PipelineError) -> str:
-    """The error in words, with the counts when it stopped a run that had begun."""
-    told = str(error)
+    """The error's message, with the counts if it stopped a run that had begun."""
+    text = str(error)
     if isinstance(error, ParkedError) and error.wait_s:
         back = datetime.now(UTC) + timedelta(seconds=error.wait_s)
-        told += f" It serves again after {back:%Y-%m-%d %H:%M} UTC."
+        text += f" It serves again after {back:%Y-%m-%d %H:%M} UTC."
     if isinstance(error, StopRunError) and error.report:
-        told += f" So far: {error.report.headline}."
-    return told
+        text += f" So far: {error.report.headline}."
+    return text

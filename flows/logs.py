@@ -1,15 +1,20 @@
-"""What a run logs: the core's lines, and errors of ours as the sentence they are.
+"""Configures logging of a flow run: log levels, and one line without a traceback for each known error.
 
-Prefect ships the loggers named in ``pyproject.toml`` to the run's page, but leaves their level to the root
-logger's WARNING; and it logs every exception twice, once with its traceback, which for an error that already
-says what happened and what to do only hides the sentence.
+Prefect sends the records of other loggers to the run's page when its setting ``logging.extra_loggers`` names
+them. A project can set it in ``pyproject.toml``, an installed package cannot, so the flow does the same for
+its loggers. Prefect logs every exception twice, once with its traceback, which hides the message of an error
+that already says what happened and what to do.
 """
 
 import logging
 
+from prefect.context import get_run_context
+from prefect.exceptions import MissingContextError
+from prefect.settings import PREFECT_LOGGING_EXTRA_LOGGERS
+
 from tasks.core.errors import PipelineError
 
-_OUR_LOGGERS = ("flows", "tasks")
+_OUR_LOGGERS = (logging.getLogger("flows"), logging.getLogger("tasks"))
 _PREFECT_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
@@ -18,10 +23,26 @@ class _KnownErrorsOnce(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], PipelineError))
 
 
+class _RunsPage(logging.Handler):
+    """Passes a run's records to the handlers that Prefect gives extra loggers; ``logging.yml`` names them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            get_run_context()
+        except MissingContextError:
+            return  # a background thread's; the core also runs outside of flows
+        logging.getLogger("prefect.extra").handle(record)
+
+
+_RUNS_PAGE = _RunsPage()
+
+
 def configure() -> None:
-    """Set levels and filters; safe to call again."""
-    for name in _OUR_LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO)
+    """Set levels, handlers and filters; safe to call again."""
+    for logger in _OUR_LOGGERS:
+        logger.setLevel(logging.INFO)
+        if logger.name not in PREFECT_LOGGING_EXTRA_LOGGERS.value():
+            logger.addHandler(_RUNS_PAGE)
     for name in _PREFECT_RUN_LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(existing, _KnownErrorsOnce) for existing in logger.filters):

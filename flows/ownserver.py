@@ -1,8 +1,8 @@
-"""A Prefect server of the run's own, for when there is none: a process that ends when the run's does.
+"""Starts a Prefect server for a run if none is configured: a child process that ends with the run's process.
 
-Prefect starts one too when it needs one, but not before it has loaded all of Prefect, with the server, in the
-run's process; this one loads while everything else does. Its socket listens from the first moment on, so
-nobody has to ask whether it is ready: a question waits for its answer. Nothing here knows what is run.
+Prefect can start one itself, but only after it has imported all of Prefect, with the server, in the run's
+process; this one is imported at the same time as everything else. Its socket listens from the start, so no
+polling is needed: the first request waits until the server answers.
 """
 
 import atexit
@@ -18,14 +18,17 @@ from functools import cache
 
 _HOST = "127.0.0.1"
 _END_S = 10.0
+"""After this long without ending by itself, the server is killed. It ends within a second; a longer time
+keeps a person waiting at the end of a run whose server hangs, a shorter one could kill a server that still
+writes its database. Not measured on slow disks."""
 _ADDRESS = "PREFECT_API_URL"
 
 
 def start_if_needed() -> str | None:
-    """Start it, once a process, unless the environment names a server; returns the address of its API.
+    """Start it, once per process, unless the environment names a server; returns the address of its API.
 
-    A server may be named in Prefect's profile too, which takes a second to read: the process finds out by
-    itself, and ends.
+    A server may be named in Prefect's profile too, which takes a second to read: the child process reads it,
+    and ends if so.
     """
     return None if os.environ.get(_ADDRESS) else _start()
 
@@ -38,16 +41,16 @@ def _start() -> str:
             [sys.executable, "-m", "flows.ownserver", str(number)],
             stdin=subprocess.PIPE,
             pass_fds=[number],
-            # Ctrl-C is for the run, which has to tell the server how it ended.
+            # Ctrl-C is for the run, which reports to the server how it ended.
             start_new_session=True,
         )
-    # What was registered first is done last: Prefect sends what it has left to send before.
+    # Functions registered first are called last: Prefect sends its remaining logs and events before.
     atexit.register(_end, server)
     return f"http://{_HOST}:{port}/api"
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """Close the pipe, which is what the server lives by."""
+    """Close the pipe, which ends the server."""
     if server.stdin:
         server.stdin.close()
     try:
@@ -60,7 +63,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 def main(number: str) -> None:
     """Serve on the socket of this number until standard input ends."""
     threading.Thread(target=_end_with_the_run, daemon=True).start()
-    # Loading makes no garbage; looking for it takes a fifth of the time.
+    # Importing makes no garbage; collecting it takes a fifth of the time.
     gc.disable()
     import uvicorn  # noqa: PLC0415 - from here on it takes seconds, and the run may end meanwhile
     from prefect.server.api.server import create_app  # noqa: PLC0415
@@ -78,7 +81,7 @@ def main(number: str) -> None:
 def _end_with_the_run() -> None:
     os.read(sys.stdin.fileno(), 1)
     os.kill(os.getpid(), signal.SIGTERM)
-    # Whoever was killed cannot see to it that this is enough.
+    # The run's process may have been killed, so nothing else ends a server that hangs.
     time.sleep(_END_S)
     os._exit(1)
 

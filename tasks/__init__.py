@@ -1,1 +1,1 @@
-"""The work: thin Prefect tasks here, everything they know in ``core``."""
+"""Prefect tasks; the logic that they call is in ``core``."""

@@ -1,4 +1,4 @@
-"""The task that finds and checks what there is to do."""
+"""The Prefect task that finds and checks the partitions that need work."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -11,5 +11,5 @@ from tasks.core.planning.partition_status import find_work
 
 @task(name="find-partitions", cache_policy=NO_CACHE)
 def find_partitions(job: Job, run: RunOptions) -> Plan:
-    """List the source, leave out what is finished or not asked for, and check the others; spends nothing."""
+    """List the source, skip finished and excluded partitions, and check the others; sends no request."""
     return find_work(job, run)

@@ -1,14 +1,14 @@
-"""What a run would do, told and published; takes no lease, writes nothing to the destination."""
+"""A dry run: makes and publishes the plan of a run; takes no lease, writes nothing to the destination."""
 
 import time
 
 from tasks.core.job import Job
 from tasks.core.options import RunOptions
-from tasks.core.planning.plan import Why
+from tasks.core.planning.plan import Reason
 from tasks.core.reporting.report import PartitionReport, PartitionState, RunReport
 from tasks.plan import plan_run
 
-_STATES = {Why.FINISHED: PartitionState.SKIPPED, Why.LEFT: PartitionState.LEFT}
+_STATES = {Reason.FINISHED: PartitionState.SKIPPED, Reason.LEFT: PartitionState.LEFT}
 
 
 def dry_run(job: Job, run: RunOptions) -> RunReport:
@@ -19,12 +19,12 @@ def dry_run(job: Job, run: RunOptions) -> RunReport:
         source=plan.source,
         destination=plan.destination,
         partitions=tuple(
-            PartitionReport(key=one.key, state=_STATES.get(one.why, PartitionState.PLANNED))
+            PartitionReport(key=one.key, state=_STATES.get(one.reason, PartitionState.PLANNED))
             for one in plan.partitions
         ),
         left_out=plan.left_out,
         seconds=time.monotonic() - began_s,
         price=job.price,
-        gone=plan.gone,
+        orphans=plan.orphans,
         plan=plan,
     )

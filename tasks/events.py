@@ -1,4 +1,4 @@
-"""What a run tells Prefect while it works, so that automations can act on it; counts and names, no row text.
+"""The events that a run emits to Prefect, for automations; they contain counts and names, no row text.
 
 Every event's resource is ``summarize-parquet.run.ID``; Prefect adds the flow run, its deployment and its tags
 as related resources.
@@ -27,25 +27,25 @@ class RunEvent(StrEnum):
     FAILED_ROWS = "summarize-parquet.run.failed-rows-exceeded"
 
 
-def tell_plan(plan: Plan) -> None:
+def emit_plan(plan: Plan) -> None:
     """Emit what a run will do."""
-    tell(RunEvent.PLANNED, partitions=len(plan.partitions), rows=plan.rows, finished=len(plan.finished))
+    emit(RunEvent.PLANNED, partitions=len(plan.partitions), rows=plan.rows, finished=len(plan.finished))
 
 
-def tell_published(report: PartitionReport) -> None:
-    """Emit that a partition is there."""
+def emit_published(report: PartitionReport) -> None:
+    """Emit that a partition is published."""
     tally = report.tally
     counts = {"rows": tally.rows, "failed_rows": tally.failed, "requests": tally.requests}
-    tell(RunEvent.PARTITION_PUBLISHED, partition=report.key, **counts)
+    emit(RunEvent.PARTITION_PUBLISHED, partition=report.key, **counts)
 
 
-def tell_end(report: RunReport, stopped_by: StopRunError | None, alert_failed_rows: int) -> None:
-    """Emit what there is to say of a run that ended.
+def emit_end(report: RunReport, stopped_by: StopRunError | None, alert_failed_rows: int) -> None:
+    """Emit why a run stopped early, and that more of its rows failed than the alert allows.
 
     Args:
-        report: What happened.
-        stopped_by: What stopped it early; None if nothing did.
-        alert_failed_rows: So many rows may fail before an event says so.
+        report: The run's.
+        stopped_by: The error that stopped it early; None if no error did.
+        alert_failed_rows: The event about failed rows is emitted if more rows than this failed.
     """
     counts: dict[str, float | str | None] = {
         "partitions": len(report.partitions),
@@ -58,15 +58,15 @@ def tell_end(report: RunReport, stopped_by: StopRunError | None, alert_failed_ro
         "destination": report.destination,
     }
     if isinstance(stopped_by, BudgetError):
-        tell(RunEvent.BUDGET_EXHAUSTED, **counts)
+        emit(RunEvent.BUDGET_EXHAUSTED, **counts)
     if isinstance(stopped_by, ParkedError):
-        tell(RunEvent.PARKED, wait_s=stopped_by.wait_s, **counts)
+        emit(RunEvent.PARKED, wait_s=stopped_by.wait_s, **counts)
     if report.tally.failed > alert_failed_rows:
-        tell(RunEvent.FAILED_ROWS, bound=alert_failed_rows, **counts)
+        emit(RunEvent.FAILED_ROWS, bound=alert_failed_rows, **counts)
 
 
-def tell(event: RunEvent, **payload: float | str | None) -> None:
-    """Emit an event; what keeps it from leaving is logged, and concerns nothing else."""
+def emit(event: RunEvent, **payload: float | str | None) -> None:
+    """Emit an event; a failure to do so is logged and has no other effect."""
     try:
         emit_event(
             event.value,

@@ -1,4 +1,4 @@
-"""The task that makes a run's plan and publishes it on Prefect's page."""
+"""The Prefect task that makes the plan of a run and publishes it as an artifact."""
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -15,7 +15,7 @@ ARTIFACT_KEY = "summarize-parquet-plan"
 
 @task(name="plan-run", cache_policy=NO_CACHE)
 def plan_run(job: Job, run: RunOptions) -> RunPlan:
-    """Find out what a run would do and what it would cost, and publish that; spends nothing."""
+    """Estimate the work and the cost of a run and publish them; sends no request."""
     plan = make_plan(job, run)
     create_markdown_artifact(to_markdown(plan), key=ARTIFACT_KEY, description=headline(plan))
     return plan

@@ -1,4 +1,4 @@
-"""How far a run is, on its page in Prefect."""
+"""The progress of a run, as an artifact on its page in Prefect."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,37 +9,38 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.runtime import flow_run
 
-from tasks.core.monitor import Monitor
-from tasks.core.periodic import every
-from tasks.core.pricing import Price
-from tasks.core.reporting.rendering import to_line
+from tasks.core.periodic import call_every
+from tasks.core.reporting.rendering import progress_line
+from tasks.core.run.monitor import Monitor
 
 _PERIOD_S = 2.0
-_PULSES_KEPT = 16
-"""The rate is that of the last half minute."""
+"""Between updates of the artifact. Each is a request to Prefect's server and a row of its history of events;
+Prefect's page asks for news every few seconds, so more frequent updates would not be seen. Not measured."""
+_SNAPSHOTS_KEPT = 16
+"""The rate shown is that of these: the last half minute. Fewer make it jump with every slow reply, more show
+a change of the rate late. Not measured."""
 
 
 @contextmanager
-def showing_progress(monitor: Monitor, price: Price | None) -> Iterator[None]:
+def showing_progress(monitor: Monitor) -> Iterator[None]:
     """Keep a progress artifact on the run's page up to date, from a thread of its own.
 
     Args:
         monitor: Of the run.
-        price: What tokens cost; None when nobody knows.
     """
-    pulses, run_id = deque([monitor.pulse], _PULSES_KEPT), UUID(flow_run.id)
+    snapshots, run_id = deque([monitor.snapshot], _SNAPSHOTS_KEPT), UUID(flow_run.id)
     shown: list[UUID] = []
     with get_client(sync_client=True) as client:
 
         def show() -> None:
-            pulses.append(monitor.pulse)
-            percent, line = pulses[-1].percent, to_line(pulses[-1], pulses[0], price)
+            snapshots.append(monitor.snapshot)
+            percent, line = snapshots[-1].percent, progress_line(snapshots[-1], snapshots[0], monitor.price)
             if shown:
                 client.update_artifact(shown[0], ArtifactUpdate(data=percent, description=line))
             else:
                 shown.append(_create(client, run_id, percent, line))
 
-        with every(_PERIOD_S, show):
+        with call_every(_PERIOD_S, show):
             yield
 
 

@@ -1,32 +1,28 @@
-"""The task that publishes the run's report on Prefect's page, and what the page knows of the run."""
+"""The Prefect task that publishes the run's report as artifacts."""
 
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from prefect import task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
-from prefect.runtime import deployment, flow_run
+from prefect.runtime import deployment
 
 from tasks.core.reporting.charts import timeline
 from tasks.core.reporting.rendering import to_markdown, to_rows
 from tasks.core.reporting.report import RunReport
 
 _KEY = "summarize-parquet"
-_PARTITIONS_TOLD = 1000
+_MAX_PARTITIONS_SHOWN = 1000
+"""Rows of the table artifact. Prefect stores an artifact as one JSON value, and its page renders all of it:
+more rows would make both slow, and the report in the destination lists all. Not measured."""
 
 
-def run_name() -> str:
-    """What files of this run are called: when it ended, and the beginning of its id."""
-    return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{flow_run.id[:8]}"
-
-
-def healing() -> str:
-    """The command for what this run did not do; empty when a person's own command or call started it."""
-    # Not from `prefect.runtime`, which asks the server, and that may be gone by now.
+def retry_command() -> str:
+    """The command that retries this run; empty if a person's own command or call started it."""
+    # Not from `prefect.runtime`, which requests it from the server, and that may be gone by now.
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     return f"prefect flow-run retry {run.id}" if run and run.deployment_id else ""
@@ -36,15 +32,17 @@ def healing() -> str:
 def publish_report(report: RunReport, files: Sequence[str]) -> None:
     """Publish the report as artifacts of the deployment; their versions are the history of its runs."""
     key = artifact_key(deployment.name)
-    create_markdown_artifact(to_markdown(report, healing(), files), key=key, description=report.headline)
-    rows = to_rows(report)
-    told = f", of which {_PARTITIONS_TOLD} are shown" if len(rows) > _PARTITIONS_TOLD else ""
-    create_table_artifact(
-        rows[:_PARTITIONS_TOLD],
-        key=f"{key}-partitions",
-        description=f"{len(rows)} partitions{told}; those that need attention first.",
+    create_markdown_artifact(
+        to_markdown(report, retry_command(), files), key=key, description=report.headline
     )
-    picture = b64encode(timeline(report.observed.series).encode()).decode()
+    rows = to_rows(report)
+    shown = f", of which {_MAX_PARTITIONS_SHOWN} are shown" if len(rows) > _MAX_PARTITIONS_SHOWN else ""
+    create_table_artifact(
+        rows[:_MAX_PARTITIONS_SHOWN],
+        key=f"{key}-partitions",
+        description=f"{len(rows)} partitions{shown}; those that need attention first.",
+    )
+    picture = b64encode(timeline(report.metrics.series).encode()).decode()
     create_image_artifact(
         f"data:image/svg+xml;base64,{picture}",
         key=f"{key}-timeline",

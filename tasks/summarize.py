@@ -1,37 +1,36 @@
-"""The task that summarizes partitions, with retries for those that may succeed when tried again."""
+"""The Prefect task that summarizes partitions, with retries of those that may succeed later."""
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from tasks.core.errors import StopRunError, TransientError
-from tasks.core.job import Job
-from tasks.core.ledger.ledger import Ledger
-from tasks.core.llm.telemetry import describe, partition_span
-from tasks.core.model import Partition
-from tasks.core.partition import summarize_partition
+from tasks.core.errors import GroupError, TransientError
 from tasks.core.planning.grouping import Group
-from tasks.core.reporting.results import Results
-from tasks.core.rows.gateway import Gateway
-from tasks.events import tell_published
+from tasks.core.run import registry
+from tasks.core.run.group_report import GroupReport
+from tasks.core.run.spec import RunSpec
+from tasks.credentials import run_settings
+from tasks.events import emit_published
 
 _RETRY_DELAYS_S = [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 200.0]
 """Before each retry of a partition; the last one also before all further retries.
 
-Each is varied at random by up to a half, so that partitions which failed together do not come back together.
-The longest is thus 5 minutes. Waiting longer would spare a store that is away for hours a few
-requests a partition, and let the run idle for as long after the store is back; waiting less would use up the
+Each is varied at random by up to a half, so that partitions that failed together are not retried together.
+The longest is thus 5 minutes. Longer delays would spare a store that is unavailable for hours a few requests
+a partition, and let the run idle for as long after the store has recovered; shorter ones would use up the
 three retries of the default within a short outage. Doubled without a limit, the twentieth would be 30 days.
+Not measured.
 """
 
 
 def is_transient(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:  # noqa: ARG001 - Prefect's
-    """Whether a failed partition may succeed when tried again."""
-    return isinstance(state.result(raise_on_failure=False), TransientError)
+    """Whether a retry of a failed task may succeed."""
+    error = state.result(raise_on_failure=False)
+    return error.is_transient if isinstance(error, GroupError) else isinstance(error, TransientError)
 
 
-def with_retries(retries: int) -> Task[[Group, Job, Gateway, Ledger, Results], None]:
-    """The task, retried that often: after 5 seconds, then 10, 20, ..., and at most 5 minutes."""
+def with_retries(retries: int) -> Task[[Group, RunSpec], GroupReport]:
+    """The task with this many retries: after 5 seconds, then 10, 20, ..., and at most 5 minutes."""
     return summarize_group.with_options(retries=retries, retry_delay_seconds=_RETRY_DELAYS_S[:retries])
 
 
@@ -42,45 +41,14 @@ def with_retries(retries: int) -> Task[[Group, Job, Gateway, Ledger, Results], N
     retry_jitter_factor=0.5,
     retry_condition_fn=is_transient,
 )
-def summarize_group(group: Group, job: Job, gateway: Gateway, ledger: Ledger, results: Results) -> None:
-    """Summarize a partition, or a few small ones; blocks while the gateway's loop does the waiting.
+def summarize_group(group: Group, spec: RunSpec) -> GroupReport:
+    """Summarize one partition or a few small ones; blocks until they have ended.
 
-    A partition that fails keeps no other from its turn. Tried again, only those are worked on that failed and
-    may succeed now.
-
-    Raises:
-        Exception: What a partition of the group failed with; one that may succeed later comes first.
-    """
-    # A run that was told to stop does not wait, retry after retry, for a store that hangs.
-    gateway.check()
-    errors = [
-        error
-        for partition in group.partitions
-        if not results.is_settled(partition)
-        and (error := _summarize(partition, job, gateway, ledger, results)) is not None
-    ]
-    for error in sorted(errors, key=lambda one: not isinstance(one, TransientError)):
-        raise error
-
-
-def _summarize(
-    partition: Partition, job: Job, gateway: Gateway, ledger: Ledger, results: Results
-) -> Exception | None:
-    """Summarize one partition and tell the results; returns what it failed with.
+    A retry works only on the partitions that failed and may succeed now.
 
     Raises:
-        StopRunError: No partition would be served.
+        GroupError: A partition failed; it carries the results of all of them.
     """
-    try:
-        with partition_span(partition.key) as span:
-            report = summarize_partition(partition, job, gateway, ledger)
-            describe(span, report)
-    except StopRunError as error:
-        results.tell(partition, error)
-        raise
-    except Exception as error:  # noqa: BLE001 - one bad partition is one bad partition; raised after the others
-        results.tell(partition, error)
-        return error
-    results.tell(partition, report)
-    tell_published(report)
-    return None
+    report = registry.summarize_group(group, spec, run_settings, emit_published)
+    report.raise_if_failed()
+    return report

@@ -1,4 +1,4 @@
-"""A real browser for Prefect's pages: the system's Chromium, without a window, with an empty profile."""
+"""Opens Prefect's pages in the system's Chromium, headless and with an empty profile."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ _FLAGS: Final = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-# A run takes a quarter of a minute to start, and a busy machine several times that.
-_PATIENCE_MS: Final = 180_000.0
+# A run starts within 15 seconds, on a busy machine within a minute or more.
+_TIMEOUT_MS: Final = 180_000.0
 
 
 @contextmanager
 def open_page(profile: Path) -> Iterator[Page]:
-    """An empty page; the browser is closed in the end."""
-    expect.set_options(timeout=_PATIENCE_MS)
+    """Open an empty page; the browser is closed at the end."""
+    expect.set_options(timeout=_TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch_persistent_context(
             profile, executable_path=CHROMIUM, args=_FLAGS, viewport=ViewportSize(width=1200, height=900)
         )
-        browser.set_default_timeout(_PATIENCE_MS)
+        browser.set_default_timeout(_TIMEOUT_MS)
         yield browser.new_page()
         browser.close()

@@ -1,9 +1,11 @@
-"""The real parts the tests run against: an S3 server, the local endpoint, Prefect's own server.
+"""Fixtures: an S3 server, local endpoints, a faulty proxy, and an installation of Prefect.
 
-Everything listens on loopback, lives in temporary folders, and is ended by its own id.
+All of them listen on loopback, use temporary folders, and end with the tests.
 """
 
+import fcntl
 import os
+import shutil
 import signal
 import tempfile
 
@@ -22,40 +24,46 @@ os.environ.update(
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from s3fs import S3FileSystem
 
-from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import serve
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import Endpoint
 from tasks.local.sample import write_sample
-from tests.faultyproxy import FaultyProxy, faulty_proxy
+from tests.faulty_s3_proxy import FaultyProxy, faulty_proxy
+from tests.groups import GroupScheduling, longest_first
+from tests.prefect_installation import Installation, installed
+from tests.prefectserver import PrefectServer, free_port
 from tests.s3server import S3Server, running_s3_server
-from tests.team import Team, installed
 
-# On a busy machine a slow example is no failure.
+# On a busy machine a slow example is not a failure.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
-# A shell's background job ignores SIGINT, and so would the programs that tests start and interrupt.
+# Background jobs of a shell ignore SIGINT; without this, programs that tests start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Serve = Callable[..., Endpoint]
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Each group of tests runs in one process."""
+    return GroupScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes that run tests, one has all tests of a file, and one all that share the team."""
-    for item in items:
-        needs_team = "team" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("team" if needs_team else item.path.name))
+    """Groups that take longest run first."""
+    items[:] = longest_first(items)
 
 
 @pytest.fixture(autouse=True)
 def kept_environment() -> Iterator[None]:
-    """A run in a test's own process names its server in the environment, for that process alone."""
+    """Restore the environment, since a run in the test's process sets the address of its Prefect server."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -71,7 +79,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture
 def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bucket of this test's own, as ``s3://NAME``; the environment points at the server."""
+    """A new bucket, as ``s3://NAME``; the environment variables point to the server."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server.new_bucket()
@@ -84,10 +92,10 @@ def proxy(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[FaultyProxy]:
-    """All of the product's storage goes through it."""
+    """A faulty proxy; all requests of the product to S3 pass through it."""
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
-    # Clients are kept by their arguments, and the address is none of them.
+    # s3fs caches clients by their arguments, which do not include the address.
     S3FileSystem.clear_instance_cache()
     with faulty_proxy(s3_server.url) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
@@ -97,7 +105,7 @@ def proxy(
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Starts local endpoints: ``endpoint(latency_ms=20)``; the environment points at the last one."""
+    """Starts local endpoints: ``endpoint(latency_ms=20)``; the environment points to the last one."""
     with ExitStack() as stack:
 
         def start(**settings: object) -> Endpoint:
@@ -112,16 +120,44 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def team(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+def new_prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's folder as the first start of a server leaves it, to be copied: the migrations take seconds.
+
+    Of several processes that run tests, the first one that needs it makes it for all.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    home = shared / "new-prefect-home"
+    with (shared / "new-prefect-home.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.exists():
+            server = PrefectServer(free_port(), folder / "first-start")
+            with server.running():
+                pass
+            server.home.rename(home)
+    return home
+
+
+@pytest.fixture
+def prefect_home(new_prefect_home: Path, tmp_path: Path) -> Path:
+    """Prefect's folder of this test's own, ``tmp_path / "prefect"``, with an empty database."""
+    return Path(shutil.copytree(new_prefect_home, tmp_path / "prefect"))
+
+
+@pytest.fixture(scope="session")
+def prefect(
+    s3_server: S3Server, new_prefect_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
     """One installation for all tests, with an endpoint of its own."""
-    folder = tmp_path_factory.mktemp("team")
+    folder = tmp_path_factory.mktemp("prefect")
+    shutil.copytree(new_prefect_home, folder / "prefect")
     with serve(EndpointConfig()) as llm, installed(folder, llm, s3_server.environment) as running:
         yield running
 
 
 @pytest.fixture
 def recording() -> Iterator[Endpoint]:
-    """A plain local endpoint that keeps what it is sent, for the tests of the endpoint itself."""
+    """A local endpoint that records requests, for the tests of the endpoint itself."""
     with serve(EndpointConfig(record_bodies=True)) as handle:
         yield handle
 

@@ -1,11 +1,11 @@
-"""Files as DuckDB writes them: all its types, and all its options that change the file."""
+"""Test files written by DuckDB: all its types, and all its options that change the file."""
 
 from functools import partial
 from pathlib import Path
 
 import duckdb
 
-from tests.foreign import ROWS, ROWS_A_GROUP, Write
+from tests.common_columns import ROWS, ROWS_A_GROUP, Write
 
 _TEXT = "case when i % 7 = 3 then null when i % 11 = 5 then '' else 'text ' || i || ' é' end"
 _NUMBERS = {
@@ -66,14 +66,14 @@ _FEW = {"k": "(i // 200) * 1000 + i % 10", "word": "'w' || (i % 5)", "list": "[i
 def _write(path: Path, columns: dict[str, str], options: str = "") -> None:
     chosen = ", ".join(f"{sql} as {name}" for name, sql in columns.items())
     parts = [
-        # Not from outside: these tests' own.
+        # Only constants of this file are formatted into the query.
         f"select i as n, {_TEXT} as text, {chosen} from range({start}, {start + ROWS_A_GROUP}) t(i)"  # noqa: S608
         for start in range(0, ROWS, ROWS_A_GROUP)
     ]
     format_options = f"format parquet, row_group_size {ROWS_A_GROUP}{options}"
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("set timezone = 'UTC'")
-        # A row group of fewer than 2,048 rows ends where one part of a union ends.
+        # The end of each part of the union ends a row group, although DuckDB's minimum is 2,048 rows.
         connection.execute(f"copy ({' union all '.join(parts)}) to '{path}' ({format_options})")
 
 

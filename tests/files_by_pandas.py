@@ -1,4 +1,4 @@
-"""Files as pandas writes them by both of its engines, and as fastparquet writes them."""
+"""Test files written by pandas with both of its engines, and by fastparquet."""
 
 import datetime as dt
 import decimal
@@ -11,7 +11,7 @@ import fastparquet
 import numpy as np
 import pandas as pd
 
-from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
+from tests.common_columns import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
 
 
 def _frame(**columns: Any) -> pd.DataFrame:
@@ -94,7 +94,7 @@ _INDEXES = {
 
 def _by_fastparquet(path: Path, frame: pd.DataFrame, **options: Any) -> None:
     with warnings.catch_warnings():
-        # It builds its frames in ways that pandas will change.
+        # fastparquet triggers deprecation warnings of pandas.
         warnings.simplefilter("ignore")
         fastparquet.write(str(path), frame, **{"row_group_offsets": ROWS_A_GROUP} | options)
 

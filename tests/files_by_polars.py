@@ -1,4 +1,4 @@
-"""Files as Polars writes them: all its types, and all its options that change the file."""
+"""Test files written by Polars: all its types, and all its options that change the file."""
 
 import datetime as dt
 import decimal
@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
+from tests.common_columns import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled
 
 _INTEGERS = [
     pl.Int8,

@@ -1,4 +1,4 @@
-"""Files as pyarrow writes them: its types, and all its options that change the file."""
+"""Test files written by pyarrow: its types, and all its options that change the file."""
 
 import datetime as dt
 import decimal
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.foreign import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled, text_of
+from tests.common_columns import ROWS, ROWS_A_GROUP, TEXTS, Write, nulled, text_of
 
 
 def _table(columns: dict[str, pa.Array], text: pa.DataType | None = None) -> pa.Table:
@@ -97,11 +97,11 @@ def _with_empty_row_groups(path: Path, compression: str) -> None:
 
 
 LONG_ROWS = 50_000
-"""So many that pyarrow writes the new columns in three pages."""
+"""Number of rows for which pyarrow writes the new columns in three pages."""
 
 
 def write_long(path: Path) -> None:
-    """A file of one row group, with a page index."""
+    """Write a file of one row group with a page index."""
     table = pa.table({"n": range(LONG_ROWS), "text": list(map(text_of, range(LONG_ROWS)))})
     pq.write_table(table, path, write_page_index=True)
 

@@ -1,11 +1,11 @@
-"""Files as Spark writes them: its types, and the options of Spark and parquet-java that change the file."""
+"""Test files written by Spark: its types, and the options of Spark and parquet-java that change the file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from tests.foreign import ROWS, ROWS_A_GROUP
+from tests.common_columns import ROWS, ROWS_A_GROUP
 
 _TEXT = "case when id % 7 = 3 then null when id % 11 = 5 then '' else concat('text ', id, ' é') end"
 _FLAT = {
@@ -45,13 +45,13 @@ _FEW = {"k": "id div 200 * 1000 + id % 10", "word": "concat('w', id % 5)", "list
 
 @dataclass(frozen=True, slots=True)
 class SparkFile:
-    """How Spark writes a file.
+    """Columns and options of a file that Spark writes.
 
     Attributes:
-        columns: Columns beside ``n`` and ``text``, as SQL of ``id``.
+        columns: Columns other than ``n`` and ``text``, as SQL expressions of ``id``.
         options: Options of the writer.
         settings: Settings of the session.
-        table: The types of these columns, for a file that is written through a table.
+        table: Types of the columns, for a file that is written through a table.
     """
 
     columns: dict[str, str] = field(default_factory=lambda: _FEW)
@@ -60,7 +60,7 @@ class SparkFile:
     table: str = ""
 
     def write(self, spark: SparkSession, path: Path) -> None:
-        """Write it."""
+        """Write the file."""
         folder = path.with_suffix(".folder")
         chosen = [f"{sql} as {name}" for name, sql in self.columns.items()]
         rows = spark.range(0, ROWS, 1, 1).selectExpr("id as n", f"{_TEXT} as text", *chosen)
@@ -108,7 +108,7 @@ CASES = {
         options={
             "parquet.bloom.filter.enabled#k": "true",
             "parquet.bloom.filter.expected.ndv#k": "99",
-            # A chunk with a dictionary gets none.
+            # A chunk with a dictionary gets no bloom filter.
             "parquet.enable.dictionary#k": "false",
         }
     ),

@@ -1,4 +1,4 @@
-"""A real Prefect server and worker on loopback, and whole runs as processes, ended with all they started."""
+"""Starts a real Prefect server, workers and runs as processes on loopback, and ends them."""
 
 import json
 import os
@@ -30,9 +30,9 @@ DEPLOYMENT = "summarize-parquet/development"
 def process(
     *command: str, env: dict[str, str] | None = None, cwd: Path = ROOT, log: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in the background, in a group of its own; the group is killed in the end.
+    """Start a program in its own process group; the group is killed at the end.
 
-    A run's own server is not in the group, but ends when the run does.
+    A Prefect server that a run starts is not in this group; it ends with the run.
     """
     with (log or Path(os.devnull)).open("ab") as output:
         started = subprocess.Popen(
@@ -45,7 +45,7 @@ def process(
 
 
 def kill_group(started: subprocess.Popen[bytes]) -> None:
-    """Kill -9 a program and all it started, as far as it stayed in its group."""
+    """Kill a program and all processes of its group with SIGKILL."""
     with suppress(ProcessLookupError):
         os.killpg(started.pid, signal.SIGKILL)
     started.wait()
@@ -53,12 +53,12 @@ def kill_group(started: subprocess.Popen[bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PrefectServer:
-    """Where a server listens, and how its clients are told.
+    """A server, with the environment of its clients.
 
     Attributes:
         port: Its port.
         home: The folder of Prefect's own files.
-        cwd: Where programs run.
+        cwd: The working directory of programs.
     """
 
     port: int
@@ -72,11 +72,11 @@ class PrefectServer:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of everything that speaks to it."""
+        """The environment of the server and its clients."""
         return os.environ | {"PREFECT_HOME": str(self.home), "PREFECT_API_URL": self.url}
 
-    def ask(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
-        """Prefect's REST API: the reply, parsed."""
+    def api(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
+        """Send a request to Prefect's REST API; returns the parsed reply."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(  # noqa: S310 - http on loopback
             f"{self.url}/{path}", data, {"content-type": "application/json"}, method=method
@@ -87,7 +87,7 @@ class PrefectServer:
                     text = response.read()
             except HTTPError as error:
                 error.close()
-                # Its database was busy, and nothing was done.
+                # The database was busy and nothing was done: retry.
                 if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
                     raise
             else:
@@ -95,7 +95,7 @@ class PrefectServer:
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The server, ready; may be started again after it ended."""
+        """Start the server, and wait until it is ready; it can be started again after its end."""
         command = (PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(self.port))
         with process(*command, env=self.env, cwd=self.cwd) as server:
             _wait_until_healthy(self.url)
@@ -103,17 +103,17 @@ class PrefectServer:
 
     @contextmanager
     def worker(self, log: Path | None = None) -> Iterator[None]:
-        """A process worker of the pool; to be left before the server ends."""
+        """Start a process worker; leave this context before the server's."""
         command = (PREFECT, "worker", "start", "--pool", "summarize")
         try:
             with process(*command, env=self.env, cwd=self.cwd, log=log):
                 yield
         finally:
-            # Runs are in groups of their own.
+            # Each run has its own process group.
             _kill_all_with(f"PREFECT_HOME={self.home}", "PREFECT__FLOW_RUN_ID=")
 
     def command(self, *arguments: str) -> str:
-        """Run a `prefect` command to its end; returns what it printed."""
+        """Run a `prefect` command; returns its output."""
         ended = subprocess.run(
             [PREFECT, "--no-prompt", *arguments],
             env=self.env,
@@ -127,25 +127,25 @@ class PrefectServer:
         return ended.stdout
 
     def deploy(self) -> None:
-        """Register the deployment, with a pool for it."""
+        """Create the work pool and all deployments."""
         self.command("work-pool", "create", "summarize", "--type", "process")
         assert "summarize-parquet" in self.command("deploy", "--all")
 
 
 def run_of(source: str, destination: str, *flags: str) -> tuple[str, ...]:
-    """The command of a whole run."""
+    """The command line of a run."""
     return (sys.executable, "-m", "flows", "run", source, destination, "--text-column", "body", *flags)
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """A free TCP port."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def wait_until(reached: Callable[[], bool], within_s: float = 120.0, every_s: float = 0.02) -> None:
-    """Wait for another program's progress, which is only to be had by asking, but not all the time."""
+    """Poll until a condition holds; for the progress of another program, which offers no event."""
     end_s = time.monotonic() + within_s
     while time.monotonic() < end_s:
         if reached():
@@ -166,7 +166,7 @@ def _wait_until_healthy(url: str) -> None:
 
 
 def _kill_all_with(*entries: str) -> None:
-    """Kill every process whose environment has entries that begin so; only what a test started has them."""
+    """Kill all processes whose environment has entries with these prefixes; only tests set them."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             environment = (folder / "environ").read_bytes().split(b"\0")

@@ -1,4 +1,4 @@
-"""Programs that read Parquet files: all columns of a file, and the rows that a filter leaves."""
+"""Reads and filters a Parquet file with each of the libraries that the tests compare."""
 
 import functools
 import io
@@ -17,21 +17,21 @@ import pyarrow.parquet as pq
 
 Result = TypeVar("Result")
 Seen = dict[str, tuple[str, list[Any]]]
-"""Type and values of each column, as the reader's own."""
+"""Type and values of each column, as the reader returns them."""
 
 
 class UnreadableError(Exception):
-    """A reader does not read a file."""
+    """A reader cannot read a file."""
 
 
 _duckdb_connection = functools.cache(duckdb.connect)
 
 
 def attempt(read: Callable[..., Result], *args: Any) -> Result:
-    """What a reader returns.
+    """Call a reader.
 
     Raises:
-        UnreadableError: Whatever it raised, Rust's panics included.
+        UnreadableError: The reader raised any exception, panics of Rust included.
     """
     try:
         return read(*args)
@@ -76,13 +76,13 @@ def _pandas(path: Path) -> Seen:
 
 def _fastparquet(path: Path) -> Seen:
     with warnings.catch_warnings():
-        # It concatenates and converts in ways that pandas will change.
+        # fastparquet triggers deprecation warnings of pandas.
         warnings.simplefilter("ignore")
         return _of_frame(_opened_by_fastparquet(path).to_pandas())
 
 
 def _opened_by_fastparquet(path: Path) -> Any:
-    # It leaves files to the garbage collector.
+    # fastparquet does not close files, which would be a warning.
     return fastparquet.ParquetFile(io.BytesIO(path.read_bytes()))
 
 
@@ -102,7 +102,7 @@ READERS: dict[str, Callable[[Path], Seen]] = {
 
 
 def plain(values: Sequence[Any]) -> list[Any]:
-    """Values as Python's, where pandas has NaN for null and floats for integers with nulls."""
+    """Convert to Python values: pandas uses NaN for null, and floats for integers with nulls."""
     return [_plain(value) for value in values]
 
 
@@ -138,7 +138,7 @@ def _filtered_by_datafusion(path: Path, column: str, value: Any, wanted: str = "
 
 def _filtered_by_fastparquet(path: Path, column: str, value: Any, wanted: str = "n") -> list[Any]:
     file = _opened_by_fastparquet(path)
-    # It leaves out row groups; its filter of rows fails on chunks of several pages.
+    # fastparquet only skips row groups here: its row filter fails on chunks with several pages.
     frame = file.to_pandas(columns=list({wanted, column}), filters=[(column, "==", value)])
     return plain(frame[frame[column] == value][wanted].tolist())
 
@@ -150,4 +150,5 @@ FILTERS: dict[str, Callable[..., list[Any]]] = {
     "datafusion": _filtered_by_datafusion,
     "fastparquet": _filtered_by_fastparquet,
 }
-"""Path, column, value, and another column, by default ``n``: its values where the first one has the value."""
+"""Each takes path, column, value and another column (by default ``n``), and returns the other column's values
+in the rows where the first column has this value."""

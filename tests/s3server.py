@@ -28,7 +28,7 @@ class S3Server:
 
     Attributes:
         url: Its address.
-        pid: Its process id, to kill it with.
+        pid: Its process id.
     """
 
     url: str
@@ -45,13 +45,13 @@ class S3Server:
         }
 
     def filesystem(self) -> fsspec.AbstractFileSystem:
-        """A client of its own, for looking at what the product wrote."""
+        """A client for tests to inspect what the product wrote."""
         return fsspec.filesystem(
             "s3", key=_KEY, secret=_SECRET, endpoint_url=self.url, use_listings_cache=False
         )
 
     def new_bucket(self) -> str:
-        """Make an empty bucket; returns ``s3://NAME``."""
+        """Create an empty bucket; returns ``s3://NAME``."""
         name = f"bucket-{uuid.uuid4().hex[:12]}"
         self.filesystem().mkdir(name)
         return f"s3://{name}"
@@ -59,7 +59,7 @@ class S3Server:
 
 @contextmanager
 def running_s3_server(folder: Path) -> Iterator[S3Server]:
-    """Start a server on free ports with an access key, and end it by its id."""
+    """Start a server on free ports with an access key; it is killed at the end."""
     identities = folder / "identities.json"
     credentials = [{"accessKey": _KEY, "secretKey": _SECRET}]
     identities.write_text(
@@ -75,7 +75,7 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
             "-ip.bind=127.0.0.1",
         ),
         *(f"-s3.config={identities}", "-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
-        # Every bucket takes volumes of its own; by default there are only as many as the disk has gigabytes.
+        # Each bucket needs its own volumes; by default their number is limited to the disk's size in GB.
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=10000"),
         *(f"-{flag}={port}" for flag, port in ports.items()),
     ]
@@ -99,7 +99,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _wait_until_ready(server: S3Server, process: subprocess.Popen[bytes]) -> None:
-    """Ready is when a bucket can be listed; there is no event to wait on in another program."""
+    """Wait until buckets can be listed; polled, since another program offers no event to wait for."""
     end_s = time.monotonic() + _READY_WITHIN_S
     while time.monotonic() < end_s and process.poll() is None:
         try:

@@ -9,7 +9,7 @@ from tasks.core.model import LeftOut
 from tasks.core.reporting import archive
 from tasks.core.reporting.report import FailedRow, PartitionReport, PartitionState, RunReport
 from tasks.core.reporting.tally import Bill, Tally
-from tests.enriching import job_of
+from tests.enriched_files import job_of
 
 RUN = "06a1c9de-0000-0000-0000-000000000000"
 
@@ -42,6 +42,6 @@ def test_a_report_is_read_back_as_it_was(store: str, tmp_path: Path, request: py
     assert archive.read(f"{folder}/out", RUN) == report
 
 
-def test_a_run_without_a_report_is_told(tmp_path: Path) -> None:
+def test_a_run_without_a_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=f"No report of the run {RUN}"):
         archive.read(str(tmp_path), RUN)

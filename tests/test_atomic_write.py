@@ -1,4 +1,4 @@
-"""Old complete or new complete: what a reader of the destination may see, on disk and on a real S3 server."""
+"""Atomic writes: a reader sees the old or the new complete file, on disk and on a real S3 server."""
 
 import os
 import stat
@@ -27,25 +27,25 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 
 
 def publish(place: Location, key: str, data: bytes) -> None:
-    """Publish the first half as a source on this machine, and the rest as its tail."""
+    """Publish a file: its first half as a local source, the rest as the tail."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as tail:
         source = Path(folder, "source")
         source.write_bytes(data[: len(data) // 2])
         tail.write(data)
         tail.flush()
         place_of_source = locate(folder)
-        found = stored_files.look_at(place_of_source, str(source))
+        found = stored_files.stat(place_of_source, str(source))
         rest = Tail(cast("BinaryIO", tail), found.size_bytes, len(data) - found.size_bytes)
-        replaces = stored_files.found_at(place, place.path(key))
+        replaces = stored_files.find_file(place, place.path(key))
         publish_appended(place_of_source, found, rest, place, key, replaces)
 
 
 def keys(place: Location) -> list[str]:
-    return [file.path.removeprefix(f"{place.root}/") for file in stored_files.find(place, place.root)]
+    return [file.path.removeprefix(f"{place.root}/") for file in stored_files.list_files(place, place.root)]
 
 
 @pytest.mark.parametrize("key", ["a.parquet", "y=1/m=%20/a b#[x].parquet", "ü/日.parquet"])
-def test_a_published_file_is_there_and_nothing_else_is(place: Location, key: str) -> None:
+def test_publishing_leaves_the_file_and_nothing_else(place: Location, key: str) -> None:
     publish(place, key, b"one")
     publish(place, key, b"two!")
     assert keys(place) == [key]
@@ -93,14 +93,14 @@ def test_a_published_local_file_has_the_permissions_of_any_new_file(tmp_path: Pa
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("*.parquet")} == {0o640}
 
 
-def test_many_partitions_at_once_do_not_take_the_folder_aside_from_each_other(tmp_path: Path) -> None:
+def test_partitions_written_concurrently_do_not_remove_each_other_s_temporary_folder(tmp_path: Path) -> None:
     place = locate(str(tmp_path))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: publish(place, f"{n % 7}/{n}.parquet", b"x"), range(800)))
     assert sorted(path.name for path in tmp_path.iterdir()) == [str(n) for n in range(7)]
 
 
-def test_checking_a_destination_leaves_nothing_there(place: Location) -> None:
+def test_checking_a_destination_leaves_no_file_behind(place: Location) -> None:
     atomic_write.check_writable(place)
     assert keys(place) == []
     assert not Path(place.root, "_aside").exists()
@@ -121,23 +121,23 @@ def test_a_missing_tmpdir_is_a_storage_error_that_names_it(
         atomic_write.check_writable(locate(f"{bucket}/out"))
 
 
-def test_without_tmpdir_files_are_built_where_the_system_keeps_temporary_files(
+def test_without_tmpdir_temporary_files_go_to_the_system_s_folder(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
-    assert atomic_write.building_folder(locate(f"{bucket}/out")) == Path(tempfile.gettempdir())
+    assert atomic_write.temporary_folder(locate(f"{bucket}/out")) == Path(tempfile.gettempdir())
 
 
-def test_a_memory_filesystem_is_published_to_like_any_other() -> None:
+def test_publishing_to_a_memory_filesystem_works() -> None:
     place = locate("memory://publishing/out")
     atomic_write.check_writable(place)
     publish(place, "y=1/a.parquet", b"x")
     assert keys(place) == ["y=1/a.parquet"]
 
 
-def test_of_many_that_create_a_name_one_does_and_its_content_stays(place: Location) -> None:
+def test_of_many_concurrent_creates_of_a_name_one_succeeds_and_its_content_stays(place: Location) -> None:
     def create(number: int) -> bool:
-        return atomic_write.create_new(place, "_ledger/name", b"%d" % number)
+        return atomic_write.create_exclusive(place, "_ledger/name", b"%d" % number)
 
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(create, range(8)))
@@ -146,19 +146,19 @@ def test_of_many_that_create_a_name_one_does_and_its_content_stays(place: Locati
     assert keys(place) == ["_ledger/name"]
 
 
-def test_a_name_created_before_by_the_same_call_is_its_own(place: Location) -> None:
-    # What a client sees that asked again because the first reply was lost.
-    assert atomic_write.create_new(place, "name", b"mine")
-    assert atomic_write.create_new(place, "name", b"mine")
-    assert not atomic_write.create_new(place, "name", b"other")
+def test_a_create_repeated_by_the_client_counts_as_successful(place: Location) -> None:
+    # As when the client repeats a request whose reply was lost.
+    assert atomic_write.create_exclusive(place, "name", b"mine")
+    assert atomic_write.create_exclusive(place, "name", b"mine")
+    assert not atomic_write.create_exclusive(place, "name", b"other")
 
 
-def test_a_disk_without_links_creates_names_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_created_on_a_disk_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(Path, "hardlink_to", fail)
     place = locate(str(tmp_path))
-    made = [atomic_write.create_new(place, "name", data) for data in (b"one", b"two")]
+    made = [atomic_write.create_exclusive(place, "name", data) for data in (b"one", b"two")]
     assert made == [True, False]
     assert keys(place) == ["name"]

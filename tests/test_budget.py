@@ -11,39 +11,41 @@ from tasks.core.pricing import Price, price_of
 from tests.textmodels import OfTexts, row_of
 
 
-def test_requests_end_at_their_limit() -> None:
+def test_no_request_is_sent_above_the_limit() -> None:
     budget = Budget(max_requests=2)
     for _ in range(2):
-        with budget.request(6):
+        with budget.reserve(6):
             pass
     with (
         pytest.raises(BudgetError, match=r"2 requests.*run the same command again"),
-        budget.request(6),
+        budget.reserve(6),
     ):
         pytest.fail("no third request")
 
 
-def test_dollars_count_what_is_in_flight_at_its_most_and_what_is_answered_as_it_was() -> None:
+def test_dollars_count_requests_in_flight_at_their_highest_cost_and_answered_ones_at_their_real_cost() -> (
+    None
+):
     budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
     with ExitStack() as in_flight:
         for _ in range(3):
-            in_flight.enter_context(budget.request(6))
-        with pytest.raises(BudgetError), budget.request(6):
+            in_flight.enter_context(budget.reserve(6))
+        with pytest.raises(BudgetError), budget.reserve(6):
             pytest.fail("three in flight may cost three dollars")
-    budget.spent(10, 500_000)
+    budget.record_usage(10, 500_000)
     with (
-        budget.request(6),
-        budget.request(6),
+        budget.reserve(6),
+        budget.reserve(6),
         pytest.raises(BudgetError, match=r"0\.5000 of them"),
     ):
-        in_flight.enter_context(budget.request(6))
+        in_flight.enter_context(budget.reserve(6))
 
 
-def test_without_limits_nothing_ends() -> None:
+def test_without_limits_no_request_is_rejected() -> None:
     budget = Budget()
     for _ in range(1000):
-        with budget.request(6):
-            budget.spent(10, 10)
+        with budget.reserve(6):
+            budget.record_usage(10, 10)
 
 
 def test_prices_are_listed_can_be_overridden_and_may_be_unknown() -> None:
@@ -51,9 +53,9 @@ def test_prices_are_listed_can_be_overridden_and_may_be_unknown() -> None:
     assert listed is not None
     assert 0 < listed.input_usd < listed.output_usd
     assert price_of("gpt-4o-mini", output_usd=9.0) == Price(listed.input_usd, 9.0)
-    assert price_of("nobody-knows") is None
-    assert price_of("nobody-knows", input_usd=1.0) is None
-    assert price_of("nobody-knows", 1.0, 2.0) == Price(1.0, 2.0)
+    assert price_of("unknown-model") is None
+    assert price_of("unknown-model", input_usd=1.0) is None
+    assert price_of("unknown-model", 1.0, 2.0) == Price(1.0, 2.0)
     assert Price(2.0, 4.0).cost_usd(500_000, 250_000) == pytest.approx(2.0)
 
 
@@ -66,7 +68,9 @@ def test_prices_are_listed_can_be_overridden_and_may_be_unknown() -> None:
     ],
     ids=["lost", "filtered", "no usage"],
 )
-def test_what_may_be_on_the_bill_without_a_number_counts_as_all_it_may_cost(end: Outcome | Exception) -> None:
+def test_a_request_that_may_be_billed_and_has_no_usage_counts_at_its_highest_cost(
+    end: Outcome | Exception,
+) -> None:
     class Ending:
         async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - a ChatModel's
             if isinstance(end, Exception):
@@ -75,7 +79,7 @@ def test_what_may_be_on_the_bill_without_a_number_counts_as_all_it_may_cost(end:
 
     async def run() -> None:
         budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
-        metered = Meter(budget).around(OfTexts(Ending()))
+        metered = Meter(budget).wrap(OfTexts(Ending()))
         for _ in range(3):
             with suppress(RequestError):
                 await metered.complete(row_of("a text"))
@@ -85,7 +89,7 @@ def test_what_may_be_on_the_bill_without_a_number_counts_as_all_it_may_cost(end:
     asyncio.run(run())
 
 
-def test_what_was_refused_or_rejected_costs_nothing() -> None:
+def test_refused_and_rejected_requests_cost_nothing() -> None:
     class Refusing:
         async def summarize(self, text: str) -> Outcome:
             if text == "too long":
@@ -95,7 +99,7 @@ def test_what_was_refused_or_rejected_costs_nothing() -> None:
 
     async def run() -> None:
         budget = Budget(max_cost_usd=3.0, price=Price(0.0, 1.0), max_output_tokens=1_000_000)
-        metered = Meter(budget).around(OfTexts(Refusing()))
+        metered = Meter(budget).wrap(OfTexts(Refusing()))
         for text in ["too long", "any"] * 10:
             with suppress(RequestError):
                 await metered.complete(row_of(text))
@@ -103,7 +107,7 @@ def test_what_was_refused_or_rejected_costs_nothing() -> None:
     asyncio.run(run())
 
 
-def test_attempts_that_were_never_sent_use_up_no_requests() -> None:
+def test_attempts_that_were_not_sent_use_up_no_request_budget() -> None:
     unsent: list[Outcome | Exception] = [
         RequestError("no connection", sent=False),
         DeploymentError("no token"),
@@ -119,7 +123,7 @@ def test_attempts_that_were_never_sent_use_up_no_requests() -> None:
 
     async def run() -> None:
         meter = Meter(Budget(max_requests=2))
-        metered = meter.around(OfTexts(Ending()))
+        metered = meter.wrap(OfTexts(Ending()))
         for _ in range(22):
             with suppress(RequestError, DeploymentError):
                 await metered.complete(row_of("a text"))

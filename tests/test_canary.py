@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from tests.tables import write_partition
-from tests.team import BLOCKS_KEY, WORKERS_KEY, Team
+from tests.prefect_installation import BLOCKS_KEY, WORKERS_KEY, Installation
+from tests.source_partitions import write_partition
 
 MARKER = "canary-row-text-7d21"
 KEYS = (WORKERS_KEY, BLOCKS_KEY)
@@ -36,18 +36,18 @@ def is_in(secret: str, content: bytes) -> bool:
     return any(form in content for form in forms(secret))
 
 
-def write_source(team: Team, name: str, rows: int) -> dict[str, str]:
+def write_source(prefect: Installation, name: str, rows: int) -> dict[str, str]:
     """Texts whose marker stands behind what the endpoint repeats, some of them with a fault."""
     texts = [f"Row {row} is short. It has a second sentence. Then comes {MARKER}." for row in range(rows)]
     texts += [f"This row fails. It does. {MARKER} [[fault:{fault}]]" for fault in FAULTS]
-    source = team.folder / "data" / name / "in"
+    source = prefect.folder / "data" / name / "in"
     write_partition(LocalFileSystem(), f"{source}/part-0.parquet", pa.table({"body": texts}))
     return {"source": str(source), "destination": str(source.parent / "out"), "text_column": "body"}
 
 
-def is_data(team: Team, path: Path) -> bool:
+def is_data(prefect: Installation, path: Path) -> bool:
     """A source, an output, or a partition that was being built."""
-    hidden = any(part.startswith("_") for part in path.relative_to(team.folder).parts)
+    hidden = any(part.startswith("_") for part in path.relative_to(prefect.folder).parts)
     return path.suffix in {".parquet", ".tmp"} and not hidden
 
 
@@ -67,27 +67,27 @@ def crash(run: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def after_bad_runs(team: Team) -> Team:
+def after_bad_runs(prefect: Installation) -> Installation:
     """The installation after a run with failed rows, one with a wrong key, and one that was killed."""
-    llm = team.endpoint
+    llm = prefect.endpoint
     llm.configure(api_key=BLOCKS_KEY, latency_ms=0)
-    production = f"deployments/{team.deployment('production')['id']}/create_flow_run"
-    parameters = {**write_source(team, "rows-fail", 20), "output": {"max_failed_fraction": 1}}
-    run = team.ask(production, {"parameters": {**parameters, "limits": {"max_attempts": 2}}})["id"]
-    assert "failed" in team.ended(run)["message"]
-    assert team.ended(team.start(**write_source(team, "wrong-key", 20)))["type"] == "FAILED"
+    production = f"deployments/{prefect.deployment('production')['id']}/create_flow_run"
+    parameters = {**write_source(prefect, "rows-fail", 20), "output": {"max_failed_fraction": 1}}
+    run = prefect.api(production, {"parameters": {**parameters, "limits": {"max_attempts": 2}}})["id"]
+    assert "failed" in prefect.ended(run)["message"]
+    assert prefect.ended(prefect.start(**write_source(prefect, "wrong-key", 20)))["type"] == "FAILED"
     llm.configure(api_key=None, latency_ms=1000)
     llm.reset()
-    run = team.start(**write_source(team, "killed", 200), limits={"max_concurrent": 20})
-    team.until(lambda: llm.stats().answered >= 40)
+    run = prefect.start(**write_source(prefect, "killed", 200), limits={"max_concurrent": 20})
+    prefect.until(lambda: llm.stats().answered >= 40)
     crash(run)
-    assert team.ended(run)["type"] == "CRASHED"
+    assert prefect.ended(run)["type"] == "CRASHED"
     # While a run goes, the worker has its environment in a file of its own.
-    team.until(lambda: not list(team.folder.glob("tmp/prefect-workspace-attempt-*")))
-    return team
+    prefect.until(lambda: not list(prefect.folder.glob("tmp/prefect-workspace-attempt-*")))
+    return prefect
 
 
-def test_no_key_is_in_any_file_or_in_the_database(after_bad_runs: Team) -> None:
+def test_no_key_is_in_any_file_or_in_the_database(after_bad_runs: Installation) -> None:
     database = after_bad_runs.database()
     assert b"rows-fail" in database
     assert not [key for key in KEYS if is_in(key, database)]
@@ -96,7 +96,7 @@ def test_no_key_is_in_any_file_or_in_the_database(after_bad_runs: Team) -> None:
     assert found == []
 
 
-def test_no_row_text_is_outside_of_data_files(after_bad_runs: Team) -> None:
+def test_no_row_text_is_outside_of_data_files(after_bad_runs: Installation) -> None:
     assert not is_in(MARKER, after_bad_runs.database())
     found, ledgers = set(), 0
     for path in (path for path in after_bad_runs.folder.rglob("*") if path.is_file()):

@@ -1,7 +1,6 @@
 """A run cancelled through Prefect, as its page does it: a server, a worker, a deployment."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +8,38 @@ import pytest
 
 from tasks.core.lease.lease_file import LeaseFiles
 from tasks.core.storage.location import locate
-from tests.conftest import Serve
-from tests.paying import names, read, segments_in, tally, write
-from tests.prefectserver import DEPLOYMENT, PrefectServer, free_port, wait_until
+from tasks.local.endpoint_control import Endpoint
+from tests.core_runs import names, read, segments_in, tally, write
+from tests.prefect_installation import Installation
+from tests.prefectserver import PrefectServer, wait_until
 
 ROWS = 400
 LATENCY_MS = 1000.0
 
 
 @pytest.fixture
-def prefect(tmp_path: Path) -> Iterator[PrefectServer]:
-    server = PrefectServer(free_port(), tmp_path / "prefect")
-    with server.running():
-        server.deploy()
-        yield server
+def llm(prefect: Installation, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    """The installation's endpoint; runs of this process use it too."""
+    prefect.endpoint.configure(api_key=None, latency_ms=LATENCY_MS)
+    prefect.endpoint.reset()
+    for name in ("ENDPOINT", "API_KEY", "DEPLOYMENT"):
+        monkeypatch.setenv(f"AZURE_OPENAI_{name}", prefect.env[f"AZURE_OPENAI_{name}"])
+    return prefect.endpoint
 
 
 def state_of(server: PrefectServer, run: str) -> object:
-    return server.ask(f"flow_runs/{run}")["state_type"]
+    return server.api(f"flow_runs/{run}")["state_type"]
 
 
 def log_of(server: PrefectServer, run: str) -> list[str]:
-    lines: Any = server.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    lines: Any = server.api("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
     return [line["message"] for line in lines]
 
 
 @pytest.mark.parametrize("store", ["local", "s3"])
 def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
-    request: pytest.FixtureRequest, endpoint: Serve, tmp_path: Path, prefect: PrefectServer, store: str
+    request: pytest.FixtureRequest, llm: Endpoint, tmp_path: Path, prefect: Installation, store: str
 ) -> None:
-    llm = endpoint(latency_ms=LATENCY_MS)
     folder = str(tmp_path) if store == "local" else request.getfixturevalue("bucket")
     texts = [f"This is row {n}. And more." for n in range(ROWS)]
     write(f"{folder}/in", texts)
@@ -49,18 +50,16 @@ def test_a_run_cancelled_on_the_page_ends_soon_and_everything_answered_is_kept(
         "prompt": "Summarize.",
         "limits": {"max_concurrent": 20},
     }
-    with prefect.worker(tmp_path / "worker.log"):
-        deployment = prefect.ask(f"deployments/name/{DEPLOYMENT}")["id"]
-        run = str(prefect.ask(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
-        wait_until(lambda: llm.stats().paid >= 60)
-        asked_s = time.monotonic()
-        prefect.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
-        claims = LeaseFiles(locate(f"{folder}/out"))
-        wait_until(lambda: (latest := claims.latest().claim) is not None and latest.released)
-        took_s = time.monotonic() - asked_s
-        # The worker looks every three seconds whether the process has ended.
-        wait_until(lambda: state_of(prefect, run) == "CANCELLED", every_s=0.25)
-    assert "Interrupted: what was answered is kept; run again to go on" in log_of(prefect, run)
+    run = prefect.start(**parameters)
+    wait_until(lambda: llm.stats().paid >= 60)
+    asked_s = time.monotonic()
+    prefect.api(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    files = LeaseFiles(locate(f"{folder}/out"))
+    wait_until(lambda: (latest := files.latest().record) is not None and latest.released)
+    took_s = time.monotonic() - asked_s
+    # The worker looks every three seconds whether the process has ended.
+    wait_until(lambda: state_of(prefect, run) == "CANCELLED", every_s=0.25)
+    assert "Interrupted: received replies are kept; run again to continue" in log_of(prefect, run)
     stopped_at = llm.stats()
     kept = sum(map(len, segments_in(f"{folder}/out")))
     assert kept == stopped_at.paid

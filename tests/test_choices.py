@@ -12,9 +12,9 @@ from tasks.core.errors import BudgetError, InputError
 from tasks.core.options import LimitOptions, RunOptions
 from tasks.core.reporting.rendering import to_json
 from tasks.core.reporting.report import PartitionState
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import names, write
+from tests.core_runs import names, write
 
 PUBLISHED, SKIPPED, LEFT = PartitionState.PUBLISHED, PartitionState.SKIPPED, PartitionState.LEFT
 
@@ -42,7 +42,7 @@ def artifact(key: str) -> str:
     return str(found.data)
 
 
-def test_a_dry_run_tells_the_plan_and_touches_nothing(folders: tuple[str, str], server: Endpoint) -> None:
+def test_a_dry_run_reports_the_plan_and_writes_nothing(folders: tuple[str, str], server: Endpoint) -> None:
     summarize_parquet(*folders, "body", run=RunOptions(max_partitions=1))
     before, requests = names(folders[1]), server.stats().requests
     report = summarize_parquet(*folders, "body", run=RunOptions(dry_run=True, max_partitions=2))
@@ -76,17 +76,17 @@ def test_a_run_of_some_partitions_leaves_the_others_and_the_next_goes_on(
     assert server.stats().requests == 40
 
 
-def test_outputs_without_a_source_are_reported_and_removed_when_asked(
+def test_orphaned_outputs_are_reported_and_removed_with_prune(
     folders: tuple[str, str], server: Endpoint
 ) -> None:
     summarize_parquet(*folders, "body")
     Path(folders[0], "day=2/part.parquet").unlink()
     reported = summarize_parquet(*folders, "body")
-    assert (reported.gone, reported.pruned) == (("day=2/part.parquet",), ())
+    assert (reported.orphans, reported.pruned) == (("day=2/part.parquet",), ())
     assert "day=2/part.parquet" in names(folders[1])
     dry = summarize_parquet(*folders, "body", run=RunOptions(dry_run=True, prune=True))
     assert dry.plan is not None
-    assert (dry.plan.gone, dry.plan.prunes, dry.pruned) == (("day=2/part.parquet",), True, ())
+    assert (dry.plan.orphans, dry.plan.prunes, dry.pruned) == (("day=2/part.parquet",), True, ())
     assert "day=2/part.parquet" in names(folders[1])
     pruned = summarize_parquet(*folders, "body", run=RunOptions(prune=True))
     assert pruned.pruned == ("day=2/part.parquet",)
@@ -102,7 +102,7 @@ def test_a_run_that_is_stopped_removes_nothing(folders: tuple[str, str], server:
     with pytest.raises(BudgetError) as stopped:
         summarize_parquet(*folders, "body", limits=LimitOptions(max_requests=3), run=RunOptions(prune=True))
     assert stopped.value.report is not None
-    assert stopped.value.report.gone == ("day=2/part.parquet",)
+    assert stopped.value.report.orphans == ("day=2/part.parquet",)
     assert stopped.value.report.pruned == ()
     assert "day=2/part.parquet" in names(folders[1])
     assert server.stats().requests == 43

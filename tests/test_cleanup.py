@@ -9,8 +9,8 @@ from tasks.core.ledger.cleanup import remove_leftovers
 from tasks.core.ledger.segment_names import folder_of
 from tasks.core.storage.location import Location, locate
 from tasks.core.storage.multipart_uploads import FOLDER, Upload
-from tests.appending import unfinished_uploads
-from tests.paying import names
+from tests.core_runs import names
+from tests.publish_setup import unfinished_uploads
 
 UNFINISHED = [
     f"_aside/building-{uuid.uuid4().hex}.tmp",

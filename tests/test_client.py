@@ -12,8 +12,8 @@ from tasks.core.llm.client import open_model
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import Prompt, Request
 from tasks.core.settings import Settings
-from tests.asking import AWKWARD, REQUEST
 from tests.conftest import Serve
+from tests.endpoint_requests import AWKWARD, REQUEST
 from tests.textmodels import row_of
 
 
@@ -48,15 +48,15 @@ async def complete(text: str, request: Request = REQUEST, timeout_s: float = 20.
     [
         ("content-filter", Status.FILTERED, "the prompt was stopped"),
         ("filtered-reply", Status.FILTERED, "the reply was stopped"),
-        ("too-long", Status.TOO_LONG, "longer than the model takes"),
+        ("too-long", Status.TOO_LONG, "longer than the model accepts"),
         ("bad-request", Status.FAILED, "HTTP 400"),
         ("length", Status.TRUNCATED, "max_output_tokens"),
         ("refusal", Status.REFUSED, "the model refused"),
-        ("empty", Status.FAILED, "replied with nothing"),
-        ("null-content", Status.FAILED, "replied with nothing"),
+        ("empty", Status.FAILED, "reply is empty"),
+        ("null-content", Status.FAILED, "reply is empty"),
     ],
 )
-def test_an_answer_that_concerns_one_row_is_its_outcome(
+def test_a_reply_that_concerns_one_row_is_its_outcome(
     endpoint: Serve, ask: Ask, kind: str, status: Status, error: str
 ) -> None:
     server = endpoint()
@@ -80,7 +80,7 @@ def test_an_answer_that_concerns_one_row_is_its_outcome(
         ("html", True),
     ],
 )
-def test_what_another_attempt_may_mend_is_a_request_error_that_knows_if_it_was_paid(
+def test_a_failure_that_a_retry_may_fix_is_a_request_error_that_states_if_it_may_be_billed(
     endpoint: Serve,
     ask: Ask,
     kind: str,
@@ -95,7 +95,7 @@ def test_what_another_attempt_may_mend_is_a_request_error_that_knows_if_it_was_p
 
 
 @pytest.mark.parametrize(
-    ("kind", "cure"),
+    ("kind", "fix"),
     [
         ("unauthorized", "AZURE_OPENAI_API_KEY"),
         ("forbidden", "Cognitive Services OpenAI User"),
@@ -105,9 +105,11 @@ def test_what_another_attempt_may_mend_is_a_request_error_that_knows_if_it_was_p
         ("redirect", "redirects elsewhere"),
     ],
 )
-def test_what_is_wrong_for_every_row_names_its_cure(endpoint: Serve, ask: Ask, kind: str, cure: str) -> None:
+def test_an_error_that_concerns_every_row_states_how_to_fix_it(
+    endpoint: Serve, ask: Ask, kind: str, fix: str
+) -> None:
     server = endpoint()
-    with pytest.raises(DeploymentError, match=cure):
+    with pytest.raises(DeploymentError, match=fix):
         ask(f"A text. [[fault:{kind}]]")
     assert server.stats().requests == 1
     assert server.stats().redirects_followed == 0
@@ -116,14 +118,16 @@ def test_what_is_wrong_for_every_row_names_its_cure(endpoint: Serve, ask: Ask, k
 @pytest.mark.parametrize(
     ("kind", "wait_s"), [("rate-limit:retry-after-ms=300", 0.3), ("rate-limit-long", 3600)]
 )
-def test_a_429_tells_how_long_to_wait(endpoint: Serve, ask: Ask, kind: str, wait_s: float) -> None:
+def test_the_error_of_a_429_holds_the_requested_wait(
+    endpoint: Serve, ask: Ask, kind: str, wait_s: float
+) -> None:
     endpoint()
     with pytest.raises(RateLimitError) as caught:
         ask(f"A text. [[fault:{kind}]]")
     assert caught.value.retry_after_s == pytest.approx(wait_s)
 
 
-def test_the_reply_and_the_error_carry_the_quota_as_the_headers_report_it(endpoint: Serve) -> None:
+def test_replies_and_errors_hold_the_parsed_rate_limit_headers(endpoint: Serve) -> None:
     endpoint(requests_per_minute=600, tokens_per_minute=60_000, bucket_window_s=60.0)
     answered = asyncio.run(complete("A text.")).rate_limits
     with pytest.raises(RateLimitError) as refused:
@@ -131,15 +135,15 @@ def test_the_reply_and_the_error_carry_the_quota_as_the_headers_report_it(endpoi
     for limits in (answered, refused.value.rate_limits):
         assert limits
         assert (limits.requests_per_s, limits.tokens_per_s) == (10.0, 1000.0)
-    # One request passed, and was charged as many tokens as we count for it, up to rounding.
+    # One request was admitted, and charged as many tokens as estimated here, up to rounding.
     assert answered
     assert answered.requests_left == 599
-    charged = REQUEST.charged_tokens(row_of("A text.", REQUEST))
+    charged = REQUEST.quota_tokens(row_of("A text.", REQUEST))
     assert answered.tokens_left == pytest.approx(60_000 - charged, abs=1)
 
 
 @pytest.mark.parametrize("kind", ["html", "server-error", "content-filter"])
-def test_whatever_is_answered_the_quota_is_read_from_its_headers(endpoint: Serve, kind: str) -> None:
+def test_the_rate_limit_headers_of_every_kind_of_reply_are_parsed(endpoint: Serve, kind: str) -> None:
     endpoint(requests_per_minute=600)
     try:
         limits = asyncio.run(complete(f"A text. [[fault:{kind}]]")).rate_limits
@@ -149,7 +153,7 @@ def test_whatever_is_answered_the_quota_is_read_from_its_headers(endpoint: Serve
     assert limits.requests_per_s == 10.0
 
 
-def test_silence_ends_at_the_timeout_and_a_dead_endpoint_was_never_paid(
+def test_a_hanging_request_may_be_billed_and_a_failed_connection_is_not(
     endpoint: Serve, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint()
@@ -180,7 +184,7 @@ def test_a_reply_without_usage_has_unknown_tokens(endpoint: Serve, ask: Ask) -> 
 @pytest.mark.parametrize(
     "prompt", ["Be {brief} and {{braced}}.", "Shorten: <{text}> {please}"], ids=["system", "inline"]
 )
-def test_the_endpoint_receives_exactly_the_rows_text_inside_the_frame(
+def test_the_endpoint_receives_exactly_the_rows_text_inside_the_instruction(
     endpoint: Serve, ask: Ask, text: str, prompt: str
 ) -> None:
     server = endpoint(record_bodies=True)
@@ -193,7 +197,7 @@ def test_the_endpoint_receives_exactly_the_rows_text_inside_the_frame(
         assert sent == [("system", prompt), ("user", text)]
 
 
-def test_a_request_carries_temperature_and_limit_and_a_reasoning_model_its_own_names(
+def test_a_request_contains_temperature_and_limit_under_the_names_of_its_model(
     endpoint: Serve, ask: Ask
 ) -> None:
     server = endpoint(record_bodies=True)

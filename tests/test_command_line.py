@@ -13,9 +13,10 @@ from fsspec.implementations.local import LocalFileSystem
 from flows.__main__ import main
 from tasks.core.lease.lease import Lease
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.tables import partition_table, write_partition
+from tests.prefectserver import wait_until
+from tests.source_partitions import partition_table, write_partition
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,7 +101,7 @@ def test_failed_rows_end_with_1_and_name_the_partition(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["{tmp}/nothing", "{tmp}/out", "--text-column", "body"], "No partition found: looked under"),
+        (["{tmp}/nothing", "{tmp}/out", "--text-column", "body"], "No partition found: "),
         (["{tmp}/in", "{tmp}/out", "--text-column", "text"], "column 'text' is missing"),
         (["{tmp}/in", "{tmp}/in/out", "--text-column", "body"], "lie inside each other"),
         (["{tmp}/in", "{tmp}/out", "--text-column", "body", "--max-concurrent", "0"], "--max-concurrent:"),
@@ -188,9 +189,8 @@ def test_a_missing_setting_ends_with_2_and_its_name(tmp_path: Path, monkeypatch:
 
 
 def interrupt_when_busy(process: subprocess.Popen[str], server: Endpoint) -> None:
-    """Ctrl-C as soon as requests are in flight; the endpoint tells when."""
-    while process.poll() is None and not server.stats().in_flight:
-        pass
+    """Ctrl-C as soon as requests are in flight at the endpoint."""
+    wait_until(lambda: process.poll() is not None or server.stats().in_flight > 0)
     process.send_signal(signal.SIGINT)
 
 
@@ -235,7 +235,7 @@ def test_the_endpoint_stands_in_for_a_deployment_on_its_own() -> None:
     assert "--tokens-per-minute" in ended.stdout
 
 
-def test_the_plan_is_told_without_prefect_without_a_request_and_as_json(
+def test_the_plan_is_printed_as_json_without_prefect_and_without_a_request(
     endpoint: Serve, sample: Path, tmp_path: Path
 ) -> None:
     server = endpoint()
@@ -258,13 +258,13 @@ def test_the_plan_is_told_without_prefect_without_a_request_and_as_json(
     ]
     ended = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout)
-    assert told["totals"]["running"] == len(told["partitions"]) == 3
-    assert told["totals"]["rows"] == 40
+    plan = json.loads(ended.stdout)
+    assert plan["totals"]["running"] == len(plan["partitions"]) == 3
+    assert plan["totals"]["rows"] == 40
     assert server.stats().requests == 0
     assert not (tmp_path / "out").exists()
     assert main(["run", str(sample), f"{tmp_path}/out", "--text-column", "body"]) == 0
-    assert server.stats().requests == told["totals"]["requests"]
+    assert server.stats().requests == plan["totals"]["requests"]
 
 
 def test_the_plan_takes_the_flags_of_the_run_and_says_when_there_is_nothing_to_do(

@@ -1,4 +1,4 @@
-"""Which files are partitions, in which order, and what is left out and counted."""
+"""Discovery: which files are partitions, their order, and the counts of other files."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ HIDDEN = [
     "_year=2024/_part.parquet",
     "_a/_year=2024/c.parquet",
 ]
-# A table in a hidden folder, of which no file is taken.
+# A table in a hidden folder; none of its files is a partition.
 TABLE = ["_old/_delta_log/0.json"]
 OTHER = ["part.parquet.crc", "a.parquet.tmp", "a/readme.txt", "A.PARQUET2", "only/x.txt"]
 MAYBE_PARQUET = ["b.parq", "c.PARQUET", "a/000000_0", "noname"]
@@ -38,7 +38,7 @@ MAYBE_PARQUET = ["b.parq", "c.PARQUET", "a/000000_0", "noname"]
 
 @pytest.fixture(params=["local", "s3", "memory"])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A folder with partitions, hidden names and other files; its URL."""
+    """URL of a folder with partitions, hidden names and other files."""
     roots = {"local": str(tmp_path / "in"), "memory": f"memory://{tmp_path.name}-{id(tmp_path)}/in"}
     url = roots.get(request.param) or f"{request.getfixturevalue('bucket')}/in"
     place = locate(url)
@@ -54,9 +54,7 @@ def found(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("end", ["", "/"])
-def test_a_prefix_holds_its_partitions_in_the_order_of_their_keys_and_counts_the_rest(
-    source: str, end: str
-) -> None:
+def test_a_prefix_lists_its_partitions_by_key_and_counts_other_files(source: str, end: str) -> None:
     discovery = discover(source + end)
     assert [partition.key for partition in discovery.partitions] == sorted(KEYS)
     left_out = discovery.left_out
@@ -68,7 +66,7 @@ def test_a_prefix_holds_its_partitions_in_the_order_of_their_keys_and_counts_the
     assert all(partition.version for partition in discovery.partitions)
 
 
-def test_a_file_of_zero_bytes_is_found_for_the_preflight_to_name(source: str) -> None:
+def test_an_empty_file_is_listed_as_a_partition(source: str) -> None:
     (empty,) = [partition for partition in discover(source).partitions if partition.key == "a.parquet"]
     assert empty.size_bytes == 0
 
@@ -97,7 +95,7 @@ def test_one_file_is_a_source_with_its_own_name_as_key(source: str, key: str) ->
         ("b*[x]/b[0].parquet", ["brackets[x]/b[0].parquet"]),
     ],
 )
-def test_a_glob_matches_whole_keys_and_its_brackets_are_ordinary(
+def test_a_glob_matches_whole_keys_and_brackets_are_ordinary_characters(
     source: str, pattern: str, keys: list[str]
 ) -> None:
     assert found(f"{source}/{pattern}") == keys
@@ -111,10 +109,10 @@ def test_a_folder_named_like_a_partition_is_a_folder(source: str) -> None:
     assert found(f"{source}/data.parquet") == ["part-0.parquet"]
 
 
-def test_nothing_found_says_where_was_looked_and_for_what(source: str) -> None:
+def test_the_error_for_no_partitions_names_the_source_and_the_pattern(source: str) -> None:
     for nothing in (f"{source}/missing", f"{source}/*.csv"):
         with pytest.raises(
-            SourceError, match=r"looked under .* for files (named \*\.parquet|like it)"
+            SourceError, match=r"No partition found: .* has no files (named \*\.parquet|that match it)"
         ) as error:
             discover(nothing)
         assert nothing in str(error.value)
@@ -124,11 +122,11 @@ def test_nothing_found_says_where_was_looked_and_for_what(source: str) -> None:
         discover(f"{source}/only", RunOptions(suffix=(".csv", "none")))
 
 
-def test_an_empty_bucket_holds_no_partition_and_a_missing_one_is_named(bucket: str) -> None:
+def test_an_empty_bucket_and_a_missing_bucket_have_different_errors(bucket: str) -> None:
     for url in (bucket, f"{bucket}/"):
         with pytest.raises(SourceError, match="No partition found"):
             discover(url)
-    with pytest.raises(InputError, match="there is no bucket no-such-bucket-anywhere"):
+    with pytest.raises(InputError, match="bucket no-such-bucket-anywhere does not exist"):
         discover("s3://no-such-bucket-anywhere/in")
 
 
@@ -178,7 +176,7 @@ def test_relative_and_home_paths_are_sources(tmp_path: Path, monkeypatch: pytest
         ("in", "other", True),
     ],
 )
-def test_source_and_destination_must_lie_beside_each_other(
+def test_source_and_destination_must_not_contain_each_other(
     source: str, destination: str, *, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -192,12 +190,12 @@ def test_source_and_destination_must_lie_beside_each_other(
         check_apart(*places)
 
 
-def test_a_scheme_that_was_forgotten_is_asked_for(
+def test_the_error_for_a_missing_scheme_shows_the_url_to_write(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SourceError, match=r"To look in a bucket, write s3://lake/articles\."):
+    with pytest.raises(SourceError, match=r"For a bucket, write s3://lake/articles\."):
         discover("lake/articles")
-    with pytest.raises(InputError, match=r"Destination lake/out is a folder .*: write s3://lake/out, or"):
+    with pytest.raises(InputError, match=r"lake/out is a local folder.*: write s3://lake/out, or"):
         check_apart(locate(f"{bucket}/in"), locate("lake/out"))
     check_apart(locate(f"{bucket}/in"), locate(str(tmp_path)))

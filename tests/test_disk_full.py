@@ -1,4 +1,4 @@
-"""Disks that are full: where partitions are built, and under the destination itself."""
+"""Full disks: of temporary files, and of the destination."""
 
 import subprocess
 import sys
@@ -10,18 +10,18 @@ import pytest
 
 from tasks.core.errors import StorageError
 from tests.conftest import Serve
-from tests.paying import names, read, run, tally, write
+from tests.core_runs import names, read, run, tally, write
 from tests.prefectserver import ROOT
 
 ROWS = 100
-# Too long to fit beside what is in the ledger, which has no texts.
+# So long that the output does not fit on the disk, while the ledger does, which has no texts.
 TEXTS = [f"This is row {n}. {' '.join(f'{n * k * k:x}' for k in range(3000))}" for n in range(ROWS)]
 DISK_KB = 256
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
-    """A disk of its own at a folder; yields what makes it large."""
+    """Mount a small disk at a folder; yields a function that enlarges it."""
     folder.mkdir()
 
     def mount(options: str) -> bool:
@@ -46,13 +46,13 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
 
 
 def assert_made_whole(folder: str, out: str, requests: Callable[[], int]) -> None:
-    """A rerun finishes it, and asks nothing."""
+    """Assert that another run finishes the partition without a request."""
     counted = tally(f"{folder}/in", out)
     assert (counted.ok, counted.reused, requests()) == (ROWS, ROWS, ROWS)
     assert read(out)["summary"].to_pylist() == [f"This is row {n}." for n in range(ROWS)]
 
 
-def test_a_full_disk_for_temporary_files_costs_no_reply(
+def test_a_full_disk_for_temporary_files_loses_no_reply(
     endpoint: Serve,
     bucket: str,
     disk: tuple[Path, Callable[[], None]],
@@ -62,7 +62,7 @@ def test_a_full_disk_for_temporary_files_costs_no_reply(
     monkeypatch.setenv("TMPDIR", str(folder))
     write(f"{bucket}/in", TEXTS)
     (folder / "others").write_bytes(bytes(DISK_KB * 1024))
-    with pytest.raises(StorageError, match="set TMPDIR to a folder with room"):
+    with pytest.raises(StorageError, match="set TMPDIR to a folder with more space"):
         run(f"{bucket}/in", f"{bucket}/out")
     assert "part.parquet" not in names(f"{bucket}/out")
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["others"]
@@ -71,7 +71,7 @@ def test_a_full_disk_for_temporary_files_costs_no_reply(
 
 
 @pytest.mark.parametrize("free_kb", [DISK_KB, 0])
-def test_a_full_disk_under_the_destination_costs_no_reply(
+def test_a_full_disk_of_the_destination_loses_no_reply(
     endpoint: Serve,
     tmp_path: Path,
     disk: tuple[Path, Callable[[], None]],
@@ -94,19 +94,19 @@ def test_a_full_disk_under_the_destination_costs_no_reply(
 
 LIMITED = """
 import resource, sys
-from tests.paying import run
+from tests.core_runs import run
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 run(*sys.argv[2:4])
 """
 
 
-def test_a_file_that_may_not_grow_costs_no_reply(endpoint: Serve, tmp_path: Path) -> None:
+def test_a_file_size_limit_loses_no_reply(endpoint: Serve, tmp_path: Path) -> None:
     llm = endpoint()
     write(f"{tmp_path}/in", TEXTS)
     command = [sys.executable, "-c", LIMITED, f"{DISK_KB * 1024}", f"{tmp_path}/in", f"{tmp_path}/out"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "File too large" in ended.stderr
-    assert "make room there" in ended.stderr
+    assert "free space there" in ended.stderr
     assert "part.parquet" not in names(f"{tmp_path}/out")
     assert_made_whole(str(tmp_path), f"{tmp_path}/out", lambda: llm.stats().requests)

@@ -1,4 +1,4 @@
-"""Schemas beside Parquet's own in a footer: all know the new columns, and nothing of them is lost."""
+"""Embedded schemas of other programs in a footer: the new columns are added, and nothing is lost."""
 
 import base64
 import datetime as dt
@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.parquet.embedded_schemas import with_columns
-from tests.enriching import COLUMNS, enrich
+from tests.enriched_files import COLUMNS, enrich
 
 ARROW = b"ARROW:schema"
 PANDAS = b"pandas"
 DAY = pd.Timestamp("2020-01-01")
 
-# Names of two columns, and how pandas shows them in an output: numbers stay numbers, others become strings.
+# Names of two columns, and as pandas reads them from an output: numbers stay numbers, others become strings.
 NAMES: list[tuple[Any, list[Any]]] = [
     (["a", "b"], ["a", "b"]),
     ([0, 1], [0, 1]),
@@ -45,7 +45,7 @@ NAMES: list[tuple[Any, list[Any]]] = [
 
 @pytest.mark.parametrize(("names", "shown"), NAMES, ids=lambda names: str(list(names))[:40])
 @pytest.mark.parametrize("rows", [0, 3])
-def test_pandas_reads_an_output_whatever_the_columns_are_named(
+def test_pandas_reads_an_output_with_column_names_of_any_type(
     tmp_path: Path, names: Any, shown: list[Any], rows: int
 ) -> None:
     frame = pd.DataFrame({"text": pd.Series(["x"] * rows, dtype="str"), "n": range(rows)})
@@ -79,7 +79,7 @@ def test_pandas_reads_an_output_whatever_the_columns_are_named(
     ],
     ids=lambda index: type(index).__name__,
 )
-def test_an_index_and_the_types_of_old_columns_stay(tmp_path: Path, index: pd.Index, engine: str) -> None:
+def test_index_and_types_of_old_columns_are_kept(tmp_path: Path, index: pd.Index, engine: str) -> None:
     columns = {"text": ["x", None], "n": pd.array([1, None], dtype="Int64"), "c": pd.Categorical(["u", "v"])}
     frame = pd.DataFrame(columns, index=index)
     with warnings.catch_warnings(action="ignore"):  # fastparquet as an engine is deprecated
@@ -89,7 +89,7 @@ def test_an_index_and_the_types_of_old_columns_stay(tmp_path: Path, index: pd.In
     pd.testing.assert_frame_equal(now[["text", "n", "c"]], was)
 
 
-def test_arrow_s_own_copy_of_what_pandas_says_is_changed_too(tmp_path: Path) -> None:
+def test_pandas_schema_inside_arrow_s_is_changed_too(tmp_path: Path) -> None:
     pd.DataFrame({0: ["x"]}).to_parquet(tmp_path / "in.parquet")
     enrich(tmp_path / "in.parquet", tmp_path / "out.parquet", "0")
     metadata = pq.read_metadata(tmp_path / "out.parquet").metadata
@@ -146,12 +146,12 @@ def test_arrow_s_schema_keeps_every_type_and_all_metadata(
         [b"[" * 5000, b"null", b"{}", b'{"fields":1}', b'{"columns":{},"column_indexes":7}', b"\xff"]
     ),
 )
-def test_what_is_no_schema_stays_the_same_object(key: bytes, value: bytes | None) -> None:
+def test_an_entry_that_is_not_a_schema_is_the_same_object(key: bytes, value: bytes | None) -> None:
     entry = (key, value)
     assert with_columns([entry], COLUMNS.fields)[0] is entry
 
 
-def test_entries_keep_their_order_and_each_of_equal_ones_is_changed() -> None:
+def test_entries_keep_their_order_and_duplicates_are_all_changed() -> None:
     spark = json.dumps({"type": "struct", "fields": [{"name": "a", "type": "long"}]}).encode()
     row = b"org.apache.spark.sql.parquet.row.metadata"
     entries = [(b"x", b"1"), (row, spark), (row, None), (b"x", None), (row, spark)]
@@ -160,6 +160,6 @@ def test_entries_keep_their_order_and_each_of_equal_ones_is_changed() -> None:
     assert [new is old for new, old in zip(changed, entries, strict=True)] == [True, False, True, True, False]
 
 
-def test_avro_s_schema_stays_when_a_new_name_is_none_that_avro_allows() -> None:
+def test_avro_s_schema_is_kept_if_avro_does_not_allow_a_new_name() -> None:
     entry = (b"avro.schema", json.dumps({"type": "record", "name": "r", "fields": []}).encode())
     assert with_columns([entry], [pa.field("not-avro", pa.string())])[0] is entry

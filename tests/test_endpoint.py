@@ -1,4 +1,4 @@
-"""The local endpoint speaks Azure's protocol: the real clients, and requests that make no sense."""
+"""The local endpoint implements Azure's protocol: tested with real clients and invalid requests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.llms.azure_openai import AzureOpenAI
 
-from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import Endpoint, serve
-from tasks.local.extract import WORDS_MAX
-from tests.asking import API_VERSION, CHAT, LEAD, MESSAGES, PROSE, ask_once, post
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.extractive_summary import WORDS_MAX
+from tests.endpoint_requests import API_VERSION, CHAT, LEAD, MESSAGES, PROSE, complete_once, post
 
 
-def test_llama_index_gets_the_extract_and_the_usage(recording: Endpoint) -> None:
+def test_llama_index_returns_the_summary_and_the_usage(recording: Endpoint) -> None:
     async def run() -> Any:
         async with httpx.AsyncClient(trust_env=False) as transport:
             llm = AzureOpenAI(
@@ -52,8 +52,8 @@ def test_llama_index_gets_the_extract_and_the_usage(recording: Endpoint) -> None
     assert recorded.body["temperature"] == 0.0
 
 
-def test_a_reply_has_every_part_azure_sends(recording: Endpoint) -> None:
-    reply = ask_once(recording, PROSE).model_dump()
+def test_a_reply_has_all_fields_of_azure_s_replies(recording: Endpoint) -> None:
+    reply = complete_once(recording, PROSE).model_dump()
     assert reply["id"].startswith("chatcmpl-")
     assert reply["object"] == "chat.completion"
     assert reply["prompt_filter_results"][0]["content_filter_results"]["hate"]["filtered"] is False
@@ -67,7 +67,7 @@ def test_a_reply_has_every_part_azure_sends(recording: Endpoint) -> None:
 
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
 def test_a_reply_longer_than_its_limit_is_cut_after_a_word(recording: Endpoint, limit: str) -> None:
-    reply = ask_once(recording, PROSE, limits={limit: 3})
+    reply = complete_once(recording, PROSE, limits={limit: 3})
     assert reply.choices[0].finish_reason == "length"
     assert reply.choices[0].message.content == "Dr. Who met"
     assert reply.usage.completion_tokens <= 3
@@ -83,26 +83,26 @@ def test_the_last_user_message_is_the_row_and_its_text_parts_are_joined(recordin
     assert recording.requests_for("Older.") == 0
 
 
-def test_a_bearer_token_is_as_good_as_a_key_and_nothing_is_not(recording: Endpoint) -> None:
+def test_a_bearer_token_or_a_key_is_required(recording: Endpoint) -> None:
     assert post(recording, CHAT, MESSAGES, {"Authorization": "Bearer token"})[0] == 200
     assert post(recording, CHAT, MESSAGES, {"api-key": "some-key"})[0] == 200
     status, reply = post(recording, CHAT, MESSAGES, {})
     assert (status, reply["error"]["code"]) == (401, "401")
 
 
-def test_a_wrong_key_is_refused_when_one_is_expected() -> None:
+def test_a_wrong_key_is_rejected_when_one_is_configured() -> None:
     with serve(EndpointConfig(api_key="right")) as endpoint:
         assert post(endpoint, CHAT, MESSAGES, {"api-key": "right"})[0] == 200
         assert post(endpoint, CHAT, MESSAGES, {"Authorization": "Bearer right"})[0] == 200
         with pytest.raises(openai.AuthenticationError):
-            ask_once(endpoint, PROSE)
+            complete_once(endpoint, PROSE)
         assert endpoint.stats().requests_by_status == {200: 2, 401: 1}
 
 
 @pytest.mark.parametrize(
     "path", [CHAT.partition("?")[0], "/openai/deployments//chat/completions", "/elsewhere"]
 )
-def test_a_path_azure_does_not_know_is_not_found(recording: Endpoint, path: str) -> None:
+def test_an_unknown_path_is_not_found(recording: Endpoint, path: str) -> None:
     status, reply = post(recording, path, MESSAGES, {"api-key": "k"})
     assert (status, reply["error"]["message"]) == (404, "Resource not found")
 
@@ -119,14 +119,14 @@ def test_a_path_azure_does_not_know_is_not_found(recording: Endpoint, path: str)
         b'{"messages": [{"role": "user", "content": "[[fault:no-such-kind]]"}]}',
     ],
 )
-def test_a_request_that_makes_no_sense_is_a_bad_request(recording: Endpoint, body: bytes) -> None:
+def test_an_invalid_request_is_a_bad_request(recording: Endpoint, body: bytes) -> None:
     status, reply = post(recording, CHAT, body, {"api-key": "k"})
     assert status == 400
     assert reply["error"]["type"] == "invalid_request_error"
     assert reply["error"]["message"]
 
 
-def test_a_body_of_64_megabytes_is_taken(recording: Endpoint) -> None:
+def test_a_body_of_64_megabytes_is_accepted(recording: Endpoint) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "word " * (13 * 2**20)}]}).encode()
     assert len(body) > 64 * 2**20
     status, reply = post(recording, CHAT, body, {"api-key": "k"})

@@ -1,4 +1,4 @@
-"""Every fault of the local endpoint, as the real client sees it, and when it is played."""
+"""Every fault of the local endpoint: its effect on a real client, and which requests get it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,21 @@ import httpx
 import openai
 import pytest
 
-from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import Endpoint, serve
+from tasks.local.endpoint_config import EndpointConfig
 from tasks.local.faults import KINDS
-from tests.asking import API_VERSION, CHAT, LEAD, MESSAGES, PROSE, ask, ask_once, azure, finish, post
+from tests.endpoint_requests import (
+    API_VERSION,
+    CHAT,
+    LEAD,
+    MESSAGES,
+    PROSE,
+    azure_client,
+    complete,
+    complete_once,
+    finish,
+    post,
+)
 
 ERRORS: dict[str, tuple[type[openai.APIError], int | None, str | None]] = {
     "rate-limit": (openai.RateLimitError, 429, "429"),
@@ -56,13 +67,13 @@ def test_every_kind_of_fault_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(ERRORS))
-def test_a_fault_of_the_deployment_raises_what_azure_makes_the_client_raise(kind: str) -> None:
+def test_an_error_fault_raises_the_client_s_exception_for_azure_s_error(kind: str) -> None:
     wanted, status, code = ERRORS[kind]
     with serve(EndpointConfig(faults={"broken": kind})) as endpoint:
 
         async def run() -> None:
-            async with azure(endpoint, timeout=0.3 if kind == "hang" else 5.0) as client:
-                await ask(client, PROSE, "broken")
+            async with azure_client(endpoint, timeout=0.3 if kind == "hang" else 5.0) as client:
+                await complete(client, PROSE, "broken")
 
         with pytest.raises(wanted) as raised:
             asyncio.run(run())
@@ -77,18 +88,18 @@ def test_a_fault_of_the_deployment_raises_what_azure_makes_the_client_raise(kind
 
 
 @pytest.mark.parametrize("kind", sorted(REPLIES))
-def test_an_odd_reply_reaches_the_client_as_it_is(kind: str) -> None:
+def test_an_unusual_reply_reaches_the_client_unchanged(kind: str) -> None:
     with serve(EndpointConfig(faults={"odd": kind})) as endpoint:
-        assert REPLIES[kind](ask_once(endpoint, PROSE, "odd"))
+        assert REPLIES[kind](complete_once(endpoint, PROSE, "odd"))
         assert endpoint.stats().requests_by_status == {200: 1}
 
 
 def test_truncated_json_is_a_decode_error(recording: Endpoint) -> None:
     with pytest.raises(json.JSONDecodeError):
-        ask_once(recording, f"[[fault:bad-json]] {PROSE}")
+        complete_once(recording, f"[[fault:bad-json]] {PROSE}")
 
 
-def test_a_dripping_reply_sends_its_headers_at_once_and_outlasts_a_deadline(recording: Endpoint) -> None:
+def test_a_dripping_reply_sends_its_headers_at_once_and_its_body_too_slowly(recording: Endpoint) -> None:
     async def run() -> int:
         async with httpx.AsyncClient(trust_env=False) as client:
             body = {"messages": [{"role": "user", "content": "[[fault:drip]]"}]}
@@ -106,16 +117,16 @@ def test_a_followed_redirect_is_counted(recording: Endpoint) -> None:
         async with openai.AsyncAzureOpenAI(
             azure_endpoint=recording.url, api_version=API_VERSION, api_key="k", max_retries=0
         ) as client:
-            await ask(client, "[[fault:redirect]]")
+            await complete(client, "[[fault:redirect]]")
 
     with pytest.raises(openai.NotFoundError):
         asyncio.run(run())
     assert recording.stats().redirects_followed == 1
 
 
-def test_a_content_filter_error_carries_azures_inner_error(recording: Endpoint) -> None:
+def test_a_content_filter_error_has_azure_s_inner_error(recording: Endpoint) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
-        ask_once(recording, "[[fault:content-filter]]")
+        complete_once(recording, "[[fault:content-filter]]")
     body = raised.value.body
     assert isinstance(body, dict)
     assert body["innererror"]["code"] == "ResponsibleAIPolicyViolation"
@@ -130,11 +141,11 @@ def test_a_content_filter_error_carries_azures_inner_error(recording: Endpoint) 
         ("rate-limit-long", "3600", "3600000"),
     ],
 )
-def test_a_rate_limit_tells_how_long_to_wait(
+def test_a_rate_limit_error_has_a_retry_after(
     recording: Endpoint, marker: str, seconds: str, milliseconds: str
 ) -> None:
     with pytest.raises(openai.RateLimitError) as raised:
-        ask_once(recording, f"[[fault:{marker}]]")
+        complete_once(recording, f"[[fault:{marker}]]")
     headers = raised.value.response.headers
     assert (headers["retry-after"], headers["retry-after-ms"]) == (seconds, milliseconds)
     assert f"Please retry after {seconds} seconds" in raised.value.message
@@ -145,9 +156,9 @@ def test_a_marker_with_times_fails_that_often_per_text_and_then_succeeds(recordi
     texts = [f"[[fault:server-error:times=2]] Row {number}." for number in range(2)]
 
     async def run() -> list[type[object]]:
-        async with azure(recording) as client:
+        async with azure_client(recording) as client:
             results = [
-                await asyncio.gather(ask(client, text), return_exceptions=True)
+                await asyncio.gather(complete(client, text), return_exceptions=True)
                 for text in texts
                 for _ in range(3)
             ]

@@ -1,4 +1,4 @@
-"""Requests that carry Entra ID's token: renewed beside them, and the bill where it was rejected."""
+"""Requests with Entra ID's token: its renewal in the background, and the bill of rejected tokens."""
 
 import asyncio
 import threading
@@ -18,12 +18,12 @@ from tasks.core.llm.entra import RenewingModel, Token
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.lane import Lane
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 from tasks.core.settings import Settings
-from tests.asking import REQUEST
 from tests.conftest import Serve
+from tests.endpoint_requests import REQUEST
 from tests.textmodels import Rendered
 
 ROWS, WINDOW = 30, 8
@@ -31,7 +31,7 @@ TEXTS = [f"Text {row}." for row in range(ROWS)]
 
 
 class CountingCredential:
-    """Hands out token-1, token-2, ..."""
+    """Returns token-1, token-2, ..."""
 
     def __init__(self) -> None:
         self.fetched = 0
@@ -47,19 +47,19 @@ def access_token(token: str, expires_on: int) -> Any:
 
 
 class Entra:
-    """Entra ID with its own clock: hands out token-1, token-2, ..., valid for an hour, unless it is away.
+    """Entra ID with its own clock: returns token-1, token-2, ..., valid for an hour, or fails.
 
     Attributes:
         now_s: The clock.
-        away: What it raises while it is away.
-        asked_s: When it was asked.
-        stale: It hands out the token it has, as azure-identity does while its own renewal fails.
+        outage: The error that it raises instead of returning a token; None to return one.
+        requested_s: When a token was requested.
+        stale: It returns its last token, as azure-identity does while its own renewal fails.
     """
 
     def __init__(self) -> None:
         self.now_s = 1000.0
-        self.away: Exception | None = None
-        self.asked_s: list[float] = []
+        self.outage: Exception | None = None
+        self.requested_s: list[float] = []
         self.stale = False
         self._given = access_token("", 0)
         self._number = 0
@@ -68,9 +68,9 @@ class Entra:
         return self.now_s
 
     def get_token(self, *_: str) -> Any:
-        self.asked_s.append(self.now_s)
-        if self.away:
-            raise self.away
+        self.requested_s.append(self.now_s)
+        if self.outage:
+            raise self.outage
         if not self.stale:
             self._number += 1
             self._given = access_token(f"token-{self._number}", int(self.now_s) + 3600)
@@ -78,26 +78,26 @@ class Entra:
 
 
 class Deployment:
-    """Answers every request; keeps the tokens they carried."""
+    """Answers every request; records their tokens."""
 
     def __init__(self, token: Token) -> None:
         self._token = token
-        self.carried: list[str] = []
+        self.tokens: list[str] = []
 
     async def complete(self, row: RenderedRow) -> Answer:
-        self.carried.append(self._token.value())
+        self.tokens.append(self._token.value())
         return Answer(Outcome(Status.OK, row.messages[-1][1]))
 
 
 async def renewal_ended() -> None:
-    """Wait for the thread of a renewal; the loop has its result by then."""
+    """Wait for the thread of a renewal; its result is on the loop afterwards."""
     for thread in threading.enumerate():
         if thread.name == "token":
             await asyncio.to_thread(thread.join)
 
 
 async def step(entra: Entra, summarizer: Summarizer, seconds: float, period_s: float = 5.0) -> set[Status]:
-    """Send three rows every few seconds of the clock."""
+    """Send three rows at every step of the clock."""
     ended, seen = entra.now_s + seconds, set[Status]()
     while entra.now_s < ended:
         seen |= {
@@ -109,16 +109,16 @@ async def step(entra: Entra, summarizer: Summarizer, seconds: float, period_s: f
     return seen
 
 
-AWAY = [
+OUTAGES = [
     CredentialUnavailableError("no managed identity endpoint found"),
     ServiceRequestError("connection refused"),
-    OSError("not one of azure's"),
+    OSError("not an error of azure's SDK"),
 ]
-away = pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
+outages = pytest.mark.parametrize("error", OUTAGES, ids=lambda error: type(error).__name__)
 
 
-@away
-def test_entra_id_away_for_four_minutes_with_five_minutes_of_validity_left_fails_no_row(
+@outages
+def test_an_outage_of_entra_id_of_four_minutes_before_the_token_expires_fails_no_row(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work() -> None:
@@ -128,45 +128,45 @@ def test_entra_id_away_for_four_minutes_with_five_minutes_of_validity_left_fails
         policy = RetryPolicy(max_attempts=1)
         summarizer = Summarizer([Lane(RenewingModel(deployment, token), Limiter(4))], policy)
         assert await step(entra, summarizer, 3600 - 300) == {Status.OK}
-        assert len(entra.asked_s) == 1
-        entra.away, began_s = error, entra.now_s
+        assert len(entra.requested_s) == 1
+        entra.outage, began_s = error, entra.now_s
         assert await step(entra, summarizer, 240) == {Status.OK}
-        # Not at every row: after 5 s, 10 s, 20 s, then every 30 s.
-        assert [int(at_s - began_s) for at_s in entra.asked_s[1:]] == [0, 5, 15, 35, *range(65, 240, 30)]
-        assert set(deployment.carried) == {"token-1"}
-        entra.away = None
+        # Retries after 5 s, 10 s, 20 s, then every 30 s, and not at every row.
+        assert [int(at_s - began_s) for at_s in entra.requested_s[1:]] == [0, 5, 15, 35, *range(65, 240, 30)]
+        assert set(deployment.tokens) == {"token-1"}
+        entra.outage = None
         assert await step(entra, summarizer, 60 + 300) == {Status.OK}
-        assert deployment.carried[-1] == "token-2"
-        assert entra.asked_s[-1] <= began_s + 240 + 30
+        assert deployment.tokens[-1] == "token-2"
+        assert entra.requested_s[-1] <= began_s + 240 + 30
 
     asyncio.run(work())
-    assert "valid for 300 s more and was not renewed yet" in caplog.text
+    assert "token expires in 300 s and its renewal failed" in caplog.text
     assert "token-1" not in caplog.text
 
 
-@away
-def test_once_the_token_has_expired_the_rows_that_need_one_share_one_renewal_and_its_failure(
+@outages
+def test_rows_that_need_a_token_after_it_expired_share_one_renewal_and_its_failure(
     error: Exception,
 ) -> None:
     async def work() -> None:
         entra = Entra()
         token = Token(entra, entra.clock)
         await token.refresh_if_due()
-        entra.away, entra.now_s = error, entra.now_s + 3600
+        entra.outage, entra.now_s = error, entra.now_s + 3600
         failures = await asyncio.gather(*(token.refresh_if_due() for _ in range(20)), return_exceptions=True)
         expected = DeploymentError if isinstance(error, CredentialUnavailableError) else RequestError
         assert {type(failure) for failure in failures} == {expected}
         assert len(set(map(id, failures))) == 20
         assert all(isinstance(failure, PipelineError) and not failure.__context__ for failure in failures)
-        assert len(entra.asked_s) == 2
-        entra.away = None
+        assert len(entra.requested_s) == 2
+        entra.outage = None
         await token.refresh_if_due()
         assert token.value() == "token-2"
 
     asyncio.run(work())
 
 
-def test_a_renewal_that_brings_the_same_token_is_not_repeated_at_every_request() -> None:
+def test_a_renewal_that_returns_the_same_token_is_not_repeated_at_every_request() -> None:
     async def work() -> None:
         entra = Entra()
         token = Token(entra, entra.clock)
@@ -175,15 +175,15 @@ def test_a_renewal_that_brings_the_same_token_is_not_repeated_at_every_request()
         await step(entra, summarizer, 3600 - 300)
         entra.stale = True
         await step(entra, summarizer, 200)
-        assert len(entra.asked_s) < 12
+        assert len(entra.requested_s) < 12
         entra.stale = False
         await step(entra, summarizer, 40)
-        assert deployment.carried[-1] == "token-2"
+        assert deployment.tokens[-1] == "token-2"
 
     asyncio.run(work())
 
 
-def test_a_row_that_is_cancelled_while_it_waits_for_a_token_leaves_the_renewal_to_the_others() -> None:
+def test_cancelling_a_row_that_waits_for_a_token_does_not_cancel_the_renewal() -> None:
     async def work() -> None:
         entra = Entra()
         token = Token(entra, entra.clock)
@@ -192,13 +192,13 @@ def test_a_row_that_is_cancelled_while_it_waits_for_a_token_leaves_the_renewal_t
         gone.cancel()
         await waiting
         assert token.value() == "token-1"
-        assert len(entra.asked_s) == 1
+        assert len(entra.requested_s) == 1
 
     asyncio.run(work())
 
 
 class Hanging(Entra):
-    """Does not answer its second question before the test lets it."""
+    """Blocks its second request until the test sets the event."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,12 +206,12 @@ class Hanging(Entra):
 
     def get_token(self, *scopes: str) -> Any:
         given = super().get_token(*scopes)
-        if len(self.asked_s) > 1:
+        if len(self.requested_s) > 1:
             self.answers.wait()
         return given
 
 
-def test_a_renewal_that_hangs_holds_up_neither_rows_nor_the_end_of_the_run() -> None:
+def test_a_renewal_that_hangs_delays_neither_rows_nor_the_end_of_the_run() -> None:
     entra = Hanging()
 
     @asynccontextmanager
@@ -221,16 +221,16 @@ def test_a_renewal_that_hangs_holds_up_neither_rows_nor_the_end_of_the_run() -> 
         entra.now_s += 3400
         yield RenewingModel(measured(Deployment(token)), token)
 
-    assert statuses(Gateway([LanePlan(open_model, lambda: Limiter(WINDOW))], RetryPolicy())) == {Status.OK}
+    assert statuses(Gateway([LaneSpec(open_model, lambda: Limiter(WINDOW))], RetryPolicy())) == {Status.OK}
     [thread] = [thread for thread in threading.enumerate() if thread.name == "token"]
-    assert len(entra.asked_s) == 2
+    assert len(entra.requested_s) == 2
     entra.answers.set()
     thread.join()
 
 
 def gateway_of(credential: Any, budget: Budget | None = None) -> Gateway:
     settings = Settings.from_environment()
-    plan = LanePlan(
+    spec = LaneSpec(
         lambda metered: open_model(
             *(settings.endpoint, REQUEST),
             max_connections=WINDOW,
@@ -240,7 +240,7 @@ def gateway_of(credential: Any, budget: Budget | None = None) -> Gateway:
         ),
         lambda: Limiter(WINDOW),
     )
-    return Gateway([plan], RetryPolicy(), budget)
+    return Gateway([spec], RetryPolicy(), budget)
 
 
 def statuses(gateway: Gateway, texts: Iterable[str] = TEXTS) -> set[Status]:
@@ -248,7 +248,7 @@ def statuses(gateway: Gateway, texts: Iterable[str] = TEXTS) -> set[Status]:
         return {outcome.status for outcome in gateway.begin(Rendered(texts))()}
 
 
-def test_a_rejected_token_is_renewed_once_and_every_request_that_carried_it_is_on_the_bill(
+def test_a_rejected_token_is_renewed_once_and_every_request_with_it_is_on_the_bill(
     endpoint: Serve,
 ) -> None:
     server, credential = endpoint(api_key="token-2", record_bodies=True), CountingCredential()
@@ -264,19 +264,19 @@ def test_a_rejected_token_is_renewed_once_and_every_request_that_carried_it_is_o
     assert all("api-key" not in recorded.headers for recorded in server.bodies)
 
 
-def test_a_token_that_stays_rejected_stops_within_the_window_with_the_cure(
+def test_a_token_that_stays_rejected_stops_the_run_within_one_window(
     endpoint: Serve,
 ) -> None:
     server, gateway = endpoint(api_key="never"), gateway_of(CountingCredential())
     with pytest.raises(DeploymentError, match="not accepted"):
         statuses(gateway)
     requests = server.stats().requests
-    # Each that was in flight, and once more with the new token.
+    # Each request in flight, and its retry with the new token.
     assert requests <= 2 * WINDOW
     assert (gateway.bill.sent, gateway.bill.refused) == (requests, requests)
 
 
-def test_a_request_repeated_with_a_new_token_is_paid_from_the_budget_too(endpoint: Serve) -> None:
+def test_a_request_repeated_with_a_new_token_counts_in_the_budget_too(endpoint: Serve) -> None:
     server = endpoint(api_key="token-2")
     gateway = gateway_of(CountingCredential(), Budget(max_requests=ROWS))
     with pytest.raises(BudgetError):

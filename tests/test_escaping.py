@@ -1,4 +1,4 @@
-"""Keys that hold what a terminal or a log would obey, shown in one line of visible characters everywhere."""
+"""Keys with control characters are shown as one line of visible characters in logs, errors and reports."""
 
 import io
 import json
@@ -16,14 +16,14 @@ from tasks.core.escaping import printable
 from tasks.core.model import LeftOut
 from tasks.core.planning import plan_view
 from tasks.core.planning.grouping import group
-from tasks.core.planning.plan import PartitionPlan, RunPlan, Why
+from tasks.core.planning.plan import PartitionPlan, Reason, RunPlan
 from tasks.core.planning.preflight import preflight
 from tasks.core.reporting import rendering
 from tasks.core.reporting.page import to_html
 from tasks.core.reporting.report import PartitionReport, PartitionState, RunReport
 from tasks.core.storage.discovery import discover
-from tests.enriching import Echo, job_of, run_partition
-from tests.tables import write_partition
+from tests.enriched_files import Echo, job_of, run_partition
+from tests.source_partitions import write_partition
 
 KEY = "day=1\nPartition x: published/\x1b[2J\u202ea\u2028b.parquet"
 SHOWN = r"day=1\nPartition x: published/\x1b[2J\u202ea\u2028b.parquet"
@@ -37,7 +37,7 @@ def test_ordinary_names_are_shown_as_they_are(name: str) -> None:
 
 
 @given(st.text())
-def test_whatever_a_name_holds_it_is_one_line_that_can_be_encoded(name: str) -> None:
+def test_any_name_becomes_one_line_that_can_be_encoded(name: str) -> None:
     assert len(printable(f"a{name}b").splitlines()) == 1
     assert printable(name).encode().isascii() or not name.isascii()
 
@@ -66,13 +66,13 @@ def test_the_log_and_the_errors_of_a_partition_show_its_key_in_one_line(
     assert str(named) == SHOWN
 
 
-def test_reports_and_plans_show_keys_in_one_line_and_tell_programs_the_real_ones() -> None:
+def test_reports_and_plans_escape_keys_for_people_but_not_in_json() -> None:
     failed = PartitionReport(key=KEY, state=PartitionState.FAILED, error="torn")
     report = RunReport(
-        source="in", destination="out", partitions=(failed,), left_out=LeftOut(), seconds=1.0, gone=(KEY,)
+        source="in", destination="out", partitions=(failed,), left_out=LeftOut(), seconds=1.0, orphans=(KEY,)
     )
-    planned = PartitionPlan(key=KEY, why=Why.NEW, rows=1)
-    plan = RunPlan(source="in", destination="out", partitions=(planned,), gone=(KEY,))
+    planned = PartitionPlan(key=KEY, reason=Reason.NEW, rows=1)
+    plan = RunPlan(source="in", destination="out", partitions=(planned,), orphans=(KEY,))
     tables = Console(width=300, file=io.StringIO())
     tables.print(rendering.to_table(report), plan_view.to_table(plan))
     for text in (

@@ -1,4 +1,4 @@
-"""A store that fails in the middle of a run: nothing answered is asked again, the output is right or absent.
+"""A store that fails during a run: no reply is requested twice, and the output is right or absent.
 
 The real S3 server behind a proxy that fails on purpose. ``tests.bench.outages`` has the long forms.
 """
@@ -11,10 +11,10 @@ from flows.summarize import summarize_parquet
 from tasks.core.errors import PipelineError
 from tasks.core.options import LimitOptions
 from tasks.core.reporting.report import RunReport
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.faultyproxy import FaultyProxy, Kind
-from tests.paying import names, read, write
+from tests.core_runs import names, read, write
+from tests.faulty_s3_proxy import FaultyProxy, Kind
 from tests.prefectserver import wait_until
 
 ROWS, WINDOW = 300, 20
@@ -34,7 +34,7 @@ def run(bucket: str, partition_retries: int = 0) -> RunReport:
 
 
 def assert_complete(bucket: str, llm: Endpoint) -> None:
-    """The output is right, nothing was asked twice, nothing else is left."""
+    """Assert that the output is right, no row was requested twice, and no other file is left."""
     output = read(f"{bucket}/out")
     assert output["body"].to_pylist() == TEXTS
     assert output["summary"].to_pylist() == SUMMARIES
@@ -54,7 +54,7 @@ FOR_A_WHILE = [
 
 
 @pytest.mark.parametrize(("kind", "methods", "path", "times"), FOR_A_WHILE)
-def test_a_store_that_fails_for_a_while_costs_no_request_and_the_output_is_right(
+def test_after_a_temporary_failure_of_the_store_the_output_is_right_and_no_request_is_repeated(
     bucket: str, proxy: FaultyProxy, llm: Endpoint, kind: Kind, methods: str, path: str, times: int
 ) -> None:
     write(f"{bucket}/in", TEXTS)
@@ -67,9 +67,7 @@ def test_a_store_that_fails_for_a_while_costs_no_request_and_the_output_is_right
     assert_complete(bucket, llm)
 
 
-def test_a_ledger_that_hangs_does_not_hold_up_the_rows(
-    bucket: str, proxy: FaultyProxy, llm: Endpoint
-) -> None:
+def test_a_hanging_ledger_does_not_delay_requests(bucket: str, proxy: FaultyProxy, llm: Endpoint) -> None:
     write(f"{bucket}/in", TEXTS)
     fault = proxy.inject("hang", "PUT", LEDGER)
     with ThreadPoolExecutor() as pool:
@@ -82,7 +80,7 @@ def test_a_ledger_that_hangs_does_not_hold_up_the_rows(
 
 
 @pytest.mark.parametrize("kind", ["503", "drop", "403"])
-def test_a_store_that_fails_for_good_leaves_no_output_and_its_next_run_asks_only_for_the_rest(
+def test_after_a_permanent_failure_of_the_store_the_next_run_requests_only_the_remaining_rows(
     bucket: str, proxy: FaultyProxy, llm: Endpoint, kind: Kind
 ) -> None:
     write(f"{bucket}/in", TEXTS)
@@ -100,7 +98,7 @@ def test_a_store_that_fails_for_good_leaves_no_output_and_its_next_run_asks_only
     assert_complete(bucket, llm)
 
 
-def test_a_store_that_dies_while_a_partition_is_published_leaves_the_old_output_whole(
+def test_a_store_that_fails_while_publishing_keeps_the_old_output_complete(
     bucket: str, proxy: FaultyProxy, llm: Endpoint
 ) -> None:
     write(f"{bucket}/in", TEXTS[:100])

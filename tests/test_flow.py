@@ -25,11 +25,11 @@ from tasks.core.lease.lease import Lease
 from tasks.core.options import LimitOptions, OutputOptions
 from tasks.core.reporting.report import PartitionState, RunReport
 from tasks.core.storage.location import locate
-from tasks.local.config import EndpointConfig
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
 from tests.conftest import Serve
 from tests.s3server import S3Server
-from tests.tables import marker, partition_table, read, write_partition
+from tests.source_partitions import marker, partition_table, read, write_partition
 
 LOCAL = LocalFileSystem()
 
@@ -245,7 +245,7 @@ def test_the_state_of_a_run_is_its_sentence(endpoint: Serve, tmp_path: Path) -> 
     arguments = f"{tmp_path}/in", f"{tmp_path}/out", "body"
     spent = summarize_parquet(*arguments, limits=LimitOptions(max_requests=10), return_state=True)
     assert (spent.type, spent.name) == (StateType.FAILED, "BudgetExhausted")
-    assert (spent.message or "").startswith("Budget exhausted (10 requests): what was answered is kept.")
+    assert (spent.message or "").startswith("Budget exhausted (10 requests): paid replies are kept.")
     assert "2 partitions unfinished, 10 requests, " in (spent.message or "")
     with pytest.raises(BudgetError):
         spent.result()

@@ -13,22 +13,22 @@ from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Status
 from tasks.core.options import LimitOptions
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.gateway_factory import open_gateway
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
-from tests.asking import REQUEST
 from tests.conftest import Serve
+from tests.endpoint_requests import REQUEST
 from tests.textmodels import OfTexts, Rendered
 
 Measured = Callable[[ChatModel], ChatModel]
 
-# With a quota nobody reaches, a limiter does not feel its way.
+# With a quota that no test reaches, a limiter opens its window at once.
 NO_QUOTA = 1e9
 
 
 class LoopBoundModel:
-    """Fails when it is used from another loop than its own, as the real client would hang."""
+    """Fails if it is used from another loop than its own; the real client would hang."""
 
     def __init__(self, latency_s: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class LoopBoundModel:
 
 
 class Opened:
-    """What a test sees of a gateway's inside: its model, and whether it was closed in its loop."""
+    """The gateway's model, and whether it was closed in its loop."""
 
     model: LoopBoundModel
     closed = False
@@ -64,7 +64,7 @@ def gateway(opened: Opened, latency_s: float = 0.001, window: int = 5, grace_s: 
         opened.closed = True
 
     limiter = lambda: Limiter(window, requests_per_minute=NO_QUOTA)  # noqa: E731 - built in the gateway's loop
-    return Gateway([LanePlan(open_model, limiter)], RetryPolicy(), grace_s=grace_s)
+    return Gateway([LaneSpec(open_model, limiter)], RetryPolicy(), grace_s=grace_s)
 
 
 def test_many_threads_share_one_loop_and_one_window() -> None:
@@ -77,7 +77,7 @@ def test_many_threads_share_one_loop_and_one_window() -> None:
     assert opened.closed
 
 
-def test_closing_ends_what_waits_and_leaves_no_thread() -> None:
+def test_closing_ends_waiting_calls_and_leaves_no_thread() -> None:
     opened = Opened()
     before = threading.active_count()
     with ThreadPoolExecutor(2) as pool:
@@ -94,21 +94,21 @@ def test_closing_ends_what_waits_and_leaves_no_thread() -> None:
         service.begin(Rendered(["too late"]))()
 
 
-def test_what_is_in_flight_at_closing_is_answered_and_told_and_nothing_more_is_sent() -> None:
-    opened, told = Opened(), list[str | None]()
+def test_requests_in_flight_at_closing_are_answered_and_reported_and_no_other_is_sent() -> None:
+    opened, reported = Opened(), list[str | None]()
     with gateway(opened, latency_s=0.2, window=3, grace_s=60.0) as service:
         rows = service.begin(
-            Rendered([f"{row}" for row in range(100)]), on_row=lambda _, row: told.append(row.text)
+            Rendered([f"{row}" for row in range(100)]), on_row=lambda _, row: reported.append(row.text)
         )
         opened.model.busy.wait()
     with pytest.raises(InterruptedRunError):
         rows()
-    assert sorted(row for row in told if row) == ["0", "1", "2"]
+    assert sorted(row for row in reported if row) == ["0", "1", "2"]
     assert opened.model.sent == 3
     assert opened.closed
 
 
-def test_a_gateway_that_is_stopped_finishes_what_is_in_flight_and_starts_nothing_more() -> None:
+def test_a_stopped_gateway_finishes_requests_in_flight_and_starts_no_other() -> None:
     opened, why = Opened(), ParkedError("enough")
     with gateway(opened, latency_s=0.2, window=2) as service, ThreadPoolExecutor() as pool:
         partition = pool.submit(service.begin(Rendered([f"{row}" for row in range(100)])))
@@ -122,7 +122,7 @@ def test_a_gateway_that_is_stopped_finishes_what_is_in_flight_and_starts_nothing
     service.stop(why)
 
 
-def test_a_gateway_that_is_stopped_lets_nothing_begin() -> None:
+def test_check_raises_after_the_gateway_was_stopped() -> None:
     with gateway(Opened()) as service:
         service.check()
         service.stop(ParkedError("come back later"))
@@ -131,7 +131,7 @@ def test_a_gateway_that_is_stopped_lets_nothing_begin() -> None:
             service.check()
 
 
-def test_a_deployment_that_serves_no_row_lets_nothing_begin(endpoint: Serve) -> None:
+def test_check_raises_after_the_deployment_rejected_every_row(endpoint: Serve) -> None:
     endpoint(api_key="another")
     with open_gateway(Settings.from_environment(), REQUEST, LimitOptions()) as service:
         service.check()
@@ -141,7 +141,7 @@ def test_a_deployment_that_serves_no_row_lets_nothing_begin(endpoint: Serve) -> 
             service.check()
 
 
-def test_what_keeps_the_model_from_opening_is_told_to_who_enters() -> None:
+def test_an_error_while_the_model_opens_is_raised_when_the_gateway_is_entered() -> None:
     opened: LoopBoundModel | None = None
 
     @asynccontextmanager
@@ -151,12 +151,12 @@ def test_what_keeps_the_model_from_opening_is_told_to_who_enters() -> None:
             raise SettingsError(message)
         yield measured(OfTexts(opened))
 
-    plan = LanePlan(open_model, lambda: Limiter(1))
-    with pytest.raises(SettingsError, match="no key"), Gateway([plan], RetryPolicy()):
+    spec = LaneSpec(open_model, lambda: Limiter(1))
+    with pytest.raises(SettingsError, match="no key"), Gateway([spec], RetryPolicy()):
         pass
 
 
-def test_closing_in_the_middle_of_many_short_calls_hangs_nobody_and_invents_no_outcome() -> None:
+def test_closing_during_many_short_calls_leaves_no_thread_waiting_and_no_wrong_outcome() -> None:
     for _ in range(30):
         opened = Opened()
         seen: list[Outcome] = []
@@ -187,13 +187,13 @@ SHORT = replace(REQUEST, max_output_tokens=10)
         ({"tokens_per_minute": 12_000}, {"tokens_per_minute": 12_000}),
     ],
 )
-def test_a_given_quota_is_not_run_into(
+def test_a_given_quota_is_kept_without_a_refusal(
     endpoint: Serve,
     given: dict[str, float],
     quota: dict[str, float],
 ) -> None:
     server = endpoint(**quota, latency_ms=20, bucket_window_s=1.0)
-    # More than the bucket holds at the start, so that pace is what keeps the run from refusals.
+    # More than the bucket holds at the start, so only the request rate avoids refusals.
     rows = 30
     limits = LimitOptions(max_concurrent=64, **given)
     with open_gateway(Settings.from_environment(), SHORT, limits) as service:
@@ -203,10 +203,10 @@ def test_a_given_quota_is_not_run_into(
     assert server.stats().requests_by_status == {200: rows}
 
 
-def test_a_quota_that_headers_tell_is_kept_to(endpoint: Serve) -> None:
+def test_a_quota_that_headers_report_is_kept(endpoint: Serve) -> None:
     server, rows = endpoint(requests_per_minute=6000, latency_ms=20, bucket_window_s=1.0), 300
     with open_gateway(Settings.from_environment(), SHORT, LimitOptions()) as service:
         outcomes = service.begin(Rendered([f"Row {row}." for row in range(rows)]))()
     assert {outcome.status for outcome in outcomes} == {Status.OK}
-    # Without a pace, those in flight are refused again and again: hundreds.
+    # Without a limited request rate there would be hundreds of refusals.
     assert server.stats().requests <= 1.1 * rows

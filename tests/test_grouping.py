@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tasks.core.model import LeftOut, Partition, Plan
 from tasks.core.options import LimitOptions
-from tasks.core.planning.grouping import group, open_at_once
+from tasks.core.planning.grouping import group, partition_concurrency
 
 SIZES = st.lists(st.integers(0, 2**34), min_size=1, max_size=300)
 
@@ -45,5 +45,5 @@ def test_small_partitions_are_open_together_as_many_as_fill_the_window(
     rows_in_each: int, window: int, expected: int
 ) -> None:
     plan = Plan(tuple(partitions([1] * 100)), 100 * rows_in_each, LeftOut())
-    assert open_at_once(plan, LimitOptions(max_concurrent=window)) == expected
-    assert open_at_once(plan, LimitOptions(max_concurrent=window, max_open_partitions=7)) == 7
+    assert partition_concurrency(plan, LimitOptions(max_concurrent=window)) == expected
+    assert partition_concurrency(plan, LimitOptions(max_concurrent=window, max_open_partitions=7)) == 7

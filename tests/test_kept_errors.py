@@ -4,6 +4,7 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Never
 
@@ -11,23 +12,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.direct import run_directly
-from tasks.core.errors import PartitionError, RunFailedError, without_frames
-from tasks.core.job import Job
-from tasks.core.ledger.ledger import Ledger
+from tasks.core.errors import GroupError, PartitionError, RunFailedError, without_frames
 from tasks.core.llm.chat_model import ChatModel
 from tasks.core.model import Outcome, Partition, Status
-from tasks.core.options import LimitOptions
 from tasks.core.planning.grouping import Group
-from tasks.core.progress import Progress
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.results import Results
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.summarizer import RetryPolicy
+from tasks.core.run.direct import Threads
+from tasks.core.run.registry import registered
+from tasks.core.run.run import run
+from tasks.core.run.worker import Worker, new_worker
+from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tasks.summarize import summarize_group
 from tests.conftest import Serve
-from tests.paying import job_of
+from tests.core_runs import spec_of
 from tests.textmodels import OfTexts
 
 ROWS, PARTITIONS = 2000, 6
@@ -81,10 +82,10 @@ def test_a_result_that_is_kept_frees_what_its_partition_had_in_memory(
     try:
         fail(held, error)
     except type(error) as caught:
-        results.tell(partition(), caught)
+        results.record(partition(), caught)
     assert len(held) == 2
     assert [one() for one in held] == [None, None]
-    assert results.is_settled(partition())
+    assert results.is_final(partition())
     if isinstance(error, PartitionError):
         assert not caplog.records
     else:
@@ -129,15 +130,16 @@ async def open_echo(measured: Callable[[ChatModel], ChatModel]) -> AsyncIterator
 
 
 def new_gateway() -> Gateway:
-    return Gateway([LanePlan(open_echo, lambda: Limiter(64))], RetryPolicy())
+    return Gateway([LaneSpec(open_echo, lambda: Limiter(64))], RetryPolicy())
 
 
 @pytest.fixture
-def job(endpoint: Serve, tmp_path: Path) -> Job:
+def worker(endpoint: Serve, tmp_path: Path) -> Worker:
     endpoint()
     for number in range(PARTITIONS):
         corrupt(tmp_path / "in" / f"part-{number}.parquet")
-    return job_of(f"{tmp_path}/in", f"{tmp_path}/out")
+    spec = spec_of(f"{tmp_path}/in", f"{tmp_path}/out")
+    return replace(new_worker(spec, Settings.from_environment()), gateway=new_gateway())
 
 
 def held_bytes(run: Callable[[], object]) -> int:
@@ -149,29 +151,32 @@ def held_bytes(run: Callable[[], object]) -> int:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_partitions_with_a_corrupt_row_group_leave_no_tables_in_the_memory_of_the_run(job: Job) -> None:
-    def run() -> RunFailedError:
+def test_partitions_with_a_corrupt_row_group_leave_no_tables_in_the_memory_of_the_run(
+    worker: Worker,
+) -> None:
+    def fail() -> RunFailedError:
         with pytest.raises(RunFailedError) as caught:
-            run_directly(job, new_gateway(), Progress(), LimitOptions(max_concurrent=64))
+            run(worker, Threads())
         # Its frames hold the run's, so also the results.
         assert caught.value.__traceback__
         return caught.value
 
-    assert held_bytes(run) < BOUND_BYTES
+    assert held_bytes(fail) < BOUND_BYTES
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_nor_do_the_errors_that_prefects_task_hands_back(job: Job) -> None:
-    results, group = Results(), Group(discover(job.pattern).partitions)
+def test_nor_do_the_errors_that_prefects_task_hands_back(worker: Worker) -> None:
+    group = Group(discover(worker.job.pattern).partitions)
 
-    def run() -> list[object]:
+    def fail() -> list[object]:
         with (
-            pytest.raises(PartitionError) as caught,
-            Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
-            new_gateway() as gateway,
+            pytest.raises(GroupError) as caught,
+            registered(worker),
+            worker.ledger,
+            worker.gateway,
         ):
-            summarize_group.fn(group, job, gateway, ledger, results)
-        return [caught.value, results]
+            summarize_group.fn(group, worker.spec)
+        return [caught.value, worker.results]
 
-    assert held_bytes(run) < BOUND_BYTES
-    assert all(results.is_settled(partition) for partition in group.partitions)
+    assert held_bytes(fail) < BOUND_BYTES
+    assert all(worker.results.is_final(partition) for partition in group.partitions)

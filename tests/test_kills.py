@@ -7,7 +7,7 @@ import pytest
 
 from tests.bench.kills import Scene
 from tests.conftest import Serve
-from tests.paying import read, tally, write
+from tests.core_runs import read, tally, write
 
 ROWS = 300
 LATENCY_MS = 200.0
@@ -16,9 +16,9 @@ LONGEST_S = ROWS / 20 * LATENCY_MS / 1000
 
 @pytest.mark.parametrize("number", range(2))
 def test_a_killed_run_pays_again_for_what_was_in_flight_and_one_commit_interval_at_most(
-    endpoint: Serve, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    endpoint: Serve, bucket: str, prefect_home: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_HOME", str(prefect_home))
     texts = [f"This is row {n}. And more." for n in range(ROWS)]
     write(f"{bucket}/in", texts)
     llm = endpoint(latency_ms=1)

@@ -1,4 +1,4 @@
-"""A lane that stops hands its rows to the others; the run stops with the last lane."""
+"""The rows of a stopped lane go to the other lanes; the run stops with the last one."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ def test_rows_go_to_the_lane_with_the_lower_load() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_lane_that_stops_hands_its_rows_to_the_other_and_no_row_fails(error: Exception) -> None:
+def test_the_rows_of_a_stopped_lane_go_to_the_other_and_no_row_fails(error: Exception) -> None:
     good, bad = Endpoint("good"), Endpoint("bad", error, answers=20)
     outcomes = summarize(good, bad)
     assert {outcome.status for outcome in outcomes} == {Status.OK}
@@ -78,14 +78,14 @@ def test_a_lane_that_stops_hands_its_rows_to_the_other_and_no_row_fails(error: E
     assert bad.requests <= 20 + 8
 
 
-def test_a_lane_whose_circuit_breaker_opens_hands_its_rows_to_the_other() -> None:
+def test_the_rows_of_a_lane_whose_circuit_breaker_opened_go_to_the_other() -> None:
     good, bad = Endpoint("good", latency_s=3.0), Endpoint("bad", RequestError("HTTP 500"))
     outcomes = summarize(good, bad, policy=RetryPolicy(max_attempts=50))
     assert {outcome.status for outcome in outcomes} == {Status.OK}
     assert bad.requests < 200
 
 
-def test_when_all_lanes_are_stopped_the_run_stops_with_the_reason() -> None:
+def test_when_all_lanes_are_stopped_the_run_stops_with_the_first_lanes_error() -> None:
     first, second = (
         Endpoint("first", DeploymentError("HTTP 401", status=401), answers=10),
         Endpoint("second", BreakerError("row after row failed"), answers=10),
@@ -95,7 +95,7 @@ def test_when_all_lanes_are_stopped_the_run_stops_with_the_reason() -> None:
     assert len(first.completed) + len(second.completed) < ROWS
 
 
-def test_each_lane_keeps_to_the_quota_of_its_own_headers() -> None:
+def test_each_lane_keeps_the_quota_of_its_own_headers() -> None:
     class Reporting(Endpoint):
         async def complete(self, row: RenderedRow) -> Answer:
             answer = await super().complete(row)

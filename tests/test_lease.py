@@ -17,12 +17,12 @@ from tasks.core.lease.lease import Lease, LeaseTiming
 from tasks.core.lease.lease_file import LeaseFiles, LeaseRecord
 from tasks.core.process_identity import ProcessIdentity
 from tasks.core.storage.location import Location, locate
-from tests.leasing import leasing, says, tell
-from tests.paying import names
+from tests.core_runs import names
+from tests.lease_process import leasing, read_line, request_lease
 
 ELSEWHERE = replace(ProcessIdentity.this_process(), host="other-host", pid=77)
-BRISK = LeaseTiming(renew_s=0.1, expires_s=20.0, look_s=0.1)
-HASTY = LeaseTiming(renew_s=100.0, expires_s=0.5, look_s=0.05)
+BRISK = LeaseTiming(renew_s=0.1, expires_s=20.0, poll_s=0.1)
+HASTY = LeaseTiming(renew_s=100.0, expires_s=0.5, poll_s=0.05)
 SOON_S = 20.0
 
 
@@ -34,10 +34,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     return locate(str(tmp_path / "out"))
 
 
-def claimed(place: Location, owner: ProcessIdentity, expires_s: float = 0.5) -> None:
-    """What a run leaves that ends without a word."""
-    claim = LeaseRecord(owner=owner, run="run", since="2026-11-01T00:00:00+00:00", expires_s=expires_s)
-    assert LeaseFiles(place).create(LeaseFiles(place).highest() + 1, claim)
+def store_lease(place: Location, owner: ProcessIdentity, expires_s: float = 0.5) -> None:
+    """Store the lease of a run that ended without releasing it."""
+    record = LeaseRecord(owner=owner, run="run", since="2026-11-01T00:00:00+00:00", expires_s=expires_s)
+    assert LeaseFiles(place).create(LeaseFiles(place).highest() + 1, record)
 
 
 def take(place: Location) -> str:
@@ -70,8 +70,8 @@ def test_of_two_processes_one_has_the_lease_and_a_killed_one_leaves_it_to_the_ne
 ) -> None:
     with leasing(place.url) as one, leasing(place.url) as other:
         for child in (one, other):
-            tell(child)
-        answers = {says(one): one, says(other): other}
+            request_lease(child)
+        answers = {read_line(one): one, read_line(other): other}
         assert sorted(answers) == ["refused", "taken"]
         owner = answers["taken"]
         refusal = take(place)
@@ -90,7 +90,9 @@ def test_a_released_lease_is_taken_at_once_and_one_object_stays(place: Location)
     assert names(place.url) == ["_ledger/lease-000003.json"]
 
 
-def test_a_run_is_refused_while_another_works_and_told_who_since_when_and_what_to_do(place: Location) -> None:
+def test_while_a_run_works_a_second_one_is_refused_and_the_error_names_its_process_and_start(
+    place: Location,
+) -> None:
     with Lease(place):
         refusal = take(place)
     assert re.fullmatch(
@@ -104,8 +106,8 @@ def test_a_run_is_refused_while_another_works_and_told_who_since_when_and_what_t
 
 def test_a_run_of_another_machine_that_renews_is_left_alone(place: Location) -> None:
     lost = list[LostLeaseError]()
-    with Lease(place, pace=BRISK, owner=ELSEWHERE) as lease:
-        lease.when_lost(lost.append)
+    with Lease(place, timing=BRISK, owner=ELSEWHERE) as lease:
+        lease.on_lost(lost.append)
         assert "process 77 on other-host, since 20" in take(place)
     assert not lost
 
@@ -113,58 +115,58 @@ def test_a_run_of_another_machine_that_renews_is_left_alone(place: Location) -> 
 def test_a_run_of_another_machine_that_does_not_renew_is_taken_over_when_its_time_is_up(
     place: Location,
 ) -> None:
-    claimed(place, ELSEWHERE, expires_s=0.6)
+    store_lease(place, ELSEWHERE, expires_s=0.6)
     started_s = time.monotonic()
-    with Lease(place, pace=HASTY):
+    with Lease(place, timing=HASTY):
         assert time.monotonic() - started_s >= 0.6
 
 
-def test_a_claim_nobody_can_read_is_watched_like_another_machines(
+def test_a_lease_that_cannot_be_parsed_is_watched_like_one_of_another_machine(
     place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.core.lease.lease._DEFAULT_EXPIRES_S", 0.4)
-    claimed(place, ELSEWHERE)
+    store_lease(place, ELSEWHERE)
     place.fs.pipe_file(place.path("_ledger/lease-000001.json"), b"{")
     started_s = time.monotonic()
-    with Lease(place, pace=HASTY):
+    with Lease(place, timing=HASTY):
         assert time.monotonic() - started_s >= 0.4
 
 
-def test_who_waits_gets_the_lease_when_it_is_released(place: Location) -> None:
+def test_a_waiting_run_gets_the_lease_when_it_is_released(place: Location) -> None:
     with ThreadPoolExecutor() as pool:
         with Lease(place):
-            waiting = pool.submit(lambda: Lease(place, wait_s=SOON_S, pace=BRISK).__enter__())
+            waiting = pool.submit(lambda: Lease(place, wait_s=SOON_S, timing=BRISK).__enter__())
             time.sleep(0.3)
             assert not waiting.done()
         lease = waiting.result(SOON_S)
         lease.__exit__(None, None, None)
 
 
-def test_a_run_that_was_taken_over_is_told_once_and_leaves_the_others_claim_alone(place: Location) -> None:
-    told, lost = threading.Event(), list[LostLeaseError]()
-    with Lease(place, pace=BRISK) as lease:
-        lease.when_lost(lost.append)
-        lease.when_lost(lambda _: told.set())
-        claimed(place, ELSEWHERE)
-        assert told.wait(SOON_S)
-    lease.when_lost(lost.append)
+def test_a_run_that_was_taken_over_is_notified_once_and_keeps_the_other_lease(place: Location) -> None:
+    notified, lost = threading.Event(), list[LostLeaseError]()
+    with Lease(place, timing=BRISK) as lease:
+        lease.on_lost(lost.append)
+        lease.on_lost(lambda _: notified.set())
+        store_lease(place, ELSEWHERE)
+        assert notified.wait(SOON_S)
+    lease.on_lost(lost.append)
     assert len(lost) == 2
     assert lost[0] is lost[1]
     assert "was taken over by another run" in str(lost[0])
     latest = LeaseFiles(place).latest()
     assert latest.number == 2
-    assert latest.claim
-    assert latest.claim.owner == ELSEWHERE
+    assert latest.record
+    assert latest.record.owner == ELSEWHERE
 
 
 def test_a_number_used_and_removed_meanwhile_is_no_lease(place: Location) -> None:
-    claims = LeaseFiles(place)
+    files = LeaseFiles(place)
     for _ in range(2):
-        claimed(place, ELSEWHERE)
-    claims.remove_below(2)
-    latest = claims.latest()
-    assert latest.claim
-    assert not claims.create(1, latest.claim)
+        store_lease(place, ELSEWHERE)
+    files.remove_below(2)
+    latest = files.latest()
+    assert latest.record
+    assert not files.create(1, latest.record)
     assert names(place.url) == ["_ledger/lease-000002.json"]
 
 
@@ -209,15 +211,15 @@ def failing() -> Location:
 
 @pytest.mark.parametrize("how", ["fails", "hangs"])
 def test_a_run_that_cannot_renew_stops_before_others_may_begin(failing: Location, how: str) -> None:
-    told = threading.Event()
+    notified = threading.Event()
     started_s = time.monotonic()
-    with Lease(failing, pace=LeaseTiming(renew_s=0.05, expires_s=0.5)) as lease:
-        lease.when_lost(lambda _: told.set())
+    with Lease(failing, timing=LeaseTiming(renew_s=0.05, expires_s=0.5)) as lease:
+        lease.on_lost(lambda _: notified.set())
         if how == "fails":
             failing.fs.broken = "write"
         else:
             failing.fs.answer.clear()
-        assert told.wait(SOON_S)
+        assert notified.wait(SOON_S)
         assert time.monotonic() - started_s >= 0.5
         failing.fs.answer.set()
 
@@ -234,8 +236,8 @@ def test_an_exception_of_any_class_during_renewals_is_recorded_by_its_class_and_
     failing: Location, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:
     lost = list[LostLeaseError]()
-    with Lease(failing, pace=BRISK) as lease:
-        lease.when_lost(lost.append)
+    with Lease(failing, timing=BRISK) as lease:
+        lease.on_lost(lost.append)
         failing.fs.error = UNLISTED
         failing.fs.broken = call
         for _ in range(3):
@@ -247,7 +249,7 @@ def test_an_exception_of_any_class_during_renewals_is_recorded_by_its_class_and_
     assert not lost
     assert "was not renewed, next try in 0.1 s: unexpected UnlistedError" in caplog.text
     assert "text of a row" not in caplog.text
-    latest = LeaseFiles(failing).latest().claim
+    latest = LeaseFiles(failing).latest().record
     assert latest
     assert latest.released
 
@@ -256,9 +258,9 @@ def test_exceptions_of_an_unlisted_class_until_the_lease_expires_end_the_run_lik
     failing: Location,
 ) -> None:
     lost, stopped = list[LostLeaseError](), threading.Event()
-    with Lease(failing, pace=LeaseTiming(renew_s=0.05, expires_s=0.5)) as lease:
-        lease.when_lost(lost.append)
-        lease.when_lost(lambda _: stopped.set())
+    with Lease(failing, timing=LeaseTiming(renew_s=0.05, expires_s=0.5)) as lease:
+        lease.on_lost(lost.append)
+        lease.on_lost(lambda _: stopped.set())
         failing.fs.error = UNLISTED
         failing.fs.broken = "write"
         assert stopped.wait(SOON_S)
@@ -276,7 +278,7 @@ def test_a_lease_that_could_not_be_released_does_not_lock_its_own_process_out(
     assert take(failing) == "taken"
 
 
-def test_a_destination_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
+def test_a_destination_that_cannot_be_written_is_reported_as_such(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         Lease(locate(f"{tmp_path}/file/out")).__enter__()
@@ -284,6 +286,6 @@ def test_a_destination_that_cannot_be_written_is_told_as_such(tmp_path: Path) ->
 
 def test_renewing_and_releasing_leave_no_thread(place: Location) -> None:
     before = threading.active_count()
-    with Lease(place, pace=BRISK):
+    with Lease(place, timing=BRISK):
         time.sleep(0.5)
     assert threading.active_count() <= before

@@ -15,7 +15,7 @@ from tasks.core.model import Outcome, Status
 from tasks.core.rows.requester import Requester
 from tasks.core.rows.row_source import RowSlice
 from tasks.core.storage.location import Location, locate
-from tests.enriching import REQUEST, Echo
+from tests.enriched_files import REQUEST, Echo
 from tests.prefectserver import wait_until
 from tests.test_segment_format import key
 

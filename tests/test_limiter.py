@@ -4,12 +4,12 @@ import pytest
 
 from tasks.core.errors import BreakerError, DeploymentError, ParkedError
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.ratelimit.window import SMALL
+from tasks.core.ratelimit.window import INITIAL_SIZE
 from tests.virtualtime import run_virtually
 
 
 async def starts_s(limiter: Limiter, rows: int, latency_s: float = 1.0) -> list[float]:
-    """When each of many rows got its slot."""
+    """When each row got its slot."""
     loop, started = asyncio.get_running_loop(), []
 
     async def row() -> None:
@@ -30,7 +30,7 @@ def test_never_more_than_the_window_holds_a_slot() -> None:
     run_virtually(run())
 
 
-def test_a_429_makes_every_row_wait_as_told_and_no_slot_is_held_meanwhile() -> None:
+def test_after_a_429_every_row_waits_as_long_as_requested_and_holds_no_slot() -> None:
     async def run() -> None:
         limiter = Limiter(2)
         limiter.rate_limited(10.0)
@@ -42,7 +42,7 @@ def test_a_429_makes_every_row_wait_as_told_and_no_slot_is_held_meanwhile() -> N
     run_virtually(run())
 
 
-def test_a_gate_that_closes_while_rows_stand_in_line_holds_them_too() -> None:
+def test_a_cooldown_also_holds_rows_that_are_in_the_queue_already() -> None:
     async def run() -> None:
         limiter = Limiter(1)
         rows = asyncio.ensure_future(starts_s(limiter, 3))
@@ -53,7 +53,7 @@ def test_a_gate_that_closes_while_rows_stand_in_line_holds_them_too() -> None:
     run_virtually(run())
 
 
-def test_one_round_of_refusals_counts_once_and_rounds_without_a_time_double() -> None:
+def test_refusals_in_flight_together_count_once_and_waits_that_are_not_requested_double() -> None:
     async def run() -> list[float]:
         limiter, loop, waits = Limiter(8, max_wait_s=1e6), asyncio.get_running_loop(), []
         for _ in range(8):
@@ -93,24 +93,24 @@ def test_a_reply_ends_the_series_of_refusals() -> None:
     run_virtually(run())
 
 
-def test_refusals_without_any_reply_park_the_run_after_the_longest_wait() -> None:
+def test_refusals_without_any_answer_stop_the_run_after_the_longest_wait() -> None:
     async def run() -> None:
         limiter, loop = Limiter(1, max_wait_s=50.0), asyncio.get_running_loop()
 
-        async def knock_on() -> None:
+        async def retry() -> None:
             while True:
                 limiter.rate_limited(20.0)
                 async with limiter.slot():
                     pass
 
         with pytest.raises(ParkedError, match="refused everything for"):
-            await knock_on()
+            await retry()
         assert 50 < loop.time() < 80
 
     run_virtually(run())
 
 
-def test_a_wait_longer_than_allowed_parks_at_once_and_tells_the_seconds() -> None:
+def test_a_requested_wait_longer_than_allowed_stops_at_once_and_the_error_holds_the_seconds() -> None:
     async def run() -> None:
         limiter = Limiter(1, max_wait_s=300.0)
         with pytest.raises(ParkedError, match="asks to wait 3600 s") as caught:
@@ -123,7 +123,7 @@ def test_a_wait_longer_than_allowed_parks_at_once_and_tells_the_seconds() -> Non
     run_virtually(run())
 
 
-def test_a_stop_wakes_pauses_cool_downs_and_lines_with_the_first_reason() -> None:
+def test_a_stop_ends_pauses_and_queued_requests_with_the_first_error() -> None:
     async def run() -> None:
         limiter, loop = Limiter(1), asyncio.get_running_loop()
         pause = asyncio.ensure_future(limiter.pause(1000))
@@ -140,7 +140,7 @@ def test_a_stop_wakes_pauses_cool_downs_and_lines_with_the_first_reason() -> Non
     run_virtually(run())
 
 
-def test_its_state_can_be_read() -> None:
+def test_the_state_names_requests_in_flight_and_a_stop() -> None:
     async def run() -> None:
         limiter = Limiter(5)
         async with limiter.slot():
@@ -151,7 +151,7 @@ def test_its_state_can_be_read() -> None:
     run_virtually(run())
 
 
-def test_a_deployment_that_is_away_for_less_than_ten_seconds_at_the_start_is_waited_for() -> None:
+def test_an_outage_of_less_than_ten_seconds_at_the_start_does_not_stop_the_run() -> None:
     async def run() -> None:
         limiter = Limiter(100)
         for _ in range(90):
@@ -177,7 +177,7 @@ def test_a_deployment_that_has_not_answered_fifty_requests_in_ten_seconds_stops_
     run_virtually(run())
 
 
-def test_after_an_answer_it_takes_row_after_failed_row_to_stop_the_run() -> None:
+def test_after_an_answer_only_many_failed_rows_in_a_row_stop_the_run() -> None:
     async def run() -> None:
         limiter = Limiter(10)
         for _ in range(10):
@@ -193,7 +193,7 @@ def test_after_an_answer_it_takes_row_after_failed_row_to_stop_the_run() -> None
     run_virtually(run())
 
 
-def test_rows_rejected_one_after_the_other_for_no_known_reason_stop_the_run() -> None:
+def test_many_rows_in_a_row_rejected_with_an_unknown_error_code_stop_the_run() -> None:
     async def run() -> None:
         limiter = Limiter(64)
         for _ in range(63):
@@ -207,14 +207,14 @@ def test_rows_rejected_one_after_the_other_for_no_known_reason_stop_the_run() ->
     run_virtually(run())
 
 
-def test_a_first_reply_that_takes_long_is_not_waited_for() -> None:
+def test_the_window_opens_after_two_seconds_without_a_first_reply() -> None:
     async def run() -> None:
-        assert (await starts_s(Limiter(20), 20, latency_s=30.0))[SMALL:][0] == pytest.approx(2.0, abs=0.01)
+        assert (await starts_s(Limiter(20), 20, latency_s=30.0))[INITIAL_SIZE] == pytest.approx(2.0, abs=0.01)
 
     run_virtually(run())
 
 
-def test_where_the_quota_is_given_nothing_waits_for_a_first_reply() -> None:
+def test_with_a_given_quota_no_request_waits_for_the_first_reply() -> None:
     async def run() -> None:
         assert (await starts_s(Limiter(20, requests_per_minute=1e9), 20, latency_s=30.0))[-1] < 0.1
 

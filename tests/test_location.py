@@ -1,4 +1,4 @@
-"""What a URL or a path is taken for, and what is refused with a sentence."""
+"""Locations: how URLs and paths are resolved, and which are rejected."""
 
 from pathlib import Path
 
@@ -23,12 +23,12 @@ from tasks.core.storage.location import locate
         ("simplecache::s3://bucket/x", "chained"),
     ],
 )
-def test_a_place_that_cannot_be_opened_is_an_input_error_that_says_what_to_write(url: str, says: str) -> None:
+def test_the_error_for_an_invalid_url_shows_what_to_write(url: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         locate(url)
 
 
-def test_a_url_with_a_password_is_refused_without_repeating_it() -> None:
+def test_a_url_with_a_password_is_rejected_and_not_quoted() -> None:
     with pytest.raises(InputError) as refused:
         locate("s3://user:hunter2@bucket/x")
     assert "hunter2" not in str(refused.value)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import names, read, tally, write
+from tests.core_runs import names, read, tally, write
 from tests.prefectserver import PrefectServer, free_port, kill_group, process, run_of, wait_until
 
 ROWS = 200
@@ -15,8 +15,8 @@ FLAGS = ("--prompt", "Summarize.", "--max-concurrent", "20")
 
 
 @pytest.fixture
-def prefect(tmp_path: Path) -> PrefectServer:
-    return PrefectServer(free_port(), tmp_path / "prefect")
+def prefect(prefect_home: Path) -> PrefectServer:
+    return PrefectServer(free_port(), prefect_home)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The bill against what the endpoint counted."""
+"""The bill is equal to the counts of the endpoint."""
 
 import asyncio
 from pathlib import Path
@@ -12,15 +12,15 @@ from tasks.core.llm.client import open_model
 from tasks.core.llm.metering import Meter
 from tasks.core.model import Outcome, Partition, Status
 from tasks.core.partition import summarize_partition
-from tasks.core.planning.partition_status import look
+from tasks.core.planning.partition_status import inspect_source
 from tasks.core.prompt import Request
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.tally import Bill
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.summarizer import RetryPolicy
 from tasks.core.settings import Settings
 from tests.conftest import Serve
-from tests.paying import job_of, write
+from tests.core_runs import job_of, write
 from tests.textmodels import OfTexts, row_of
 
 ROWS = 40
@@ -28,10 +28,10 @@ WINDOW = 20
 
 
 def gateway_of(request: Request, timeout_s: float, max_attempts: int) -> Gateway:
-    """A gateway that does not wait long before it tries again."""
+    """A gateway that retries soon."""
     settings = Settings.from_environment()
     policy = RetryPolicy(max_attempts=max_attempts, attempt_timeout_s=timeout_s, longest_backoff_s=0.05)
-    plan = LanePlan(
+    spec = LaneSpec(
         lambda metered: open_model(
             settings.endpoint,
             request,
@@ -42,14 +42,14 @@ def gateway_of(request: Request, timeout_s: float, max_attempts: int) -> Gateway
         ),
         lambda: Limiter(WINDOW),
     )
-    return Gateway([plan], policy)
+    return Gateway([spec], policy)
 
 
 def bill_of(folder: Path, timeout_s: float = 60.0, max_attempts: int = 30) -> Bill:
-    """One partition of ``ROWS`` rows summarized; whatever stops it, what it cost."""
+    """The bill of one partition of ``ROWS`` rows, also if the run stops."""
     write(f"{folder}/in", [f"This is row {n}. And more." for n in range(ROWS)])
     job = job_of(f"{folder}/in", f"{folder}/out")
-    (partition,) = look(job).todo.partitions
+    (partition,) = inspect_source(job).selected.partitions
     with (
         Ledger(job.destination, fingerprint=job.request.fingerprint) as ledger,
         gateway_of(job.request, timeout_s, max_attempts) as gateway,
@@ -76,7 +76,7 @@ def _run(partition: Partition, *how: object) -> None:
         ("hang", True),
     ],
 )
-def test_requests_at_the_endpoint_are_the_requests_of_the_bill(
+def test_the_bill_counts_the_requests_that_the_endpoint_received(
     endpoint: Serve, tmp_path: Path, kind: str, *, lost: bool
 ) -> None:
     server = endpoint(fault_rate=0.3, fault_kind=kind, seed=3)
@@ -96,7 +96,7 @@ def test_a_wrong_key_is_on_the_bill_as_refused(endpoint: Serve, tmp_path: Path) 
     assert bill == Bill(sent=server.stats().requests, refused=server.stats().requests)
 
 
-def test_what_finds_no_connection_is_no_request(
+def test_a_failed_connection_is_counted_as_unsent(
     endpoint: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint()
@@ -120,19 +120,19 @@ class Scripted:
 
 
 async def complete(meter: Meter, model: Scripted, *texts: str) -> None:
-    metered = meter.around(OfTexts(model))
+    metered = meter.wrap(OfTexts(model))
     for text in texts:
         await asyncio.gather(metered.complete(row_of(text)), return_exceptions=True)
 
 
-def test_a_repetition_is_counted_as_one_until_its_row_is_answered() -> None:
+def test_a_request_is_a_retry_until_its_row_is_answered() -> None:
     failed, answered = DeploymentError("500", status=500), Outcome(Status.OK, "s")
     model, meter = Scripted(failed, failed, failed, answered, answered, answered), Meter(Budget())
     asyncio.run(complete(meter, model, "a", "b", "a", "a", "b", "a"))
     assert meter.bill == Bill(sent=6, refused=3, answered=3, retried=3)
 
 
-def test_a_missing_token_is_no_request_and_an_unexpected_exception_may_be_one() -> None:
+def test_without_a_token_nothing_is_sent_and_an_unexpected_exception_counts_as_lost() -> None:
     model, meter = Scripted(DeploymentError("no token"), ZeroDivisionError()), Meter(Budget())
     asyncio.run(complete(meter, model, "a", "b"))
     assert meter.bill == Bill(unsent=1, sent=1, lost=1)

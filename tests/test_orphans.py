@@ -1,4 +1,4 @@
-"""Outputs whose source is gone: which are found, and that nothing else is ever removed."""
+"""Orphaned outputs: which are found, and that no other file is ever removed."""
 
 import logging
 from pathlib import Path
@@ -12,11 +12,11 @@ from tasks.core.ledger import segment_format
 from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.options import RunOptions
 from tasks.core.planning import orphans
-from tasks.core.planning.partition_status import look
+from tasks.core.planning.partition_status import inspect_source
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import job_of, names, run, write
+from tests.core_runs import job_of, names, run, write
 from tests.test_segment_format import entries
 
 KEYS = ("a.parquet", "day=1/b.parquet", "day=2/c [x] é.parquet")
@@ -52,14 +52,14 @@ def delete(folder: str, key: str) -> None:
 
 
 def found(folders: tuple[str, str], only: str | None = None) -> tuple[str, ...] | None:
-    return look(job_of(*folders), RunOptions(only=only)).gone
+    return inspect_source(job_of(*folders), RunOptions(only=only)).orphans
 
 
 def removed(folders: tuple[str, str], only: str | None = None) -> tuple[str, ...]:
     """What a run with prune removes."""
     job = job_of(*folders)
     options = RunOptions(only=only, prune=True)
-    keys = look(job, options).gone
+    keys = inspect_source(job, options).orphans
     assert keys is not None
     return orphans.remove(keys, job, options)
 
@@ -91,7 +91,7 @@ def test_folders_of_a_disk_that_are_empty_then_go_too(here: tuple[str, str]) -> 
     assert Path(here[1], "day=2").exists()
 
 
-def test_files_of_others_stay_whatever_they_tell(folders: tuple[str, str]) -> None:
+def test_files_of_other_programs_stay_whatever_their_footers_hold(folders: tuple[str, str]) -> None:
     fill(folders, *KEYS)
     place = locate(folders[1])
     ours = place.fs.cat_file(place.path(KEYS[0]))
@@ -108,9 +108,7 @@ def test_files_of_others_stay_whatever_they_tell(folders: tuple[str, str]) -> No
 
 
 @pytest.mark.parametrize("store_schema", [True, False], ids=["arrow's schema", "without"])
-def test_an_output_somebody_rewrote_in_place_is_no_longer_ours(
-    here: tuple[str, str], *, store_schema: bool
-) -> None:
+def test_an_output_that_another_program_rewrote_is_kept(here: tuple[str, str], *, store_schema: bool) -> None:
     write(here[0], ["This is the other. And more."], "other.parquet")
     source = Path(here[0], "a.parquet")
     with pq.ParquetWriter(
@@ -152,16 +150,16 @@ def test_the_same_path_on_another_machine_is_another_source(
 
 
 @pytest.mark.parametrize("pattern", ["/*.parquet", "/**", "/a.parquet"])
-def test_with_a_glob_or_one_file_nobody_knows_what_is_gone(here: tuple[str, str], pattern: str) -> None:
+def test_with_a_glob_or_one_file_orphans_cannot_be_determined(here: tuple[str, str], pattern: str) -> None:
     fill(here, "a.parquet", "b.parquet")
     delete(here[0], "b.parquet")
     job = job_of(f"{here[0]}{pattern}", here[1])
-    assert look(job).gone is None
+    assert inspect_source(job).orphans is None
     with pytest.raises(InputError, match="prune needs a whole folder"):
-        look(job, RunOptions(prune=True))
+        inspect_source(job, RunOptions(prune=True))
 
 
-def test_only_limits_what_is_gone_too(here: tuple[str, str]) -> None:
+def test_only_limits_the_orphans_too(here: tuple[str, str]) -> None:
     fill(here, *KEYS, "day=1/x.parquet", "day=2/x.parquet")
     delete(here[0], "day=1/x.parquet")
     delete(here[0], "day=2/x.parquet")
@@ -172,14 +170,14 @@ def test_only_limits_what_is_gone_too(here: tuple[str, str]) -> None:
 def test_a_source_that_came_back_meanwhile_keeps_its_output(here: tuple[str, str]) -> None:
     fill(here, "a.parquet", "b.parquet", "c.parquet")
     delete(here[0], "b.parquet")
-    keys = look(job_of(*here)).gone
+    keys = inspect_source(job_of(*here)).orphans
     write(here[0], ["Back again. And more."], "b.parquet")
     assert keys == ("b.parquet",)
     assert orphans.remove(keys, job_of(*here), RunOptions()) == ()
     assert names(here[1]) == ["a.parquet", "b.parquet", "c.parquet"]
 
 
-def test_a_source_that_is_mostly_or_wholly_gone_is_not_believed(
+def test_with_most_or_all_of_the_source_deleted_no_output_is_removed(
     here: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(here, "a.parquet", "b.parquet", "c.parquet")
@@ -187,8 +185,8 @@ def test_a_source_that_is_mostly_or_wholly_gone_is_not_believed(
     delete(here[0], "c.parquet")
     assert found(here) == ("b.parquet", "c.parquet")
     assert removed(here) == ()
-    assert "more than the 1 partitions" in caplog.text
-    keys = look(job_of(*here)).gone or ()
+    assert "has only 1 partitions and may be incomplete" in caplog.text
+    keys = inspect_source(job_of(*here)).orphans or ()
     delete(here[0], "a.parquet")
     assert orphans.remove(keys, job_of(*here), RunOptions()) == ()
     assert "could not be removed: No partition found" in caplog.text
@@ -199,10 +197,10 @@ def test_paid_replies_of_partitions_that_were_never_published_stay(
     here: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(here, "a.parquet", "b.parquet")
-    shelf = SegmentStore(locate(here[1]), "unpublished.parquet")
-    shelf.add(segment_format.table_of(entries()))
+    segments = SegmentStore(locate(here[1]), "unpublished.parquet")
+    segments.add(segment_format.table_of(entries()))
     delete(here[0], "b.parquet")
     with caplog.at_level(logging.INFO):
         assert removed(here) == ("b.parquet",)
-    assert "Partition b.parquet: its output is removed, its source is gone" in caplog.text
-    assert len(shelf.read()) == 1
+    assert "Partition b.parquet: orphaned output removed, its source partition was deleted" in caplog.text
+    assert len(segments.read()) == 1

@@ -1,4 +1,4 @@
-"""Small writes of the lease and the ledger while the store is slow with uploads; a real S3 server."""
+"""Small writes of lease and ledger while slow uploads use all other connections to a real S3 server."""
 
 import threading
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ from tasks.core.lease.lease import Lease, LeaseTiming
 from tasks.core.lease.lease_file import LeaseFiles
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.storage.location import Location, locate
-from tests.faultyproxy import FaultyProxy
+from tests.faulty_s3_proxy import FaultyProxy
 from tests.prefectserver import wait_until
 from tests.test_ledger import KEY, append, segments
 
 UPLOADS = 40
 AT_ONCE_S = 5.0
-"""Half of the read timeout, after which a held upload makes room for the next one."""
+"""Half of the read timeout, after which a held upload would release its connection."""
 
 
 @pytest.fixture
 def busy(bucket: str, proxy: FaultyProxy) -> Iterator[tuple[Location, list[Future[object]]]]:
-    """A destination with more uploads going on than its client has connections, none of which ends."""
+    """A destination with more hanging uploads than its client has connections."""
     place = locate(f"{bucket}/out")
-    # As the first request makes the client.
+    # The first request creates the client.
     place.fs.pipe_file(place.path("first"), b"x")
     fault = proxy.inject("hold", "PUT", r"/out/upload-")
     with ThreadPoolExecutor(UPLOADS) as pool:
@@ -39,7 +39,7 @@ def busy(bucket: str, proxy: FaultyProxy) -> Iterator[tuple[Location, list[Futur
             proxy.heal()
 
 
-def test_a_reply_is_stored_at_once_while_uploads_take_all_other_connections(
+def test_a_reply_is_stored_at_once_while_uploads_use_all_other_connections(
     busy: tuple[Location, list[Future[object]]],
 ) -> None:
     place, uploads = busy
@@ -56,18 +56,18 @@ def test_a_reply_is_stored_at_once_while_uploads_take_all_other_connections(
     assert segments(place.with_own_connections(3)) == [1]
 
 
-def test_a_lease_is_taken_renewed_and_released_at_once_while_uploads_take_all_other_connections(
+def test_a_lease_is_acquired_renewed_and_released_at_once_while_uploads_use_all_other_connections(
     busy: tuple[Location, list[Future[object]]],
 ) -> None:
     place, uploads = busy
-    claims, released = LeaseFiles(place.with_own_connections(3)), threading.Event()
+    files, released = LeaseFiles(place.with_own_connections(3)), threading.Event()
 
     def renewals() -> int:
-        claim = claims.latest().claim
-        return claim.renewals if claim else 0
+        record = files.latest().record
+        return record.renewals if record else 0
 
     def hold() -> None:
-        with Lease(place, pace=LeaseTiming(renew_s=0.1)):
+        with Lease(place, timing=LeaseTiming(renew_s=0.1)):
             wait_until(lambda: renewals() > 1, AT_ONCE_S)
         released.set()
 
@@ -76,7 +76,7 @@ def test_a_lease_is_taken_renewed_and_released_at_once_while_uploads_take_all_ot
     assert not any(upload.done() for upload in uploads)
 
 
-def test_connections_of_their_own_take_the_options_of_the_location(bucket: str) -> None:
+def test_a_separate_connection_pool_keeps_the_options_of_the_location(bucket: str) -> None:
     place = locate(f"{bucket}/out")
     own = place.with_own_connections(3)
     assert own.fs is not place.fs

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import write
+from tests.core_runs import write
 from tests.prefectserver import ROOT, process, run_of, wait_until
 
 ROWS = 40
@@ -58,6 +58,7 @@ def is_alive(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.usefixtures("prefect_home")
 def test_a_run_that_is_killed_leaves_no_server_behind(llm: Endpoint, tmp_path: Path) -> None:
     with process(*command(tmp_path)) as run:
         wait_until(lambda: llm.stats().in_flight > 0)
@@ -67,6 +68,7 @@ def test_a_run_that_is_killed_leaves_no_server_behind(llm: Endpoint, tmp_path: P
         wait_until(lambda: not is_alive(server), within_s=20)
 
 
+@pytest.mark.usefixtures("prefect_home")
 def test_after_ctrl_c_the_server_still_hears_how_the_run_ended(
     llm: Endpoint, tmp_path: Path, home: Path
 ) -> None:
@@ -124,12 +126,14 @@ def test_wrong_settings_are_told_before_a_server_is_there(tmp_path: Path, home: 
     assert not (home / "prefect.db").exists()
 
 
+@pytest.mark.usefixtures("prefect_home")
 def test_one_server_serves_every_run_of_a_process(endpoint: Serve, sample: Path, tmp_path: Path) -> None:
     endpoint()
     arguments = [sys.executable, "-c", TWO_RUNS, f"{sample}", f"{tmp_path}"]
     subprocess.run(arguments, cwd=ROOT, check=True)
 
 
+@pytest.mark.usefixtures("prefect_home")
 def test_no_proxy_comes_between_a_run_and_its_server(
     endpoint: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,9 @@ from tasks.core.llm.chat_model import Answer
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.ratelimit.pacing import Pace
+from tasks.core.ratelimit.quota_rate import QuotaRate
 from tasks.core.ratelimit.ratelimit_headers import parse
-from tests.quotas import Deployment, Headers, work_until
+from tests.simulated_deployment import Deployment, Headers, work_until
 from tests.textmodels import TextSummarizer
 from tests.virtualtime import run_virtually
 
@@ -37,7 +37,7 @@ def worked(
     window_s: float = 10.0,
     given: bool = False,
 ) -> tuple[float, Deployment]:
-    """Send rows for some seconds; returns the part of the quota that was used, and the deployment."""
+    """Send rows for some seconds; returns the used part of the quota, and the deployment."""
 
     async def run() -> tuple[float, Deployment]:
         deployment = Deployment(requests_per_minute, tokens_per_minute, window_s, headers=headers)
@@ -60,7 +60,7 @@ def test_a_given_quota_is_used_without_one_refusal(
 
 
 @pytest.mark.parametrize(("requests", "tokens", "seconds"), QUOTAS)
-def test_an_unknown_quota_that_headers_tell_is_used_with_hardly_a_refusal(
+def test_a_quota_that_only_headers_report_is_used_with_few_refusals(
     requests: float | None, tokens: float | None, seconds: float
 ) -> None:
     used, deployment = worked(requests, tokens, seconds)
@@ -68,13 +68,13 @@ def test_an_unknown_quota_that_headers_tell_is_used_with_hardly_a_refusal(
     assert used >= 0.97
 
 
-def test_before_the_first_reply_no_more_is_sent_than_a_small_quota_lets_pass() -> None:
+def test_before_the_first_reply_no_more_is_sent_than_a_small_quota_admits() -> None:
     _, deployment = worked(None, 40_000, 90)
     assert deployment.refused_s == []
 
 
 @pytest.mark.parametrize(("requests", "tokens", "seconds"), QUOTAS)
-def test_an_unknown_quota_nobody_tells_is_learned_from_refusals(
+def test_without_headers_an_unknown_quota_is_learned_from_refusals(
     requests: float | None, tokens: float | None, seconds: float
 ) -> None:
     used, deployment = worked(requests, tokens, seconds, headers="none")
@@ -83,7 +83,7 @@ def test_an_unknown_quota_nobody_tells_is_learned_from_refusals(
 
 
 @pytest.mark.parametrize("headers", ["all", "none"])
-def test_where_a_second_of_quota_is_all_that_can_be_saved_it_is_used_too(headers: Headers) -> None:
+def test_a_quota_whose_bucket_holds_one_second_is_used_as_well(headers: Headers) -> None:
     used, deployment = worked(1200, None, 120, headers=headers, window_s=1.0)
     assert deployment.refused_share <= 0.02
     assert used >= 0.97
@@ -101,7 +101,7 @@ def test_a_quota_that_drops_to_a_tenth_and_comes_back_is_followed_within_ten_sec
             deployment.resize(1200)
 
         await asyncio.gather(work_until(180, limiter, deployment), change())
-        # What the bucket held may be used, no more: twenty requests of the new quota.
+        # Only what the bucket held may be used as well: twenty requests of the new quota.
         assert deployment.served(60, 70) <= 2 * 10 + 20
         assert deployment.served(70, 120) == pytest.approx(2 * 50, rel=0.1)
         assert deployment.served(130, 180) == pytest.approx(20 * 50, rel=0.05)
@@ -110,7 +110,7 @@ def test_a_quota_that_drops_to_a_tenth_and_comes_back_is_followed_within_ten_sec
     run_virtually(run())
 
 
-def test_without_headers_a_drop_is_followed_within_ten_seconds_and_the_return_in_time() -> None:
+def test_without_headers_a_drop_is_followed_within_ten_seconds_and_the_return_later() -> None:
     async def run() -> None:
         deployment = Deployment(1200, headers="none")
         limiter = limiter_of(deployment)
@@ -129,7 +129,7 @@ def test_without_headers_a_drop_is_followed_within_ten_seconds_and_the_return_in
 
 
 @pytest.mark.parametrize("headers", ["all", "none"])
-def test_the_gate_reopens_without_a_burst(headers: Headers) -> None:
+def test_a_cooldown_ends_without_a_burst(headers: Headers) -> None:
     async def run() -> None:
         deployment = Deployment(1200, headers=headers)
         limiter, loop = limiter_of(deployment), asyncio.get_running_loop()
@@ -167,11 +167,11 @@ def test_without_a_quota_the_window_is_full_a_second_after_the_first_reply_and_s
 
 
 @pytest.mark.parametrize("window_s", [1.0, 10.0])
-def test_processes_that_share_a_deployment_come_to_equal_shares_without_knowing_each_other(
+def test_processes_that_share_a_deployment_converge_to_equal_shares_without_communication(
     window_s: float,
 ) -> None:
     class Process:
-        """Notes which replies are its own."""
+        """Records which requests of the deployment are its own."""
 
         def __init__(self, deployment: Deployment) -> None:
             self._deployment = deployment
@@ -224,7 +224,7 @@ def test_random_500s_cost_one_more_request_each_and_no_row() -> None:
     run_virtually(run())
 
 
-def test_after_a_wait_that_served_nothing_the_deployment_is_asked_no_more_rarely_than_it_said() -> None:
+def test_after_waits_that_are_refused_again_requests_follow_the_requested_waits() -> None:
     async def run() -> None:
         limiter, loop = Limiter(1), asyncio.get_running_loop()
         for _ in range(20):
@@ -237,41 +237,43 @@ def test_after_a_wait_that_served_nothing_the_deployment_is_asked_no_more_rarely
     run_virtually(run())
 
 
-def test_the_log_tells_once_that_the_quota_sets_the_pace(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_reports_once_that_the_quota_limits_the_request_rate(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, logger="tasks.core")
     worked(1200, None, 120)
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.startswith("The deployment's quota sets the pace: 12")
+    assert line.startswith("The deployment's quota limits the request rate to 12")
     assert line.endswith("requests/min")
 
 
-def test_the_state_tells_pace_and_wait() -> None:
+def test_the_state_names_request_rate_and_wait() -> None:
     async def run() -> None:
         limiter = Limiter(8, requests_per_minute=60)
         async with limiter.slot():
-            assert limiter.state == "1 of 8 in flight, paced at 59 requests/min"
+            assert limiter.state == "1 of 8 in flight, limited to 59 requests/min"
             limiter.rate_limited(10.0)
-            assert limiter.state.startswith("1 of 8 in flight, paced at 59 requests/min, waits 10 s")
+            assert limiter.state.startswith("1 of 8 in flight, limited to 59 requests/min, waits 10 s")
 
     run_virtually(run())
 
 
-def test_headers_that_tell_no_number_tell_nothing() -> None:
+def test_headers_without_a_number_are_ignored() -> None:
     headers = [
         (b"X-RateLimit-Limit-Requests", b"600"),
         (b"x-ratelimit-remaining-requests", b"0"),
         (b"x-ratelimit-limit-tokens", b"-1"),
         (b"x-ratelimit-remaining-tokens", b"many"),
     ]
-    told = parse(headers)
-    assert (told.requests_per_s, told.requests_left) == (10.0, 0.0)
-    assert (told.tokens_per_s, told.tokens_left) == (None, None)
+    parsed = parse(headers)
+    assert (parsed.requests_per_s, parsed.requests_left) == (10.0, 0.0)
+    assert (parsed.tokens_per_s, parsed.tokens_left) == (None, None)
     assert parse([(b"x-ratelimit-limit-requests", b"0")]).requests_per_s is None
 
 
-def test_a_told_rate_that_is_too_low_is_left_behind_while_nearly_all_is_left() -> None:
-    # A limit told per ten seconds and read as one per minute.
-    pace, now_s, sent = Pace(None, opens_slowly=True, now_s=0.0), 0.0, 0
+def test_a_reported_rate_that_is_too_low_is_exceeded_while_nearly_all_of_the_quota_is_left() -> None:
+    # A limit per ten seconds that is parsed as one per minute.
+    pace, now_s, sent = QuotaRate(None, slow_start=True, now_s=0.0), 0.0, 0
     pace.observe(10.0, 600.0, now_s)
     while now_s < 120:
         now_s = max(now_s, pace.next_s)
@@ -283,8 +285,8 @@ def test_a_told_rate_that_is_too_low_is_left_behind_while_nearly_all_is_left() -
 
 
 @pytest.mark.parametrize("left", [0.0, 3.0])
-def test_headers_that_always_tell_the_same_little_do_not_slow_a_run_down_to_nothing(left: float) -> None:
-    pace, now_s = Pace(None, opens_slowly=True, now_s=0.0), 0.0
+def test_headers_that_always_report_little_left_do_not_slow_a_run_down_to_nothing(left: float) -> None:
+    pace, now_s = QuotaRate(None, slow_start=True, now_s=0.0), 0.0
     pace.observe(20.0, 200.0 if left else left, now_s)
     while now_s < 600:
         now_s = max(now_s, pace.next_s)

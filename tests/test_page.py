@@ -14,14 +14,14 @@ from tasks.core.options import LimitOptions, OutputOptions
 from tasks.core.reporting.charts import bars, timeline
 from tasks.core.reporting.histogram import Histogram
 from tasks.core.reporting.page import to_html
-from tasks.core.reporting.report import Observed, PartitionReport, PartitionState, RunReport
-from tasks.core.reporting.series import Pulse
+from tasks.core.reporting.report import PartitionReport, PartitionState, RunMetrics, RunReport
+from tasks.core.reporting.series import Snapshot
 from tasks.core.reporting.tally import Bill
 from tests.conftest import Serve
-from tests.tables import write_partition
+from tests.source_partitions import write_partition
 
 SERIES = tuple(
-    Pulse(seconds=10.0 * n, rows=n * n, bill=Bill(sent=n, refused=n // 3), in_flight=n % 7, window=8)
+    Snapshot(seconds=10.0 * n, rows=n * n, bill=Bill(sent=n, refused=n // 3), in_flight=n % 7, window=8)
     for n in range(100)
 )
 REPORT = RunReport(
@@ -34,7 +34,7 @@ REPORT = RunReport(
     left_out=LeftOut(),
     seconds=990.0,
     bill=Bill(sent=99),
-    observed=Observed(series=SERIES),
+    metrics=RunMetrics(series=SERIES),
 )
 
 
@@ -53,7 +53,9 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize("series", [SERIES, SERIES[:1], ()], ids=["many", "one", "none"])
-def test_the_timeline_is_a_picture_with_a_title_and_a_unit_on_every_axis(series: tuple[Pulse, ...]) -> None:
+def test_the_timeline_is_a_picture_with_a_title_and_a_unit_on_every_axis(
+    series: tuple[Snapshot, ...],
+) -> None:
     drawn = timeline(series)
     ET.fromstring(drawn)  # noqa: S314 - our own
     for words in ("Rows per second", "Requests in flight", "Errors per second", "since the run began"):
@@ -69,7 +71,7 @@ def test_a_histogram_is_a_picture_with_a_bar_for_every_bucket_in_use(counts: tup
 
 
 def test_the_page_loads_nothing_runs_nothing_and_shows_odd_names_as_they_are() -> None:
-    page = to_html(REPORT, healing="prefect flow-run retry 1")
+    page = to_html(REPORT, retry_command="prefect flow-run retry 1")
     tags = Tags(page)
     assert "script" not in tags.seen
     assert tags.loads == []

@@ -1,4 +1,4 @@
-"""Texts as they are read, corruption as it is told, and files that are only ever complete."""
+"""Reading and writing Parquet: conversion of texts, corrupt files, and temporary files."""
 
 import base64
 import gc
@@ -18,7 +18,7 @@ from tasks.core.parquet.append_writer import Writer
 from tasks.core.parquet.footer import footer_bytes, parse_footer
 from tasks.core.parquet.reader import Reader
 from tasks.core.parquet.text_column import TextColumn
-from tests.enriching import COLUMNS, FACTS, enrich, outcome_of
+from tests.enriched_files import COLUMNS, FACTS, enrich, outcome_of
 
 TEXT_TYPES = [
     pa.string(),
@@ -31,7 +31,7 @@ RAW = [b"first", b"\xff\xfe bad", None, b"last, longer than twelve bytes"]
 
 
 def typed(raw: list[bytes | None], kind: pa.DataType) -> pa.Array:
-    """Strings made of any bytes, UTF-8 or not."""
+    """A string array from any bytes, UTF-8 or not."""
     if pa.types.is_dictionary(kind):
         values = typed([one for one in raw if one is not None], kind.value_type)
         places = iter(range(len(values)))
@@ -43,16 +43,16 @@ def typed(raw: list[bytes | None], kind: pa.DataType) -> pa.Array:
 
 
 @pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
-def test_one_row_of_invalid_utf8_comes_as_bytes_and_its_neighbours_as_text(kind: pa.DataType) -> None:
+def test_a_row_of_invalid_utf8_is_returned_as_bytes_and_other_rows_as_text(kind: pa.DataType) -> None:
     column = pa.chunked_array([typed(RAW, kind), typed([b"next chunk"], kind)])
     texts = ["first", b"\xff\xfe bad", None, "last, longer than twelve bytes", "next chunk"]
     assert list(TextColumn(column)) == texts
     assert len(TextColumn(column)) == 5
 
 
-# pyarrow's own reader refuses a dictionary of narrow indices that holds invalid UTF-8.
+# pyarrow's own reader rejects dictionaries with narrow indices and invalid UTF-8.
 @pytest.mark.parametrize("kind", [kind for kind in TEXT_TYPES if "int8" not in str(kind)], ids=str)
-def test_every_text_type_is_kept_and_gives_the_same_texts(kind: pa.DataType, tmp_path: Path) -> None:
+def test_every_string_type_is_kept_and_returns_the_same_texts(kind: pa.DataType, tmp_path: Path) -> None:
     table = pa.table({"text": typed(RAW, kind), "id": range(4)})
     pq.write_table(table, tmp_path / "in.parquet")
     texts = enrich(tmp_path / "in.parquet", tmp_path / "out.parquet")
@@ -80,7 +80,7 @@ def small(path: Path, **how: object) -> Path:
     return path
 
 
-def test_a_flipped_byte_in_the_output_is_noticed_by_a_reader_that_checks(tmp_path: Path) -> None:
+def test_a_reader_that_verifies_checksums_detects_a_flipped_byte_in_the_output(tmp_path: Path) -> None:
     enrich(small(tmp_path / "in.parquet"), tmp_path / "out.parquet")
     data = bytearray((tmp_path / "out.parquet").read_bytes())
     data[data.index(b"of text 100")] ^= 1
@@ -89,7 +89,7 @@ def test_a_flipped_byte_in_the_output_is_noticed_by_a_reader_that_checks(tmp_pat
         file.read()
 
 
-def test_a_flipped_byte_in_the_source_names_partition_and_row_group(tmp_path: Path) -> None:
+def test_the_error_for_a_flipped_byte_in_the_source_names_partition_and_row_group(tmp_path: Path) -> None:
     path = small(tmp_path / "in.parquet", write_page_checksum=True)
     data = bytearray(path.read_bytes())
     data[data.index(b"text 300")] ^= 1
@@ -98,7 +98,7 @@ def test_a_flipped_byte_in_the_source_names_partition_and_row_group(tmp_path: Pa
         enrich(path, tmp_path / "out.parquet")
 
 
-def test_any_damage_to_a_source_is_a_partition_error_or_none(tmp_path: Path) -> None:
+def test_damage_to_a_source_raises_a_partition_error_or_nothing(tmp_path: Path) -> None:
     path = small(tmp_path / "in.parquet", write_page_checksum=True)
     good, chance = path.read_bytes(), random.Random(7)
     for _ in range(150):
@@ -118,13 +118,13 @@ def test_a_torn_source_is_a_partition_error(tmp_path: Path) -> None:
     path.write_bytes(good[: len(good) // 2])
     with pytest.raises(PartitionError, match=r"part\.parquet: the file is truncated"):
         enrich(path, tmp_path / "out.parquet")
-    # The footer in place, the pages before it gone.
+    # The footer is intact, the pages before it are missing.
     path.write_bytes(good[len(good) // 2 :])
     with pytest.raises(PartitionError, match=r"part\.parquet: row group \d"):
         enrich(path, tmp_path / "out.parquet")
 
 
-def test_damaged_footers_are_partition_errors_whatever_is_damaged(tmp_path: Path) -> None:
+def test_any_damage_to_a_footer_raises_a_partition_error(tmp_path: Path) -> None:
     data, chance = small(tmp_path / "in.parquet").read_bytes(), random.Random(3)
     tail = data[-int.from_bytes(data[-8:-4], "little") - 8 :]
     for _ in range(2000):
@@ -137,14 +137,14 @@ def test_damaged_footers_are_partition_errors_whatever_is_damaged(tmp_path: Path
 
 
 class Keys(encryption.KmsClient):  # type: ignore[misc]  # pyarrow ships no types
-    """Keys that are not wrapped at all; the files of this test are not secret."""
+    """A key service without encryption of keys; the files of this test are not secret."""
 
     def wrap_key(self, key_bytes: bytes, _master_key_identifier: str) -> str:
         return base64.b64encode(key_bytes).decode()
 
 
 @pytest.mark.parametrize("clear_footer", [False, True])
-def test_an_encrypted_source_is_refused_with_a_footer_in_clear_too(
+def test_an_encrypted_source_is_rejected_also_with_a_plaintext_footer(
     tmp_path: Path, *, clear_footer: bool
 ) -> None:
     factory = encryption.CryptoFactory(lambda _: Keys())
@@ -153,7 +153,7 @@ def test_an_encrypted_source_is_refused_with_a_footer_in_clear_too(
     )
     locked = factory.file_encryption_properties(encryption.KmsConnectionConfig(), asked)
     path = small(tmp_path / "in.parquet", encryption_properties=locked)
-    with pytest.raises(PartitionError, match="the file is encrypted"):  # noqa: PT012 - either tells
+    with pytest.raises(PartitionError, match="the file is encrypted"):  # noqa: PT012 - either call may raise
         footer_bytes(path.read_bytes())
         parse_footer(path.read_bytes())
     with path.open("rb") as file, pytest.raises(PartitionError, match=r"encrypted|cannot be read"):
@@ -177,9 +177,7 @@ def test_leaving_a_writer_after_an_exception_leaves_no_file(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("rows", [249, 251, 499, 750])
-def test_a_number_of_outcomes_that_is_not_the_number_of_rows_is_not_finished(
-    tmp_path: Path, rows: int
-) -> None:
+def test_a_wrong_number_of_outcomes_is_an_error(tmp_path: Path, rows: int) -> None:
     with small(tmp_path / "in.parquet").open("rb") as file:
         reader = Reader(file, "part.parquet")
         with open_writer(tmp_path / "x", reader) as writer, pytest.raises((ValueError, IndexError)):  # noqa: PT012 - either call
@@ -188,7 +186,7 @@ def test_a_number_of_outcomes_that_is_not_the_number_of_rows_is_not_finished(
             writer.finish(file, FACTS)
 
 
-def test_rows_that_come_in_slices_of_any_size_make_the_same_output(tmp_path: Path) -> None:
+def test_the_output_does_not_depend_on_the_size_of_slices(tmp_path: Path) -> None:
     source = small(tmp_path / "in.parquet")
     enrich(source, tmp_path / "whole.parquet")
     with source.open("rb") as file:
@@ -205,14 +203,14 @@ def test_rows_that_come_in_slices_of_any_size_make_the_same_output(tmp_path: Pat
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from tests.enriching import enrich
+from tests.enriched_files import enrich
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 enrich(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_a_full_disk_names_the_folder_and_leaves_nothing_that_reads_as_parquet(tmp_path: Path) -> None:
+def test_the_error_for_a_full_disk_names_the_folder_and_no_file_is_left(tmp_path: Path) -> None:
     source, target = small(tmp_path / "in.parquet"), tmp_path / "out.parquet"
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", FILL, source, target],
@@ -221,5 +219,5 @@ def test_a_full_disk_names_the_folder_and_leaves_nothing_that_reads_as_parquet(t
         check=False,
     )
     assert f"StorageError: part.parquet cannot be built in {tmp_path}" in ended.stderr, ended.stderr
-    assert "set TMPDIR to a folder with room" in ended.stderr
+    assert "set TMPDIR to a folder with more space" in ended.stderr
     assert not target.exists()

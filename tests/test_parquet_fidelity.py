@@ -1,4 +1,4 @@
-"""A partition comes out as it went in, plus six columns: a property, and the cases it may miss."""
+"""An enriched file equals its source plus six columns: a property test, and cases that it may miss."""
 
 import datetime as dt
 import json
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from tests.enriching import COLUMNS, assert_faithful, enrich, outcome_of
+from tests.enriched_files import COLUMNS, assert_faithful, enrich, outcome_of
 from tests.readers import READERS, UnreadableError, attempt, plain
 
 CODECS = ["zstd", "gzip", "snappy", "brotli", "lz4", "none"]
@@ -61,7 +61,7 @@ def nested(
     return pairs.map(lists) | pairs.map(structs) | pairs.map(maps)
 
 
-# What pyarrow cannot build from Python values inside a list, or cannot write there in several row groups.
+# Types that pyarrow cannot build from Python values in a list, or cannot write there in several row groups.
 ALONE = {pa.uuid(), pa.dictionary(pa.int8(), pa.string()), pa.string_view()}
 PLAIN = [pair for pair in LEAVES if pair[0] not in ALONE]
 KINDS = st.sampled_from(LEAVES) | nested(st.sampled_from(PLAIN)) | nested(nested(st.sampled_from(PLAIN)))
@@ -121,7 +121,7 @@ def layouts(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(table=tables(), layout=layouts())
-def test_any_table_written_any_way_comes_back_with_nothing_changed_but_six_columns_more(
+def test_any_table_written_with_any_options_only_gains_six_columns(
     tmp_path: Path, table: pa.Table, layout: dict[str, Any]
 ) -> None:
     rows_a_group = layout.pop("row_group_size")
@@ -144,7 +144,7 @@ def test_any_table_written_any_way_comes_back_with_nothing_changed_but_six_colum
 
 
 def assert_sees(reader: str, source: Path, target: Path, new: pa.Table) -> None:
-    """A reader that reads the source sees the same in the target, and the new columns behind it."""
+    """Assert that a reader of the source reads the same from the target, plus the new columns."""
     if reader == "fastparquet" and has_nesting(source):
         return
     try:
@@ -158,12 +158,12 @@ def assert_sees(reader: str, source: Path, target: Path, new: pa.Table) -> None:
 
 
 def has_nesting(path: Path) -> bool:
-    """fastparquet counts nulls by column, not by leaf, so nested columns confuse it."""
+    """Whether a file has nested columns; fastparquet counts nulls by column instead of leaf and fails."""
     metadata = pq.read_metadata(path)
     return bool(metadata.num_columns != len(metadata.schema.to_arrow_schema()))
 
 
-def test_every_column_keeps_its_own_codec_inside_nesting_too(tmp_path: Path) -> None:
+def test_every_column_keeps_its_codec_nested_ones_too(tmp_path: Path) -> None:
     columns = {"text": ["a"], "c.d": [1], "l": [[1]], "s": [{"item": [1]}], "m": [1.5], "n": [b"x"]}
     codecs = dict(zip(["text", "c.d", "l.list.item", "s.item.list.item", "m", "n"], CODECS, strict=True))
     for compliant in (True, False):
@@ -182,7 +182,7 @@ def test_every_column_keeps_its_own_codec_inside_nesting_too(tmp_path: Path) -> 
         assert_faithful(tmp_path / "in.parquet", tmp_path / "out.parquet")
 
 
-def test_metadata_of_the_footer_and_of_fields_stays(tmp_path: Path) -> None:
+def test_metadata_of_the_footer_and_of_fields_is_kept(tmp_path: Path) -> None:
     pandas = json.dumps({"index_columns": [], "columns": [{"name": "text"}]})
     field = pa.field("text", pa.string(), metadata={"PARQUET:field_id": "7", "owner": "x"})
     schema = pa.schema([field], metadata={"pandas": pandas, "ü": "é"})
@@ -194,7 +194,7 @@ def test_metadata_of_the_footer_and_of_fields_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("groups", [[], [0], [3, 0, 2], [0, 0, 1], [1, 1, 5]])
-def test_row_group_boundaries_stay_empty_ones_included(tmp_path: Path, groups: list[int]) -> None:
+def test_row_groups_are_kept_including_empty_ones(tmp_path: Path, groups: list[int]) -> None:
     schema = pa.schema([("text", pa.string()), ("n", pa.int64())])
     sorting = [pq.SortingColumn(1, descending=True)]
     with pq.ParquetWriter(
@@ -209,7 +209,7 @@ def test_row_group_boundaries_stay_empty_ones_included(tmp_path: Path, groups: l
     assert pq.read_metadata(tmp_path / "in.parquet").num_row_groups == len(groups)
 
 
-def test_a_row_group_longer_than_pyarrow_writes_by_default_stays_one(tmp_path: Path) -> None:
+def test_a_row_group_longer_than_pyarrow_s_default_is_not_split(tmp_path: Path) -> None:
     rows = 2**20 + 5
     table = pa.table({"text": pa.nulls(rows, pa.string()), "n": pa.array(range(rows), pa.int32())})
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=rows)
@@ -219,7 +219,7 @@ def test_a_row_group_longer_than_pyarrow_writes_by_default_stays_one(tmp_path: P
 
 
 @pytest.mark.parametrize("years", [(1, 2020, 9999), (1700, 2020, 2200)])
-def test_int96_timestamps_stay_as_they_are(tmp_path: Path, years: tuple[int, ...]) -> None:
+def test_int96_timestamps_are_unchanged(tmp_path: Path, years: tuple[int, ...]) -> None:
     values = pa.array([dt.datetime(year, 12, 31) for year in years], pa.timestamp("us"))  # noqa: DTZ001 - INT96 has no zone
     lists = pa.ListArray.from_arrays([0, 1, 2, 3], values)
     table = pa.table({"text": ["a", "b", "c"], "t": values, "l": lists})
@@ -228,7 +228,7 @@ def test_int96_timestamps_stay_as_they_are(tmp_path: Path, years: tuple[int, ...
     assert_faithful(tmp_path / "in.parquet", tmp_path / "out.parquet", coerce_int96_timestamp_unit="us")
 
 
-def test_a_column_of_a_type_that_arrow_does_not_have_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_column_of_a_type_unknown_to_arrow_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"kind": ["a"], "text": ["b"]}), path, store_schema=False)
     # Thrift's compact form of Parquet's STRING and its converted type, and of ENUM and its.
@@ -244,7 +244,7 @@ SPARK = {"type": "struct", "fields": [{"name": "text", "type": "string", "nullab
 AVRO = {"type": "record", "name": "row", "fields": [{"name": "text", "type": ["null", "string"]}]}
 
 
-def test_the_schemas_that_spark_and_avro_keep_tell_of_the_added_columns(tmp_path: Path) -> None:
+def test_embedded_schemas_of_spark_and_avro_list_the_new_columns(tmp_path: Path) -> None:
     keys = {"org.apache.spark.sql.parquet.row.metadata": SPARK, "parquet.avro.schema": AVRO}
     metadata = {key: json.dumps(schema) for key, schema in keys.items()} | {"avro.schema": "not JSON"}
     schema = pa.schema([("text", pa.string())], metadata=metadata)

@@ -25,7 +25,7 @@ from tasks.core.rows.batch import OnRow, Row
 from tasks.core.storage import stored_files
 from tasks.core.storage.discovery import discover
 from tasks.core.storage.location import locate
-from tests.enriching import REQUEST, Echo, job_of, run_partition, text_of
+from tests.enriched_files import REQUEST, Echo, job_of, run_partition, text_of
 from tests.s3server import running_s3_server
 
 GROUPS = (40, 3, 57)
@@ -84,7 +84,7 @@ def output(job: Job) -> pa.Table:
 def left(job: Job) -> list[str]:
     """Every file of the destination, finished or not, but for what the ledger keeps."""
     place = job.destination
-    files = [file.path.removeprefix(f"{place.root}/") for file in stored_files.find(place, place.root)]
+    files = [file.path.removeprefix(f"{place.root}/") for file in stored_files.list_files(place, place.root)]
     return [name for name in files if not name.startswith("_ledger/")]
 
 
@@ -135,7 +135,7 @@ def test_an_exception_at_any_row_leaves_the_destination_as_it_was(job: Job, row:
 
 KILLED = """
 import sys, threading
-from tests.enriching import job_of, run_partition
+from tests.enriched_files import job_of, run_partition
 from tests.test_partition import At, only
 
 def block():
@@ -196,7 +196,7 @@ def test_a_source_without_the_text_column_by_now_is_a_partition_error(job: Job, 
 def test_a_partition_that_is_gone_by_now_is_a_storage_error(job: Job) -> None:
     partition = only(job)
     job.source.fs.rm_file(job.source.path(KEY))
-    with pytest.raises(StorageError, match="is not there"):
+    with pytest.raises(StorageError, match="does not exist"):
         run_partition(partition, job, Echo())
     assert left(job) == []
 
@@ -213,7 +213,7 @@ def test_partitions_without_rows_come_out_too(job: Job, tmp_path: Path, rows: in
 STORE_DIES = """
 import sys, time
 from pathlib import Path
-from tests.enriching import job_of, run_partition
+from tests.enriched_files import job_of, run_partition
 from tests.test_partition import At, only
 from tasks.core.errors import StorageError
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from tasks.core.planning.plan import PartitionPlan, Rates, RunPlan, Why
+from tasks.core.planning.plan import PartitionPlan, Rates, Reason, RunPlan
 from tasks.core.planning.plan_view import headline, to_json, to_markdown, to_table
 from tasks.core.planning.sampling import Estimate
 from tasks.core.pricing import Price
@@ -16,13 +16,13 @@ RATES = Rates(
     max_output_tokens=100,
     price=Price(1.0, 10.0),
 )
-FINISHED = PartitionPlan(key="a.parquet", why=Why.FINISHED, rows=7)
+FINISHED = PartitionPlan(key="a.parquet", reason=Reason.FINISHED, rows=7)
 
 
-def part(number: int, why: Why = Why.NEW) -> PartitionPlan:
+def part(number: int, reason: Reason = Reason.NEW) -> PartitionPlan:
     return PartitionPlan(
         key=f"[b]|{number}.parquet",
-        why=why,
+        reason=reason,
         rows=1010,
         empty=4,
         paid=2,
@@ -35,7 +35,7 @@ def part(number: int, why: Why = Why.NEW) -> PartitionPlan:
 
 
 def plan_of(*partitions: PartitionPlan) -> RunPlan:
-    return RunPlan(source="s3://in", destination="s3://out", partitions=partitions, rates=RATES, gone=())
+    return RunPlan(source="s3://in", destination="s3://out", partitions=partitions, rates=RATES, orphans=())
 
 
 def shown(plan: RunPlan) -> str:
@@ -44,8 +44,8 @@ def shown(plan: RunPlan) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]  # the StringIO above
 
 
-def test_the_table_tells_totals_bounds_and_where_numbers_come_from() -> None:
-    text = shown(plan_of(FINISHED, part(1), part(2, Why.REQUEST_CHANGED)))
+def test_the_table_shows_totals_bounds_and_how_they_were_estimated() -> None:
+    text = shown(plan_of(FINISHED, part(1), part(2, Reason.REQUEST_CHANGED)))
     for expected in (
         "[b]|1.parquet",
         "prompt, model or parameters changed",
@@ -59,7 +59,7 @@ def test_the_table_tells_totals_bounds_and_where_numbers_come_from() -> None:
         "2 of 3 partitions would run, 2,000 requests.",
     ):
         assert expected in text
-    assert "gone" not in text
+    assert "orphaned" not in text
 
 
 def test_of_many_partitions_some_are_shown_and_all_are_counted() -> None:
@@ -71,37 +71,37 @@ def test_of_many_partitions_some_are_shown_and_all_are_counted() -> None:
     assert len(json.loads(to_json(plan))["partitions"]) == 500
 
 
-def test_json_tells_every_partition_and_its_numbers_add_up() -> None:
-    told = json.loads(to_json(plan_of(FINISHED, part(1), part(2))))
-    assert [one["why"] for one in told["partitions"]] == ["finished", "new", "new"]
-    assert [one["runs"] for one in told["partitions"]] == [False, True, True]
-    assert told["totals"]["requests"] == sum(one["requests"] for one in told["partitions"]) == 2000
-    assert told["totals"]["cost_usd"]["high"] > told["totals"]["cost_usd"]["likely"]
-    assert told["rates"]["tokenizer"] == "o200k_base"
+def test_json_lists_every_partition_and_its_numbers_add_up() -> None:
+    parsed = json.loads(to_json(plan_of(FINISHED, part(1), part(2))))
+    assert [one["why"] for one in parsed["partitions"]] == ["finished", "new", "new"]
+    assert [one["runs"] for one in parsed["partitions"]] == [False, True, True]
+    assert parsed["totals"]["requests"] == sum(one["requests"] for one in parsed["partitions"]) == 2000
+    assert parsed["totals"]["cost_usd"]["high"] > parsed["totals"]["cost_usd"]["likely"]
+    assert parsed["rates"]["tokenizer"] == "o200k_base"
 
 
 def test_nothing_to_do_is_said_in_one_line() -> None:
     assert headline(plan_of(FINISHED)) == "Nothing to do: 1 partitions are finished and unchanged"
-    left = PartitionPlan(key="b", why=Why.LEFT)
+    left = PartitionPlan(key="b", reason=Reason.LEFT)
     assert headline(plan_of(part(1), left)).endswith("1 left for another run")
     assert "prompt tokens" not in shown(plan_of(FINISHED))
 
 
-def test_an_unknown_price_a_guessed_tokenizer_and_guessed_replies_are_told() -> None:
+def test_an_unknown_price_an_assumed_tokenizer_and_an_assumed_reply_length_are_stated() -> None:
     rates = replace(RATES, price=None, tokenizer_is_assumed=True, observed_replies=0)
     text = shown(replace(plan_of(part(1)), rates=rates))
     for expected in (
         "unknown: the model is not",
-        "nobody knows whether this model counts so",
-        "a guess, as there is",
+        "may differ from this model's own vocabulary",
+        "a guess, because there is",
     ):
         assert expected in text
     assert json.loads(to_json(replace(plan_of(part(1)), rates=rates)))["totals"]["cost_usd"] is None
 
 
-def test_outputs_without_a_source_are_named_with_what_becomes_of_them() -> None:
-    plan = replace(plan_of(FINISHED), gone=tuple(f"{n}.parquet" for n in range(12)))
-    assert "12 outputs without a source (left alone, prune removes them): 0.parquet" in shown(plan)
+def test_orphaned_outputs_are_listed_with_their_fate() -> None:
+    plan = replace(plan_of(FINISHED), orphans=tuple(f"{n}.parquet" for n in range(12)))
+    assert "12 whose source partition was deleted (kept, prune removes them): 0.parquet" in shown(plan)
     assert "and 2 more" in shown(plan)
     assert "(would be removed)" in to_markdown(replace(plan, prunes=True))
 

@@ -15,7 +15,7 @@ from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.planning.preflight import preflight
 from tasks.core.storage.discovery import discover
 from tasks.core.storage.location import Location, locate
-from tests.enriching import job_of
+from tests.enriched_files import job_of
 
 TEXT = "string, large_string, string_view or dictionary of one of them"
 TAKEN = "exists already: choose another column prefix"
@@ -60,7 +60,7 @@ def test_a_plan_counts_the_rows_of_all_partitions_and_leaves_no_trace(folder: Fo
     assert not list((folder.path / "out").iterdir())
 
 
-def test_every_problem_of_every_partition_is_in_one_message_beside_what_is_in_order(folder: Folder) -> None:
+def test_one_message_lists_every_problem_and_the_number_of_partitions_without_one(folder: Folder) -> None:
     folder.write("good.parquet")
     folder.write("good2.parquet")
     folder.write("number.parquet", pa.table({"text": [1], "SUMMARY": [1], "summary_Status": [1]}))
@@ -72,7 +72,7 @@ def test_every_problem_of_every_partition_is_in_one_message_beside_what_is_in_or
     head, *problems = str(error.value).split("\n")
     assert head == (
         "4 of 6 partitions that need work cannot be summarized, nothing was spent. "
-        "The other 2 are in order (4 rows)."
+        "The other 2 have no problem (4 rows)."
     )
     assert problems == [
         "  - letter.parquet: the file is truncated or is not Parquet (its last bytes are not PAR1)",
@@ -105,7 +105,7 @@ def test_every_text_type_is_in_order(folder: Folder, kind: pa.DataType) -> None:
     assert folder.check().rows == 1
 
 
-def test_damaged_files_are_named_with_what_is_wrong(folder: Folder) -> None:
+def test_damaged_files_are_named_with_their_problem(folder: Folder) -> None:
     data = folder.write("a.parquet").read_bytes()
     footer = int.from_bytes(data[-8:-4], "little")
     folder.write("a.parquet")
@@ -175,7 +175,7 @@ def test_300_partitions_on_s3_are_checked_in_seconds_and_each_bad_one_is_named(
     place = locate(f"{bucket}/in")
     place.fs.pipe({place.path(f"y={n % 7}/{n:03}.parquet"): data if n % 100 else b"" for n in range(300)})
     began_s = time.monotonic()
-    with pytest.raises(PreflightError, match=r"3 of 300 .* other 297 are in order \(594 rows\)"):
+    with pytest.raises(PreflightError, match=r"3 of 300 .* other 297 have no problem \(594 rows\)"):
         preflight(discover(place.url), job_of(place.url, f"{bucket}/out"))
     assert time.monotonic() - began_s < 10
 
@@ -186,7 +186,7 @@ def test_a_partition_removed_since_it_was_listed_may_pass_and_one_that_is_bad_ma
     gone = Partition(key="gone.parquet", path=f"{source}/gone.parquet", size_bytes=100, version="")
     found = discover(source)
     listed = Discovery((*found.partitions, gone), LeftOut())
-    with pytest.raises(StorageError, match=r"gone\.parquet.* is not there"):
+    with pytest.raises(StorageError, match=r"gone\.parquet.* does not exist"):
         preflight(listed, job_of(source, str(folder.path / "out")))
     folder.raw("a.parquet", b"")
     listed = Discovery((*discover(source).partitions, gone), LeftOut())
@@ -194,7 +194,7 @@ def test_a_partition_removed_since_it_was_listed_may_pass_and_one_that_is_bad_ma
         preflight(listed, job_of(source, str(folder.path / "out")))
 
 
-def test_an_unwritable_destination_is_told_before_a_footer_is_read(folder: Folder) -> None:
+def test_an_unwritable_destination_is_reported_before_a_footer_is_read(folder: Folder) -> None:
     folder.raw("a.parquet", b"")
     source = str(folder.path / "in")
     with pytest.raises(InputError, match="cannot be written"):

@@ -29,7 +29,7 @@ def test_another_users_process_is_there() -> None:
     assert not replace(ProcessIdentity.this_process(), pid=1, started="").has_ended
 
 
-def test_of_a_process_elsewhere_nothing_is_known() -> None:
+def test_a_process_of_another_machine_counts_as_running() -> None:
     for there in ({"host": "other"}, {"space": "another boot"}):
         owner = replace(ProcessIdentity.this_process(), pid=2**22 - 1, **there)
         assert (owner.is_here, owner.has_ended) == (False, False)

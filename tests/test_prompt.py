@@ -16,11 +16,11 @@ REQUEST = Request(
 )
 
 
-def test_a_prompt_without_a_place_for_the_text_is_the_system_message() -> None:
+def test_a_prompt_without_a_placeholder_is_the_system_message() -> None:
     assert Prompt("Be brief.").messages == (("system", "Be brief."), ("user", "{text}"))
 
 
-def test_a_prompt_with_a_place_for_the_text_is_the_one_message() -> None:
+def test_a_prompt_with_a_placeholder_is_the_only_message() -> None:
     assert Prompt("Shorten: {text}").messages == (("user", "Shorten: {text}"),)
 
 
@@ -43,16 +43,16 @@ def test_the_limit_does_not_change_a_row_s_key() -> None:
         assert other.row_keys(["a"]) == REQUEST.row_keys(["a"])
 
 
-def test_the_fingerprint_tells_nothing_of_the_prompt() -> None:
+def test_the_fingerprint_does_not_contain_the_prompt() -> None:
     assert len(REQUEST.fingerprint) == 32
     assert int(REQUEST.fingerprint, 16)
 
 
 def charged(text: str, request: Request = REQUEST) -> float:
-    return request.charged_tokens(row_of(text, request))
+    return request.quota_tokens(row_of(text, request))
 
 
-def test_a_request_is_charged_its_prompt_by_length_and_the_longest_reply() -> None:
+def test_the_quota_is_charged_by_the_prompts_length_and_the_longest_reply() -> None:
     assert charged("12345") == 4 + 10
     assert charged("ééé") == 4 + 10
     twice = replace(REQUEST, prompt=Prompt("Say {text}, not {text}."))
@@ -62,7 +62,7 @@ def test_a_request_is_charged_its_prompt_by_length_and_the_longest_reply() -> No
 @given(
     st.text(), st.sampled_from(["Be brief.", "Say {text}, not {text}.", "{text}", "Für {text} \N{SNOWMAN}"])
 )
-def test_a_row_is_rendered_as_the_prompt_says_and_its_size_is_that_of_all_contents(
+def test_a_row_is_rendered_by_the_prompt_and_its_size_is_that_of_all_contents(
     text: str, instruction: str
 ) -> None:
     request = replace(REQUEST, prompt=Prompt(instruction))
@@ -77,7 +77,7 @@ def test_a_row_is_rendered_as_the_prompt_says_and_its_size_is_that_of_all_conten
 
 
 @pytest.mark.parametrize("text", [b"\xff", 7, "\ud800"])
-def test_what_cannot_be_sent_is_a_failed_row_and_its_error_does_not_quote_it(text: object) -> None:
+def test_a_text_that_cannot_be_sent_is_a_failed_row_and_its_error_does_not_quote_it(text: object) -> None:
     outcome = REQUEST.render(text)
     assert isinstance(outcome, Outcome)
     assert outcome.status is Status.FAILED

@@ -1,4 +1,4 @@
-"""A source with a tail, published on a disk, on S3 and elsewhere: right bytes, one step, nothing left."""
+"""Publishing a source with a tail on disk, S3 and other filesystems: right bytes, atomic, no leftovers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +9,14 @@ from tasks.core.errors import StorageError
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import locate
 from tasks.core.storage.publish import publish_appended
-from tests.appending import KEY, MEGABYTE, OLD, Scene, get, put, tail_of
+from tests.publish_setup import KEY, MEGABYTE, OLD, PublishCase, get, put, tail_of
 
 PLACES = ["local", "s3", "memory"]
 
 
 @pytest.fixture(params=PLACES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place of each kind."""
+    """An empty folder on each kind of filesystem."""
     if request.param == "s3":
         bucket: str = request.getfixturevalue("bucket")
         return bucket
@@ -25,7 +25,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=PLACES)
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place of each kind, another one."""
+    """Another empty folder on each kind of filesystem."""
     if request.param == "s3":
         return f"{request.getfixturevalue('bucket')}/other"
     return str(tmp_path / "other") if request.param == "local" else f"memory://{tmp_path.name}/other"
@@ -35,77 +35,77 @@ def other(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.mark.parametrize("tail", [1, 18 * MEGABYTE])
 @pytest.mark.parametrize("old", [False, True])
 def test_the_output_is_the_source_then_the_tail(url: str, size: int, tail: int, old: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    scene = Scene.at(url, size, tail, old=old)
-    scene.publish()
-    assert get(scene.destination) == scene.output
-    assert get(scene.source) == scene.data
-    assert scene.leftovers() == []
+    case = PublishCase.at(url, size, tail, old=old)
+    case.publish()
+    assert get(case.destination) == case.output
+    assert get(case.source) == case.data
+    assert case.leftovers() == []
 
 
-def test_a_source_of_any_place_is_published_in_any_other(url: str, other: str) -> None:
-    scene = Scene.at(url, 17 * MEGABYTE)
-    there = Scene(other, scene.source, locate(f"{other}/out"), scene.data, scene.tail)
+def test_a_source_is_published_from_any_filesystem_to_any_other(url: str, other: str) -> None:
+    case = PublishCase.at(url, 17 * MEGABYTE)
+    there = PublishCase(other, case.source, locate(f"{other}/out"), case.data, case.tail)
     for _ in range(2):
         moved = there.publish()
-        assert get(there.destination) == scene.output
-    assert moved.bytes_read + moved.bytes_copied >= len(scene.data)
+        assert get(there.destination) == case.output
+    assert moved.bytes_read + moved.bytes_copied >= len(case.data)
     assert there.leftovers() == []
 
 
 def test_a_source_that_changed_since_it_was_listed_is_not_published(url: str) -> None:
-    scene = Scene.at(url, old=True)
-    listed = scene.listed()
-    put(scene.source, scene.data[::-1])
+    case = PublishCase.at(url, old=True)
+    listed = case.listed()
+    put(case.source, case.data[::-1])
     with pytest.raises(StorageError, match="replaced"):
-        scene.publish(listed)
-    assert get(scene.destination) == OLD
-    assert scene.leftovers() == []
+        case.publish(listed)
+    assert get(case.destination) == OLD
+    assert case.leftovers() == []
 
 
 @pytest.mark.parametrize("size", [100, 8 * MEGABYTE])
 @pytest.mark.parametrize("old", [False, True])
-def test_what_others_published_meanwhile_is_kept(url: str, size: int, old: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    scene = Scene.at(url, size, old=old)
-    listed = scene.listed()
-    put(scene.destination, b"of another run")
-    with pytest.raises(StorageError, match="replaced by others"):
-        scene.publish(listed)
-    assert get(scene.destination) == b"of another run"
-    assert scene.leftovers() == []
+def test_an_output_published_by_another_writer_meanwhile_is_kept(url: str, size: int, old: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    case = PublishCase.at(url, size, old=old)
+    listed = case.listed()
+    put(case.destination, b"of another run")
+    with pytest.raises(StorageError, match="replaced by another writer"):
+        case.publish(listed)
+    assert get(case.destination) == b"of another run"
+    assert case.leftovers() == []
 
 
-def test_an_older_output_that_was_removed_meanwhile_is_not_made_again(url: str) -> None:
-    scene = Scene.at(url, old=True)
-    listed = scene.listed()
-    scene.destination.fs.rm_file(scene.destination.path(KEY))
-    with pytest.raises(StorageError, match="replaced by others"):
-        scene.publish(listed)
-    assert get(scene.destination) is None
-    assert scene.leftovers() == []
+def test_an_older_output_that_was_removed_meanwhile_is_an_error(url: str) -> None:
+    case = PublishCase.at(url, old=True)
+    listed = case.listed()
+    case.destination.fs.rm_file(case.destination.path(KEY))
+    with pytest.raises(StorageError, match="replaced by another writer"):
+        case.publish(listed)
+    assert get(case.destination) is None
+    assert case.leftovers() == []
 
 
-def test_a_source_that_is_gone_is_a_storage_error(url: str) -> None:
-    scene = Scene.at(url)
-    listed = scene.listed()
-    scene.source.fs.rm_file(scene.source.path(KEY))
-    with pytest.raises(StorageError, match="not there"):
-        scene.publish(listed)
-    assert get(scene.destination) is None
+def test_a_missing_source_is_a_storage_error(url: str) -> None:
+    case = PublishCase.at(url)
+    listed = case.listed()
+    case.source.fs.rm_file(case.source.path(KEY))
+    with pytest.raises(StorageError, match="does not exist"):
+        case.publish(listed)
+    assert get(case.destination) is None
 
 
-def test_the_older_file_of_a_failed_publish_is_untouched_and_nothing_is_left(url: str) -> None:
-    scene = Scene.at(url, old=True)
-    file, replaces = scene.listed()
+def test_a_failed_publish_keeps_the_older_file_and_leaves_no_other(url: str) -> None:
+    case = PublishCase.at(url, old=True)
+    file, replaces = case.listed()
     with tail_of(b"short") as tail:
         longer = replace(tail, size_bytes=100)
         with pytest.raises(StorageError, match="shorter"):
-            publish_appended(scene.source, file, longer, scene.destination, KEY, replaces)
-    assert get(scene.destination) == OLD
-    assert scene.leftovers() == []
-    assert not Path(scene.destination.path("_aside")).exists()
+            publish_appended(case.source, file, longer, case.destination, KEY, replaces)
+    assert get(case.destination) == OLD
+    assert case.leftovers() == []
+    assert not Path(case.destination.path("_aside")).exists()
 
 
-def test_found_files_are_what_a_listing_shows(url: str) -> None:
-    scene = Scene.at(url)
-    file, _ = scene.listed()
-    assert stored_files.find(scene.source, scene.source.path("day=1")) == [file]
+def test_stat_and_listing_return_the_same_file(url: str) -> None:
+    case = PublishCase.at(url)
+    file, _ = case.listed()
+    assert stored_files.list_files(case.source, case.source.path("day=1")) == [file]

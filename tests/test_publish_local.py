@@ -1,4 +1,4 @@
-"""Publishing on a local disk: how its bytes get there, and what changes meanwhile."""
+"""Publishing on a local disk: ways of copying, and concurrent changes of source and destination."""
 
 import os
 import stat
@@ -12,14 +12,14 @@ import pytest
 from tasks.core.errors import StorageError
 from tasks.core.storage.location import locate
 from tasks.core.storage.publish import Tail, publish_appended
-from tests.appending import KEY, MEGABYTE, OLD, Scene, get, put, tail_of
+from tests.publish_setup import KEY, MEGABYTE, OLD, PublishCase, get, put, tail_of
 
-OTHER_DISK = Path("/dev/shm")  # noqa: S108 - a file system that is not the tests'
+OTHER_DISK = Path("/dev/shm")  # noqa: S108 - another filesystem than that of tmp_path
 
 
 @dataclass
 class Meanwhile:
-    """The tail's file, whose first reading, after the source was copied, lets something happen."""
+    """The file of a tail; its first read, after the source was copied, calls a function."""
 
     file: BinaryIO
     action: Callable[[], object]
@@ -32,21 +32,21 @@ class Meanwhile:
         return self.file.fileno()
 
 
-def publish_while(scene: Scene, action: Callable[[], object]) -> None:
-    file, replaces = scene.listed()
-    with tail_of(scene.tail) as tail:
+def publish_while(case: PublishCase, action: Callable[[], object]) -> None:
+    file, replaces = case.listed()
+    with tail_of(case.tail) as tail:
         late = Tail(cast("BinaryIO", Meanwhile(tail.file, action)), tail.start, tail.size_bytes)
-        publish_appended(scene.source, file, late, scene.destination, KEY, replaces)
+        publish_appended(case.source, file, late, case.destination, KEY, replaces)
 
 
 def rewrite(path: Path) -> None:
-    """The same file with other content of the same size."""
+    """Overwrite a file with other content of the same size."""
     with path.open("r+b") as file:
         file.write(b"changed")
 
 
 def rename_over(path: Path) -> None:
-    """Another file of the same size and times."""
+    """Replace a file by another one with the same size and times."""
     other, times = path.with_name("other"), path.stat()
     other.write_bytes(bytes(times.st_size))
     os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -57,74 +57,74 @@ def rename_over(path: Path) -> None:
 def test_a_source_that_changes_while_it_is_copied_is_not_published(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
-    scene = Scene.at(str(tmp_path), old=True)
-    with pytest.raises(StorageError, match=r"replaced while|not there"):
-        publish_while(scene, lambda: change(Path(scene.source.path(KEY))))
-    assert get(scene.destination) == OLD
-    assert scene.leftovers() == []
+    case = PublishCase.at(str(tmp_path), old=True)
+    with pytest.raises(StorageError, match=r"replaced while|does not exist"):
+        publish_while(case, lambda: change(Path(case.source.path(KEY))))
+    assert get(case.destination) == OLD
+    assert case.leftovers() == []
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replaced"])
-def test_what_others_publish_while_a_source_is_copied_is_kept(
+def test_an_output_published_by_another_writer_during_the_copy_is_kept(
     tmp_path: Path,
     old: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    scene = Scene.at(str(tmp_path), old=old)
-    with pytest.raises(StorageError, match="replaced by others"):
-        publish_while(scene, lambda: put(scene.destination, b"of another run"))
-    assert get(scene.destination) == b"of another run"
-    assert scene.leftovers() == []
+    case = PublishCase.at(str(tmp_path), old=old)
+    with pytest.raises(StorageError, match="replaced by another writer"):
+        publish_while(case, lambda: put(case.destination, b"of another run"))
+    assert get(case.destination) == b"of another run"
+    assert case.leftovers() == []
 
 
-def test_a_source_on_the_same_disk_is_copied_by_the_disk(tmp_path: Path) -> None:
-    scene = Scene.at(str(tmp_path), 20 * MEGABYTE)
-    moved = scene.publish()
-    assert (moved.bytes_copied, moved.bytes_uploaded) == (len(scene.data), 0)
+def test_a_source_on_the_same_disk_is_copied_by_the_kernel(tmp_path: Path) -> None:
+    case = PublishCase.at(str(tmp_path), 20 * MEGABYTE)
+    moved = case.publish()
+    assert (moved.bytes_copied, moved.bytes_uploaded) == (len(case.data), 0)
     assert moved.bytes_read < 22 * 2**16
-    assert get(scene.destination) == scene.output
+    assert get(case.destination) == case.output
 
 
 @pytest.mark.skipif(not OTHER_DISK.is_dir(), reason="there is no second file system")
-def test_a_source_on_another_disk_arrives_whole(tmp_path: Path) -> None:
-    scene = Scene.at(str(tmp_path), 20 * MEGABYTE)
+def test_a_source_on_another_disk_is_copied_completely(tmp_path: Path) -> None:
+    case = PublishCase.at(str(tmp_path), 20 * MEGABYTE)
     place = locate(f"{OTHER_DISK}/{tmp_path.name}-{os.getpid()}")
-    there = Scene(place.url, scene.source, place, scene.data, scene.tail)
+    there = PublishCase(place.url, case.source, place, case.data, case.tail)
     try:
         moved = there.publish()
-        assert get(place) == scene.output
-        # Some kernels copy from one file system to another, too.
-        assert moved.bytes_copied in {0, len(scene.data)}
-        assert moved.bytes_copied + moved.bytes_read >= len(scene.data)
+        assert get(place) == case.output
+        # Some kernels can copy between filesystems, too.
+        assert moved.bytes_copied in {0, len(case.data)}
+        assert moved.bytes_copied + moved.bytes_read >= len(case.data)
     finally:
         place.fs.rm(place.root, recursive=True)
 
 
-def test_the_output_is_a_file_of_its_own_with_the_permissions_of_any_new_file(tmp_path: Path) -> None:
-    scene = Scene.at(str(tmp_path), 1000)
+def test_the_output_is_a_separate_file_with_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    case = PublishCase.at(str(tmp_path), 1000)
     before = os.umask(0o027)
     try:
-        scene.publish()
+        case.publish()
     finally:
         os.umask(before)
-    target = Path(scene.destination.path(KEY))
+    target = Path(case.destination.path(KEY))
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
-    with Path(scene.source.path(KEY)).open("ab") as file:
+    with Path(case.source.path(KEY)).open("ab") as file:
         file.write(b"more")
-    assert target.read_bytes() == scene.output
+    assert target.read_bytes() == case.output
     assert target.stat().st_nlink == 1
 
 
-def test_a_disk_without_links_publishes_new_files_too(
+def test_new_files_are_published_on_a_disk_without_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(Path, "hardlink_to", fail)
-    scene = Scene.at(str(tmp_path))
-    scene.publish()
-    assert get(scene.destination) == scene.output
-    scene = Scene.at(str(tmp_path / "second"))
-    with pytest.raises(StorageError, match="replaced by others"):
-        publish_while(scene, lambda: put(scene.destination, b"of another run"))
-    assert get(scene.destination) == b"of another run"
+    case = PublishCase.at(str(tmp_path))
+    case.publish()
+    assert get(case.destination) == case.output
+    case = PublishCase.at(str(tmp_path / "second"))
+    with pytest.raises(StorageError, match="replaced by another writer"):
+        publish_while(case, lambda: put(case.destination, b"of another run"))
+    assert get(case.destination) == b"of another run"

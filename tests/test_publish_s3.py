@@ -1,4 +1,4 @@
-"""Publishing to an S3 store that fails or lacks a step: the old object or the new one, and no parts left."""
+"""Publishing to an S3 store that fails or lacks operations: the old or the new object, and no parts left."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -7,9 +7,9 @@ import pytest
 
 from tasks.core.errors import InputError, StorageError
 from tasks.core.ledger.cleanup import remove_leftovers
-from tasks.core.storage.publish import Moved
-from tests.appending import KEY, MEGABYTE, OLD, Scene, get, put
-from tests.faultyproxy import FaultyProxy, Kind
+from tasks.core.storage.publish import Transfer
+from tests.faulty_s3_proxy import FaultyProxy, Kind
+from tests.publish_setup import KEY, MEGABYTE, OLD, PublishCase, get, put
 
 SIZE = 11 * MEGABYTE
 COMPLETE, COPY = "CompleteMultipartUpload", "UploadPartCopy"
@@ -17,7 +17,7 @@ OUTPUT = "/out/day"
 
 
 class Met(NamedTuple):
-    """A fault that publishing meets, and whether the source's bytes travel because of it."""
+    """A fault during publishing, and whether the source's bytes are uploaded because of it."""
 
     kind: Kind
     operation: str
@@ -64,118 +64,118 @@ def named(met: Met) -> str:
 
 
 @pytest.mark.parametrize("met", SURVIVED, ids=named)
-def test_a_store_that_fails_once_or_lacks_a_step_gets_the_output(
+def test_the_output_is_published_to_a_store_that_fails_once_or_lacks_an_operation(
     bucket: str, proxy: FaultyProxy, met: Met
 ) -> None:
-    scene = Scene.at(bucket, SIZE, old=True)
+    case = PublishCase.at(bucket, SIZE, old=True)
     fault = proxy.inject(met.kind, path=OUTPUT, times=met.times, operation=met.operation, skips=met.skips)
-    moved = scene.publish()
+    moved = case.publish()
     proxy.heal()
     assert fault.met
     assert (moved.bytes_copied == 0) == met.travels
-    assert get(scene.destination) == scene.output
-    assert scene.leftovers() == []
+    assert get(case.destination) == case.output
+    assert case.leftovers() == []
 
 
 @pytest.mark.parametrize("times", [1, None])
-def test_a_new_output_whose_completion_was_not_answered_is_found(
+def test_an_output_is_recognized_when_the_reply_to_its_completion_is_lost(
     bucket: str, proxy: FaultyProxy, times: int | None
 ) -> None:
-    scene = Scene.at(bucket, SIZE)
+    case = PublishCase.at(bucket, SIZE)
     proxy.inject("lose reply", path=OUTPUT, times=times, operation=COMPLETE)
-    assert scene.publish().bytes_copied
+    assert case.publish().bytes_copied
     proxy.heal()
-    assert get(scene.destination) == scene.output
-    assert scene.leftovers() == []
+    assert get(case.destination) == case.output
+    assert case.leftovers() == []
 
 
 @pytest.mark.parametrize("met", FATAL, ids=named)
-def test_a_store_that_fails_for_good_keeps_the_old_object_and_no_parts(
+def test_after_a_permanent_failure_the_store_has_the_old_object_and_no_parts(
     bucket: str, proxy: FaultyProxy, met: Met
 ) -> None:
-    scene = Scene.at(bucket, SIZE, old=True)
+    case = PublishCase.at(bucket, SIZE, old=True)
     proxy.inject(met.kind, path=OUTPUT, operation=met.operation, skips=met.skips)
     with pytest.raises(InputError if met.kind == "403" else StorageError):
-        scene.publish()
+        case.publish()
     proxy.heal()
-    assert get(scene.destination) == OLD
+    assert get(case.destination) == OLD
     if met.operation == "ListParts":
-        # Without a list of parts an abort is not proven, so the record stays.
-        remove_leftovers(scene.destination)
-    assert scene.leftovers() == []
+        # If parts cannot be listed, the abort is not confirmed, so the record stays.
+        remove_leftovers(case.destination)
+    assert case.leftovers() == []
 
 
 @pytest.mark.parametrize("skips", [0, 1, 3])
-def test_after_a_store_died_while_publishing_housekeeping_leaves_no_parts(
+def test_after_an_outage_while_publishing_cleanup_removes_all_parts(
     bucket: str, proxy: FaultyProxy, skips: int
 ) -> None:
-    scene = Scene.at(bucket, SIZE)
+    case = PublishCase.at(bucket, SIZE)
     fault = proxy.inject("drop", "POST PUT DELETE", path="/out/", skips=skips)
     with pytest.raises(StorageError):
-        scene.publish()
+        case.publish()
     proxy.heal()
     assert fault.met
-    assert get(scene.destination) is None
-    remove_leftovers(scene.destination)
-    # Of an upload that could not be recorded, no part was sent.
-    assert scene.leftovers() == ([] if skips != 1 else ["out/" + KEY])
+    assert get(case.destination) is None
+    remove_leftovers(case.destination)
+    # No part was sent of an upload that could not be recorded.
+    assert case.leftovers() == ([] if skips != 1 else ["out/" + KEY])
 
 
 @pytest.mark.parametrize("kind", ["lose reply", "409", "501"])
-def test_a_small_source_is_put_although_the_reply_is_lost_or_the_store_refuses_once(
+def test_a_small_source_is_published_although_a_reply_is_lost_or_a_request_is_rejected_once(
     bucket: str, proxy: FaultyProxy, kind: Kind
 ) -> None:
-    scene = Scene.at(bucket, 100, old=True)
+    case = PublishCase.at(bucket, 100, old=True)
     times = None if kind == "lose reply" else 1
     fault = proxy.inject(kind, path=OUTPUT, times=times, operation="PutObject")
-    assert scene.publish() == Moved(bytes_read=100 if times is None else 200, bytes_uploaded=1100)
+    assert case.publish() == Transfer(bytes_read=100 if times is None else 200, bytes_uploaded=1100)
     proxy.heal()
     assert fault.met
-    assert get(scene.destination) == scene.output
+    assert get(case.destination) == case.output
 
 
 def test_a_source_replaced_between_parts_is_not_published(bucket: str, proxy: FaultyProxy) -> None:
-    scene = Scene.at(bucket, SIZE, old=True)
-    listed = scene.listed()
+    case = PublishCase.at(bucket, SIZE, old=True)
+    listed = case.listed()
     fault = proxy.inject("hold", operation=COPY, skips=1)
     with ThreadPoolExecutor() as pool:
-        publishing = pool.submit(scene.publish, listed)
+        publishing = pool.submit(case.publish, listed)
         assert fault.reached.wait(60)
-        put(scene.source, scene.data[::-1])
+        put(case.source, case.data[::-1])
         proxy.heal()
         with pytest.raises(StorageError, match="replaced"):
             publishing.result()
-    assert get(scene.destination) == OLD
-    assert scene.leftovers() == []
+    assert get(case.destination) == OLD
+    assert case.leftovers() == []
 
 
 @pytest.mark.parametrize("operation", ["ListParts", COMPLETE])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replaced"])
-def test_what_others_publish_while_an_upload_runs_is_kept(
+def test_an_output_published_by_another_writer_during_the_upload_is_kept(
     bucket: str,
     proxy: FaultyProxy,
     operation: str,
     old: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    scene = Scene.at(bucket, SIZE, old=old)
+    case = PublishCase.at(bucket, SIZE, old=old)
     fault = proxy.inject("hold", path=OUTPUT, operation=operation)
     with ThreadPoolExecutor() as pool:
-        publishing = pool.submit(scene.publish)
+        publishing = pool.submit(case.publish)
         assert fault.reached.wait(60)
-        put(scene.destination, b"of another run")
+        put(case.destination, b"of another run")
         proxy.heal()
-        with pytest.raises(StorageError, match="replaced by others"):
+        with pytest.raises(StorageError, match="replaced by another writer"):
             publishing.result()
-    assert get(scene.destination) == b"of another run"
-    assert scene.leftovers() == []
+    assert get(case.destination) == b"of another run"
+    assert case.leftovers() == []
 
 
-def test_the_sources_bytes_do_not_travel(bucket: str, proxy: FaultyProxy) -> None:
-    scene = Scene.at(bucket, 50 * MEGABYTE, 3 * MEGABYTE)
+def test_the_source_s_bytes_are_copied_by_the_store(bucket: str, proxy: FaultyProxy) -> None:
+    case = PublishCase.at(bucket, 50 * MEGABYTE, 3 * MEGABYTE)
     before = proxy.bytes_moved
-    moved = scene.publish()
-    # The tail, and 21 samples of source and output, 21 of the tail, the joint.
+    moved = case.publish()
+    # The tail, 21 samples of source and output, 21 of the tail, and one across the end of the source.
     assert proxy.bytes_moved - before < 3 * MEGABYTE + 66 * 2**14
     assert moved.bytes_copied > 49 * MEGABYTE
-    assert moved.bytes_uploaded + moved.bytes_copied == len(scene.output)
-    assert get(scene.destination) == scene.output
+    assert moved.bytes_uploaded + moved.bytes_copied == len(case.output)
+    assert get(case.destination) == case.output

@@ -1,4 +1,4 @@
-"""Files that are read in ranges: the right bytes, few requests, all of them counted."""
+"""Reading ranges of files: right bytes, few requests, and all bytes counted."""
 
 import io
 import os
@@ -15,7 +15,7 @@ CONTENT = os.urandom(5000)
 
 
 class Requests(io.BytesIO):
-    """A file that notes the size of every read."""
+    """A file that records the size of every read."""
 
     def __init__(self) -> None:
         super().__init__(CONTENT)
@@ -42,7 +42,7 @@ def opened(least_bytes: int) -> tuple[CountingFile, Requests]:
         max_size=12,
     ),
 )
-def test_any_reads_in_any_order_give_the_bytes_that_are_there(
+def test_reads_in_any_order_return_the_right_bytes(
     least_bytes: int, steps: list[tuple[tuple[int, int] | None, int]]
 ) -> None:
     (file, requests), plain = opened(least_bytes), io.BytesIO(CONTENT)
@@ -65,7 +65,7 @@ def test_small_reads_close_to_each_other_are_one_request_and_a_large_one_reads_n
     assert requests.sizes == [1000, 2500]
 
 
-def test_what_a_store_raises_while_it_is_read_is_this_project_s_error() -> None:
+def test_an_exception_of_a_store_during_a_read_is_translated() -> None:
     file, requests = opened(0)
 
     def fail(*_: object) -> bytes:

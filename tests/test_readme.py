@@ -17,10 +17,10 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.conftest import Serve
+from tests.prefect_installation import BLOCKS_KEY, Installation
 from tests.prefectserver import ROOT
 from tests.s3server import S3Server
-from tests.tables import read, write_partition
-from tests.team import BLOCKS_KEY, Team
+from tests.source_partitions import read, write_partition
 
 ROWS = 12
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
@@ -82,42 +82,42 @@ def test_a_script_calls_the_summarizer(endpoint: Serve, capsys: pytest.CaptureFi
 
 
 @pytest.fixture
-def production(team: Team, lake: Callable[[str], int]) -> Callable[[str], int]:
-    team.endpoint.configure(api_key=BLOCKS_KEY, latency_ms=0)
-    team.endpoint.reset()
+def production(prefect: Installation, lake: Callable[[str], int]) -> Callable[[str], int]:
+    prefect.endpoint.configure(api_key=BLOCKS_KEY, latency_ms=0)
+    prefect.endpoint.reset()
     return lake
 
 
 def test_a_flow_elsewhere_runs_the_deployment_and_reads_its_report(
-    team: Team, production: Callable[[str], int], capsys: pytest.CaptureFixture[str]
+    prefect: Installation, production: Callable[[str], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with temporary_settings({PREFECT_API_URL: team.url}):
+    with temporary_settings({PREFECT_API_URL: prefect.url}):
         example("run_deployment(")["downstream"]()
     assert production("summaries") == 24
     assert "2 partitions, 24 rows" in capsys.readouterr().out
 
 
 def test_a_dag_runs_the_deployment_through_the_rest_api_and_hears_why_it_failed(
-    team: Team, production: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+    prefect: Installation, production: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", team.url)
+    monkeypatch.setenv("PREFECT_API_URL", prefect.url)
     run_and_wait = example("def run_and_wait")["run_and_wait"]
     addresses = {"source": "s3://lake/articles", "destination": "s3://lake/summaries", "text_column": "body"}
     run = run_and_wait("summarize-parquet/production", **addresses)
-    assert team.state(run)["type"] == "COMPLETED"
+    assert prefect.state(run)["type"] == "COMPLETED"
     assert production("summaries") == 24
     with pytest.raises(RuntimeError, match="column 'bodi' is missing"):
         run_and_wait("summarize-parquet/production", **addresses | {"text_column": "bodi"})
 
 
 @pytest.fixture
-def nightly(team: Team, production: Callable[[str], int], tmp_path: Path) -> Callable[[str], int]:
-    """The production deployment, its addresses edited as README.md says a team does first."""
+def nightly(prefect: Installation, production: Callable[[str], int], tmp_path: Path) -> Callable[[str], int]:
+    """The production deployment, its addresses edited as README.md says."""
     edited = tmp_path / "edited"
-    shutil.copytree(team.cwd, edited, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(prefect.cwd, edited, ignore=shutil.ignore_patterns("__pycache__"))
     file = edited / "prefect.yaml"
     file.write_text(file.read_text().replace("YOUR-BUCKET", "lake"))
-    replace(team, cwd=edited).command("deploy", "--name", "production")
+    replace(prefect, cwd=edited).command("deploy", "--name", "production")
     return production
 
 
@@ -138,22 +138,26 @@ def written_for(scheduler: str) -> str:
 
 @pytest.mark.schedulers
 @pytest.mark.timeout(900)
-def test_dagster_runs_its_example(team: Team, nightly: Callable[[str], int], tmp_path: Path) -> None:
+def test_dagster_runs_its_example(
+    prefect: Installation, nightly: Callable[[str], int], tmp_path: Path
+) -> None:
     programs = installed_apart("dagster==1.13.29", tmp_path / "dagster")
     file = tmp_path / "lake.py"
     file.write_text(f"{written_for('dagster')}\nassert dagster.materialize([summaries]).success\n")
-    env = os.environ | {"PREFECT_API_URL": team.url, "DAGSTER_HOME": str(tmp_path)}
+    env = os.environ | {"PREFECT_API_URL": prefect.url, "DAGSTER_HOME": str(tmp_path)}
     subprocess.run([programs / "python", file], env=env, check=True, capture_output=True)
     assert nightly("summaries") == 24
 
 
 @pytest.mark.schedulers
 @pytest.mark.timeout(900)
-def test_airflow_runs_its_example(team: Team, nightly: Callable[[str], int], tmp_path: Path) -> None:
+def test_airflow_runs_its_example(
+    prefect: Installation, nightly: Callable[[str], int], tmp_path: Path
+) -> None:
     programs = installed_apart("apache-airflow==3.3.2", tmp_path / "airflow")
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "lake.py").write_text(written_for("airflow"))
-    env = os.environ | {"PREFECT_API_URL": team.url, "AIRFLOW_HOME": str(tmp_path)}
+    env = os.environ | {"PREFECT_API_URL": prefect.url, "AIRFLOW_HOME": str(tmp_path)}
     env["AIRFLOW__CORE__LOAD_EXAMPLES"] = "false"
     for arguments in (["db", "migrate"], ["dags", "test", "lake"]):
         subprocess.run([programs / "airflow", *arguments], env=env, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Destinations written by released versions: this version requests no row again that was paid for there.
+"""Destinations written by released versions: this version requests no row that they paid for.
 
 ``tests/data`` has a folder for each release, see its README.md. Everything in it is uploaded under the names
 it had, because an output records where its source was and which version of it was read.
@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import Serve
 from tests.prefectserver import ROOT
 from tests.s3server import S3Server
-from tests.tables import read
+from tests.source_partitions import read
 
 DATA = Path(__file__).parent / "data"
 SUMMARY_COLUMNS = [
@@ -26,14 +26,14 @@ SUMMARY_COLUMNS = [
     *(f"summary_{name}" for name in ("status", "error", "model", "prompt_tokens", "completion_tokens")),
 ]
 STATUS, MODEL = SUMMARY_COLUMNS.index("summary_status"), SUMMARY_COLUMNS.index("summary_model")
-# No released destination has it, so it marks the rows that this version requested.
+# No released destination uses this model name, so it marks the rows that this version requested.
 THIS_MODEL = "model-of-this-version"
 
 Row = list[Any]
 
 
 class Released:
-    """A destination as a released version wrote it, uploaded to where it was.
+    """A destination as written by a released version, uploaded under its original URL.
 
     Args:
         folder: The release's folder in ``tests/data``.
@@ -52,7 +52,7 @@ class Released:
         }
 
     def upload(self) -> None:
-        """Put every file under the key it had."""
+        """Upload all files under their original keys."""
         self.fs.mkdir(self.run["bucket"])
         for name in ("source", "destination"):
             for path in (self._folder / name).rglob("*"):
@@ -61,28 +61,28 @@ class Released:
                     self.fs.pipe_file(f"{self.run['bucket']}/{key}", path.read_bytes())
 
     def configure(self, name: str, value: str) -> None:
-        """Let the commands that follow run with another setting."""
+        """Change a setting for the following commands."""
         self._environment[name] = value
 
     @property
     def finished(self) -> set[str]:
-        """Keys of the partitions without a row to be requested."""
+        """Keys of the partitions that need no request."""
         return {key for key, rows in self.paid.items() if None not in rows}
 
     @property
     def orphaned(self) -> set[str]:
-        """Keys of the outputs whose source is gone."""
+        """Keys of the orphaned outputs."""
         folder = self._folder / "destination"
         found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")}
         return {key for key in found - self.paid.keys() if not key.startswith("_")}
 
     def output(self, key: str) -> bytes:
-        """A partition's output as it is now."""
+        """The current output of a partition."""
         data: bytes = self.fs.cat_file(f"{self.run['bucket']}/destination/{key}")
         return data
 
     def frozen_output(self, key: str) -> bytes:
-        """A partition's output as the release wrote it."""
+        """The output of a partition as written by the release."""
         return (self._folder / "destination" / key).read_bytes()
 
     def texts(self, key: str) -> list[str | None]:
@@ -117,7 +117,7 @@ class Released:
         return ended.stdout
 
     def plan(self) -> tuple[dict[str, dict[str, Any]], set[str]]:
-        """The plan of each partition, by key; and the keys of outputs whose source is gone."""
+        """The plan of each partition, by key; and the keys of orphaned outputs."""
         plan = json.loads(self.flows("plan", "--json"))
         return {one["key"]: one for one in plan["partitions"]}, set(plan["gone"])
 
@@ -130,9 +130,7 @@ def released(request: pytest.FixtureRequest, s3_server: S3Server) -> Iterator[Re
     one.fs.rm(one.run["bucket"], recursive=True)
 
 
-def test_the_plan_counts_the_rows_that_a_released_version_paid_for(
-    released: Released, endpoint: Serve
-) -> None:
+def test_the_plan_counts_the_rows_paid_for_by_a_released_version(released: Released, endpoint: Serve) -> None:
     llm, (plans, gone) = endpoint(), released.plan()
     assert llm.stats().requests == 0
     assert gone == released.orphaned
@@ -148,18 +146,18 @@ def test_the_plan_counts_the_rows_that_a_released_version_paid_for(
 
 
 def assert_values(rows: list[Row], paid: list[Row | None], texts: list[str | None]) -> None:
-    """Paid rows keep their values; every other row has a summary of its own text."""
+    """Assert that paid rows keep their values, and every other row has a summary of its text."""
     for row, was, text in zip(rows, paid, texts, strict=True):
         if was is not None:
             assert row == was
         else:
             assert (row[STATUS], row[MODEL]) == ("ok", THIS_MODEL)
-            # The endpoint replies with the text's first sentence.
+            # The endpoint replies with the first sentence of the text.
             assert row[0]
             assert row[0] in (text or "")
 
 
-def test_a_run_requests_only_the_rows_that_a_released_version_did_not_pay_for(
+def test_a_run_requests_only_rows_not_paid_for_by_a_released_version(
     released: Released, endpoint: Serve
 ) -> None:
     llm = endpoint(model=THIS_MODEL)
@@ -177,7 +175,7 @@ def test_a_run_requests_only_the_rows_that_a_released_version_did_not_pay_for(
     assert {plan["why"] for plan in released.plan()[0].values()} == {"finished"}
 
 
-def test_under_a_larger_limit_outputs_of_a_released_version_are_reused_but_for_truncated_rows(
+def test_with_a_larger_limit_all_but_truncated_rows_of_a_released_version_are_reused(
     released: Released, endpoint: Serve
 ) -> None:
     llm = endpoint()
@@ -189,7 +187,7 @@ def test_under_a_larger_limit_outputs_of_a_released_version_are_reused_but_for_t
     assert llm.stats().requests == 0
 
 
-def test_another_api_version_changes_nothing_that_a_released_version_paid_for(
+def test_with_another_api_version_rows_of_a_released_version_are_reused(
     released: Released, endpoint: Serve
 ) -> None:
     llm = endpoint()

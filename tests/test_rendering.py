@@ -46,7 +46,7 @@ def test_a_run_succeeded_only_if_nothing_failed() -> None:
     assert clean.succeeded
 
 
-def test_the_table_tells_the_counts_and_what_needs_attention() -> None:
+def test_the_table_shows_the_counts_and_the_partitions_that_need_attention() -> None:
     console = Console(width=120, file=io.StringIO())
     console.print(to_table(REPORT))
     text = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above

@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import WINDOW, job_of, names, read, segments_in, tally, write
+from tests.core_runs import WINDOW, job_of, names, read, segments_in, tally, write
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ WAITS = """
 import sys, threading
 from tasks.core import partition
 from tasks.core.ledger.ledger import Ledger
-from tests.paying import run
+from tests.core_runs import run
 
 def wait(*_):
     print("waiting", flush=True)
@@ -164,11 +164,12 @@ STOPS = [
 def test_a_stopped_run_keeps_what_was_answered_and_is_finished_by_the_same_command(
     endpoint: Serve,
     tmp_path: Path,
+    prefect_home: Path,
     monkeypatch: pytest.MonkeyPatch,
     program: tuple[str, ...],
     number: signal.Signals,
 ) -> None:
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_HOME", str(prefect_home))
     server = endpoint()
     write(f"{tmp_path}/in", texts(ROWS))
     expected = undisturbed(str(tmp_path), server)

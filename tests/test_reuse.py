@@ -11,9 +11,9 @@ from tasks.core.ledger import segment_format
 from tasks.core.ledger.segment_store import SegmentStore
 from tasks.core.storage import stored_files
 from tasks.core.storage.location import locate
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.conftest import Serve
-from tests.paying import WINDOW, job_of, names, read, run, segments_in, tally, write
+from tests.core_runs import WINDOW, job_of, names, read, run, segments_in, tally, write
 from tests.test_segment_format import entries
 
 
@@ -40,10 +40,10 @@ def test_a_finished_run_repeated_makes_no_request_and_writes_nothing(
     write(folders[0], texts(10), "day=1/other.parquet")
     assert tally(*folders).ok == 310
     before, places = server.stats().requests, locate(folders[1])
-    versions = stored_files.find(places, places.root)
+    versions = stored_files.list_files(places, places.root)
     assert run(*folders) == []
     assert server.stats().requests == before
-    assert stored_files.find(places, places.root) == versions
+    assert stored_files.list_files(places, places.root) == versions
     assert names(folders[1]) == ["day=1/other.parquet", "part.parquet"]
 
 

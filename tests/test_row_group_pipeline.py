@@ -14,12 +14,12 @@ from tasks.core.errors import StorageError
 from tasks.core.ledger.ledger import Ledger
 from tasks.core.model import Outcome
 from tasks.core.parquet.reader import Reader
-from tasks.core.rows import row_group_pipeline
 from tasks.core.rows.batch import OnRow
-from tasks.core.rows.requester import Requester, Rows, Waiting
+from tasks.core.rows.requester import Requester, Rows, WaitForOutcomes
+from tasks.core.rows.row_group_pipeline import summarize_slices
 from tasks.core.rows.row_source import RowSource
 from tasks.core.storage.location import locate
-from tests.enriching import REQUEST, outcome_of, text_of
+from tests.enriched_files import REQUEST, outcome_of, text_of
 
 
 class Counted:
@@ -30,7 +30,7 @@ class Counted:
         self._hold = hold
         self._pool = ThreadPoolExecutor(16)
 
-    def begin(self, rows: Rows, on_row: OnRow) -> Waiting:
+    def begin(self, rows: Rows, on_row: OnRow) -> WaitForOutcomes:
         self.begun += 1
         work: Future[list[Outcome]] = self._pool.submit(self._work, rows, on_row)
         return work.result
@@ -70,7 +70,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def test_outcomes_stay_with_their_rows(write: Callable[[int, int], Reader], ledger: Ledger) -> None:
     reader = write(7, 1000)
     requester = Requester(Counted(), ledger.open("k"), (), REQUEST.max_output_tokens)
-    with row_group_pipeline.summarized(RowSource(reader.slices(["text"]), REQUEST), requester) as row_groups:
+    with summarize_slices(RowSource(reader.slices(["text"]), REQUEST), requester) as row_groups:
         texts = [outcome.text for outcomes in row_groups for outcome in outcomes]
     assert texts == [f"of text {n}" for n in range(7000)]
 
@@ -81,7 +81,7 @@ def test_as_many_row_groups_are_begun_as_fill_the_window_and_no_more(
 ) -> None:
     service, reader = Counted(), write(8, rows_a_group)
     requester = Requester(service, ledger.open("k"), (), REQUEST.max_output_tokens)
-    with row_group_pipeline.summarized(RowSource(reader.slices(["text"]), REQUEST), requester) as row_groups:
+    with summarize_slices(RowSource(reader.slices(["text"]), REQUEST), requester) as row_groups:
         for number, _ in enumerate(row_groups):
             assert service.begun == min(number + ahead, 8)
 
@@ -91,7 +91,7 @@ def test_of_row_groups_too_large_for_memory_one_is_held(
 ) -> None:
     service, reader = Counted(), write(4, 500)
     requester = Requester(service, ledger.open("k"), (), REQUEST.max_output_tokens)
-    with row_group_pipeline.summarized(
+    with summarize_slices(
         RowSource(reader.slices(["text"]), REQUEST), requester, bytes_ahead=1000
     ) as row_groups:
         assert [service.begun for _ in row_groups] == [1, 2, 3, 4]
@@ -113,7 +113,7 @@ def test_a_failure_begins_no_further_row_and_waits_for_those_in_flight(
             yield table
 
     def work() -> None:
-        with row_group_pipeline.summarized(RowSource(slices(), REQUEST), requester) as row_groups:
+        with summarize_slices(RowSource(slices(), REQUEST), requester) as row_groups:
             list(row_groups)
 
     with pytest.raises(StorageError, match="gone"):

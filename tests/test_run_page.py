@@ -1,6 +1,7 @@
 """What a run shows and tells on a real Prefect server: progress, log, state, report, events, automation."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,15 +15,16 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tests.conftest import Serve
 from tests.prefectserver import ROOT, PrefectServer, free_port, run_of, wait_until
-from tests.tables import write_partition
+from tests.source_partitions import write_partition
 
 NO_BLOCK = "00000000-0000-0000-0000-000000000000"
 SECRET = "row text nobody may see"
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    server = PrefectServer(free_port(), tmp_path_factory.mktemp("prefect"))
+def prefect(new_prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    home = shutil.copytree(new_prefect_home, tmp_path_factory.mktemp("prefect") / "home")
+    server = PrefectServer(free_port(), Path(home))
     with server.running():
         yield server
 
@@ -37,17 +39,17 @@ def source(tmp_path: Path) -> Path:
 
 
 def run_id(server: PrefectServer, source: Path) -> str:
-    [run] = server.ask("flow_runs/filter", {"flow_runs": {"name": {"any_": [f"summarize {source}"]}}})
+    [run] = server.api("flow_runs/filter", {"flow_runs": {"name": {"any_": [f"summarize {source}"]}}})
     return str(run["id"])
 
 
 def artifacts(server: PrefectServer, run: str) -> dict[str, Any]:
-    found = server.ask("artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    found = server.api("artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
     return {one["key"] or one["type"]: one for one in found}
 
 
 def events_of(server: PrefectServer) -> list[dict[str, Any]]:
-    told = server.ask("events/filter", {"filter": {"event": {"prefix": ["summarize-parquet."]}}})
+    told = server.api("events/filter", {"filter": {"event": {"prefix": ["summarize-parquet."]}}})
     events: list[dict[str, Any]] = told["events"]
     return events
 
@@ -69,7 +71,7 @@ def test_the_runs_page_shows_progress_then_its_report_and_its_log(
     few = ("--max-attempts", "2", "--alert-failed-rows", "2")
     process = start(prefect, source, "--max-concurrent", "4", *few)
     runs = {"flow_runs": {"name": {"any_": [f"summarize {source}"]}}}
-    wait_until(lambda: bool(prefect.ask("flow_runs/filter", runs)), within_s=120)
+    wait_until(lambda: bool(prefect.api("flow_runs/filter", runs)), within_s=120)
     run = run_id(prefect, source)
     wait_until(lambda: 0 < percent(prefect, run) < 100, within_s=120)
     line = artifacts(prefect, run)["progress"]["description"]
@@ -83,12 +85,12 @@ def test_the_runs_page_shows_progress_then_its_report_and_its_log(
     rows = json.loads(shown["summarize-parquet-partitions"]["data"])
     assert [(row["partition"], row["failed"]) for row in rows] == [("a.parquet", 1), ("b.parquet", 1)]
     assert shown["summarize-parquet-timeline"]["data"].startswith("data:image/svg+xml;base64,")
-    [state] = [prefect.ask("flow_runs/filter", runs)[0]["state"]]
+    [state] = [prefect.api("flow_runs/filter", runs)[0]["state"]]
     assert (state["name"], state["message"][:56]) == (
         "Failed",
         "2 partitions, 120 rows: 2 rows and 0 partitions failed, ",
     )
-    logs = prefect.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    logs = prefect.api("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
     lines = "\n".join(one["message"] for one in logs)
     for words in ("Partition a.parquet: started", "Partition b.parquet: published, 60 rows, 1 failed"):
         assert words in lines

@@ -1,4 +1,4 @@
-"""The sample partitions: their layout, their types, their prose. Nothing here reads a network."""
+"""The sample partitions: folders, types, texts and nulls."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.local.prose import paragraphs
 from tasks.local.sample import SCHEMA, main, write_sample
+from tasks.local.sample_paragraphs import paragraphs
 
 
 def rows_of(folder: Path, written: list[str]) -> list[dict[str, Any]]:
-    """Every row of the files, in order; partitioning columns of the path are not added."""
+    """All rows of the files, in order, without the partition columns of the paths."""
     tables = (pq.ParquetFile(folder / path).read() for path in written)
     return list(itertools.chain.from_iterable(table.to_pylist() for table in tables))
 
 
-def test_the_sample_has_the_asked_rows_in_uneven_hive_partitions(tmp_path: Path) -> None:
+def test_the_sample_has_the_requested_rows_in_uneven_hive_partitions(tmp_path: Path) -> None:
     written = write_sample(tmp_path, rows=240, partitions=4)
     sizes = [pq.read_metadata(tmp_path / path).num_rows for path in written]
     assert sum(sizes) == 240
@@ -92,12 +92,12 @@ def test_more_partitions_than_letters_share_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rows", "partitions"), [(3, 4), (0, 0), (5, 0)])
-def test_rows_that_cannot_fill_the_partitions_are_refused(tmp_path: Path, rows: int, partitions: int) -> None:
+def test_fewer_rows_than_partitions_are_rejected(tmp_path: Path, rows: int, partitions: int) -> None:
     with pytest.raises(ValueError, match="cannot fill"):
         write_sample(tmp_path, rows=rows, partitions=partitions)
 
 
-def test_the_prose_carries_no_markup_and_no_grammar() -> None:
+def test_the_paragraphs_have_no_markup_and_no_grammar() -> None:
     texts = [one.text for one in paragraphs()]
     assert len(texts) > 240
     assert len(set(texts)) == len(texts)
@@ -113,7 +113,7 @@ def test_the_command_line_writes_and_lists_the_files(
     assert sum(pq.read_metadata(path).num_rows for path in listed) == 12
 
 
-def test_the_command_line_explains_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_reports_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path), "--rows", "1"])
     assert stop.value.code == 2

@@ -24,7 +24,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 
 
 def names(place: Location) -> list[str]:
-    return [file.path.removeprefix(place.path("")) for file in stored_files.find(place, place.root)]
+    return [file.path.removeprefix(place.path("")) for file in stored_files.list_files(place, place.root)]
 
 
 def keys_in(place: Location) -> set[bytes]:

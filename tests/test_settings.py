@@ -31,7 +31,7 @@ def test_a_blank_key_means_entra_id(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_DEPLOYMENT"])
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(SettingsError, match=f"^{name} is not set"):
         Settings.from_environment()
@@ -58,7 +58,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str) ->
         ("OPENAI_API_VERSION", "yesterday", "must look like"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_with_the_name_and_without_the_value(
+def test_a_wrong_variable_is_one_sentence_with_its_name_and_without_its_value(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Rows with equal keys are one request, also while it is in flight, and those that wait hold no worker."""
+"""Rows with equal keys share one request, also while it is in flight; waiting rows hold no worker."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.tally import Tally
-from tasks.core.rows.gateway import Gateway, LanePlan
+from tasks.core.rows.gateway import Gateway, LaneSpec
 from tasks.core.rows.requester import Requester
 from tasks.core.rows.row_source import RowSlice
 from tasks.core.rows.summarizer import RetryPolicy
@@ -50,7 +50,7 @@ def summarize(
 
 @dataclass
 class OneAtATime(ScriptedModel):
-    """Refuses a text that is in flight already."""
+    """Fails if two equal texts are in flight at once."""
 
     sending: set[str] = field(default_factory=set)
 
@@ -63,7 +63,7 @@ class OneAtATime(ScriptedModel):
             self.sending.discard(text)
 
 
-def test_equal_rows_in_flight_together_are_one_request_and_say_so() -> None:
+def test_equal_rows_share_one_request_and_are_counted_as_reused() -> None:
     model = ScriptedModel(latency_s=1.0)
     one, other = summarize(model, ["a", "b", "a", None], ["a", "c"])
     assert sorted(model.requests) == ["a", "b", "c"]
@@ -80,18 +80,18 @@ partitions = st.lists(st.one_of(texts, texts.map(lambda rows: sorted(rows, key=s
 
 @given(partitions, st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 10)), st.integers(1, 5))
 @settings(max_examples=300)
-def test_any_pattern_of_equal_rows_is_one_request_for_each_text_and_keeps_order(
+def test_any_pattern_of_equal_rows_sends_one_request_per_text_and_keeps_order(
     partitions: list[Partition], latencies: dict[str, float], window: int
 ) -> None:
     model = OneAtATime({text: [latency] for text, latency in latencies.items()}, latency_s=1.0)
     results = summarize(model, *partitions, window=window)
     sent = [[outcome.text for outcome in outcomes] for outcomes in results]
     assert sent == [[text and f"summary of {text}" for text in rows] for rows in partitions]
-    asked = [text for rows in partitions for text in rows if text]
-    assert sorted(model.requests) == sorted(set(asked))
+    requested = [text for rows in partitions for text in rows if text]
+    assert sorted(model.requests) == sorted(set(requested))
     tally = sum(map(Tally.of, results), Tally())
-    assert (tally.requests, tally.reused) == (len(set(asked)), len(asked) - len(set(asked)))
-    assert tally.prompt_tokens == len(set(asked))
+    assert (tally.requests, tally.reused) == (len(set(requested)), len(requested) - len(set(requested)))
+    assert tally.prompt_tokens == len(set(requested))
 
 
 failures = st.lists(st.one_of(st.just(RequestError("HTTP 500")), st.floats(0, 5)), max_size=12)
@@ -99,7 +99,7 @@ failures = st.lists(st.one_of(st.just(RequestError("HTTP 500")), st.floats(0, 5)
 
 @given(partitions, st.dictionaries(st.sampled_from("abcdef"), failures), st.integers(1, 5), st.integers(1, 3))
 @settings(max_examples=300)
-def test_leaders_that_fail_hand_on_to_waiters_until_one_is_answered(
+def test_after_a_leader_fails_its_waiters_lead_until_one_is_answered(
     partitions: list[Partition], script: dict[str, list[Step]], window: int, max_attempts: int
 ) -> None:
     model = OneAtATime({text: list(steps) for text, steps in script.items()}, latency_s=1.0)
@@ -142,7 +142,7 @@ def test_a_hundred_texts_in_64_copies_take_as_long_sorted_as_shuffled() -> None:
     assert seconds(rows) <= 1.2 * seconds(shuffled)
 
 
-def test_waiting_rows_take_no_task_and_little_memory() -> None:
+def test_waiting_rows_need_no_task_and_little_memory() -> None:
     class Counting(ScriptedModel):
         tasks = 0
 
@@ -166,14 +166,14 @@ async def _one_batch(model: ScriptedModel, texts: Iterable[str]) -> list[Outcome
     return await TextSummarizer(model, Limiter(4, requests_per_minute=NO_QUOTA)).summarize(texts)
 
 
-def test_a_row_that_failed_is_tried_by_the_next_equal_row_itself() -> None:
+def test_after_a_row_failed_the_next_equal_row_is_requested() -> None:
     model = ScriptedModel({"a": [RequestError("HTTP 500")]}, latency_s=1.0)
     [outcomes] = summarize(model, ["a", "a", "a"])
     assert [outcome.status for outcome in outcomes].count(Status.FAILED) == 1
     assert model.requests == ["a", "a"]
 
 
-def test_a_stop_ends_all_batches_with_equal_rows_that_wait() -> None:
+def test_a_stop_ends_all_batches_with_waiting_rows() -> None:
     model = ScriptedModel({"a": [DeploymentError("HTTP 401")]}, latency_s=1.0)
 
     async def run() -> list[list[Outcome] | BaseException]:
@@ -185,7 +185,7 @@ def test_a_stop_ends_all_batches_with_equal_rows_that_wait() -> None:
     assert model.requests == ["a"]
 
 
-def test_cancelling_the_leaders_batch_makes_a_waiter_of_another_one_lead() -> None:
+def test_after_the_leaders_batch_is_cancelled_a_waiter_of_another_batch_leads() -> None:
     model = ScriptedModel(latency_s=10.0)
 
     async def run() -> list[Outcome]:
@@ -205,7 +205,7 @@ def test_cancelling_the_leaders_batch_makes_a_waiter_of_another_one_lead() -> No
     assert model.requests == ["a", "a"]
 
 
-def test_cancelling_a_batch_of_waiters_leaves_the_leader_alone() -> None:
+def test_cancelling_a_batch_of_waiters_does_not_affect_the_leader() -> None:
     model = ScriptedModel(latency_s=10.0)
     late: list[int] = []
 
@@ -223,10 +223,10 @@ def test_cancelling_a_batch_of_waiters_leaves_the_leader_alone() -> None:
     assert (model.requests, late) == (["a"], [])
 
 
-def test_a_batch_that_fails_takes_the_replies_its_rows_wait_for_and_requests_no_more() -> None:
+def test_a_failed_batch_stores_the_replies_its_rows_wait_for_and_requests_no_more() -> None:
     def broken() -> Iterator[str]:
         yield from ["a", "b", "b"]
-        message = "the replies cannot be kept"
+        message = "the replies cannot be stored"
         raise StorageError(message)
 
     model = ScriptedModel({"b": [RequestError("HTTP 500")]}, latency_s=1.0)
@@ -245,7 +245,7 @@ def test_a_batch_that_fails_takes_the_replies_its_rows_wait_for_and_requests_no_
     assert model.requests == ["a", "b"]
 
 
-def test_a_leader_whose_reply_cannot_be_kept_still_serves_waiters_of_other_batches() -> None:
+def test_waiters_of_other_batches_get_a_reply_that_the_leaders_batch_cannot_store() -> None:
     def full(place: int, outcome: Outcome) -> None:
         message = f"disk full at {place}, {outcome.status}"
         raise StorageError(message)
@@ -263,7 +263,7 @@ def test_a_leader_whose_reply_cannot_be_kept_still_serves_waiters_of_other_batch
     assert model.requests == ["a"]
 
 
-def test_after_giving_up_no_row_that_waited_is_requested(tmp_path: Path) -> None:
+def test_after_give_up_no_waiting_row_is_requested(tmp_path: Path) -> None:
     class Failing:
         def __init__(self) -> None:
             self.sent = 0
@@ -285,7 +285,7 @@ def test_after_giving_up_no_row_that_waited_is_requested(tmp_path: Path) -> None
     limiter = lambda: Limiter(4, requests_per_minute=NO_QUOTA)  # noqa: E731 - built in the gateway's loop
     with (
         Ledger(locate(f"{tmp_path}/out")) as ledger,
-        Gateway([LanePlan(open_model, limiter)], ONE_ATTEMPT) as gateway,
+        Gateway([LaneSpec(open_model, limiter)], ONE_ATTEMPT) as gateway,
     ):
         [(model, loop)] = opened
         requester = Requester(gateway, ledger.open("k"), (), TEXT_ONLY.max_output_tokens)
@@ -296,7 +296,7 @@ def test_after_giving_up_no_row_that_waited_is_requested(tmp_path: Path) -> None
         assert model.sent <= 1
 
 
-def test_the_reply_used_longest_ago_is_forgotten_first() -> None:
+def test_the_least_recently_used_reply_is_evicted_first() -> None:
     reply = Outcome(Status.OK, "x" * 1000)
     recent = RecentReplies(max_bytes=3500)
     for key in (b"a", b"b"):
@@ -308,7 +308,7 @@ def test_the_reply_used_longest_ago_is_forgotten_first() -> None:
     assert len(recent) == 0
 
 
-def test_a_flight_whose_waiters_are_all_gone_is_closed() -> None:
+def test_a_flight_without_leader_and_waiters_is_removed() -> None:
     flights: Singleflight[int] = Singleflight()
     row = RenderedRow(b"a", (("user", "text"),), 4)
     assert flights.join(row, 1)
@@ -320,7 +320,7 @@ def test_a_flight_whose_waiters_are_all_gone_is_closed() -> None:
 
 
 @pytest.mark.parametrize("tokens", [50, 1000])
-def test_remembered_replies_stay_within_their_bytes_and_a_plan_counts_as_many(tokens: int) -> None:
+def test_recent_replies_stay_within_their_bytes_and_a_plan_estimates_their_number(tokens: int) -> None:
     tracemalloc.start()
     recent = RecentReplies(max_bytes=8 * 2**20)
     for number in range(20_000):

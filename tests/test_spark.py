@@ -1,4 +1,4 @@
-"""Files by Spark, enriched, and files by others, read by Spark, with its vectorized reader and without."""
+"""Enriched files of Spark, and other enriched files read by Spark with and without its vectorized reader."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from tests import files_by_duckdb, files_by_pandas, files_by_polars, files_by_pyarrow, files_by_spark, pages
-from tests.comparing import NEW, VALUES, assert_bloom_filters_work, assert_reads_the_same, rows_like
-from tests.enriching import COLUMNS, enrich
-from tests.foreign import TEXTS, text_of
+from tests import (
+    files_by_duckdb,
+    files_by_pandas,
+    files_by_polars,
+    files_by_pyarrow,
+    files_by_spark,
+    parquet_decoder,
+)
+from tests.common_columns import TEXTS, text_of
+from tests.enriched_files import COLUMNS, enrich
+from tests.reader_assertions import NEW, VALUES, assert_bloom_filters_work, assert_reads_the_same, rows_like
 from tests.readers import READERS
 
 pytestmark = pytest.mark.skipif(
@@ -44,7 +51,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "spark.ui.enabled": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.adaptive.enabled": "false",
-        # Every query here runs for less time than it would take to compile it well.
+        # Queries here take less time than their optimized compilation would.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
@@ -65,20 +72,20 @@ def file(
     return source, target
 
 
-def test_an_output_cut_at_the_size_of_its_source_is_its_source(file: tuple[Path, Path]) -> None:
+def test_an_output_truncated_to_the_size_of_its_source_equals_the_source(file: tuple[Path, Path]) -> None:
     source, target = (path.read_bytes() for path in file)
     assert target[: len(source)] == source
 
 
-def test_every_page_location_is_that_of_a_page(file: tuple[Path, Path]) -> None:
+def test_every_page_location_points_to_a_page(file: tuple[Path, Path]) -> None:
     source, target = (path.read_bytes() for path in file)
-    checked = pages.assert_page_index_is_right(target)
-    assert checked > pages.assert_page_index_is_right(source) > 0
-    assert all(chunk.has_index for chunk in list(pages.chunks(target))[-len(COLUMNS.names) :])
+    checked = parquet_decoder.assert_page_index_is_right(target)
+    assert checked > parquet_decoder.assert_page_index_is_right(source) > 0
+    assert all(chunk.has_index for chunk in list(parquet_decoder.chunks(target))[-len(COLUMNS.names) :])
 
 
 @pytest.mark.parametrize("vectorized", ["true", "false"])
-def test_spark_reads_the_old_columns_as_before_and_the_new_ones(
+def test_spark_returns_the_old_columns_unchanged_and_the_new_ones(
     spark: SparkSession, file: tuple[Path, Path], vectorized: str
 ) -> None:
     with reading(spark, vectorized):
@@ -86,7 +93,7 @@ def test_spark_reads_the_old_columns_as_before_and_the_new_ones(
 
 
 @pytest.mark.parametrize("vectorized", ["true", "false"])
-def test_sparks_filters_find_rows_by_old_and_new_columns(
+def test_spark_filters_rows_by_old_and_new_columns(
     spark: SparkSession, file: tuple[Path, Path], vectorized: str
 ) -> None:
     with reading(spark, vectorized):
@@ -94,7 +101,7 @@ def test_sparks_filters_find_rows_by_old_and_new_columns(
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_reads_the_old_columns_as_before_and_the_new_ones(
+def test_a_reader_returns_the_old_columns_unchanged_and_the_new_ones(
     file: tuple[Path, Path], reader: str
 ) -> None:
     assert_reads_the_same(reader, *file, own=False)
@@ -102,7 +109,7 @@ def test_a_reader_reads_the_old_columns_as_before_and_the_new_ones(
 
 @pytest.mark.parametrize("vectorized", ["true", "false"])
 @pytest.mark.parametrize("case", SOME_OTHERS)
-def test_spark_reads_and_filters_files_by_others(
+def test_spark_reads_and_filters_enriched_files_of_other_writers(
     spark: SparkSession, tmp_path: Path, case: str, vectorized: str
 ) -> None:
     source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
@@ -113,7 +120,7 @@ def test_spark_reads_and_filters_files_by_others(
         assert_spark_filters(spark, target)
 
 
-def test_bloom_filters_still_leave_out_row_groups(spark: SparkSession, tmp_path: Path) -> None:
+def test_bloom_filters_still_exclude_row_groups(spark: SparkSession, tmp_path: Path) -> None:
     source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
     files_by_spark.CASES["bloom"].write(spark, source)
     enrich(source, target)
@@ -121,7 +128,7 @@ def test_bloom_filters_still_leave_out_row_groups(spark: SparkSession, tmp_path:
 
 
 @pytest.mark.parametrize("vectorized", ["true", "false"])
-def test_rows_that_spark_finds_by_the_page_index_have_their_new_values(
+def test_rows_that_spark_finds_by_the_page_index_have_the_right_new_values(
     spark: SparkSession, tmp_path: Path, vectorized: str
 ) -> None:
     source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
@@ -136,7 +143,7 @@ def test_rows_that_spark_finds_by_the_page_index_have_their_new_values(
 
 @contextmanager
 def reading(spark: SparkSession, vectorized: str) -> Iterator[None]:
-    """Spark reads in this way, and splits files into more parts than they have row groups."""
+    """Configure Spark's reader, with splits smaller than a row group."""
     settings = {
         "spark.sql.parquet.enableVectorizedReader": vectorized,
         "spark.sql.files.maxPartitionBytes": "20000",
@@ -168,7 +175,7 @@ def assert_spark_filters(spark: SparkSession, target: Path) -> None:
 
 
 def shown(frame: DataFrame) -> list[Any]:
-    """All rows as texts; Python has no value for some of Spark's types."""
+    """All rows as strings, since some of Spark's types have no Python value."""
     place = frame.columns.index("n")
     rows = frame.selectExpr(*map(as_text, frame.schema.fields)).collect()
     return sorted((tuple(row) for row in rows), key=lambda row: int(row[place]))

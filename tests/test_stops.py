@@ -1,4 +1,4 @@
-"""Runs that stop on purpose: budget, parked, nobody answers; each resumable, with an exit code of its own."""
+"""Runs that stop on purpose: budget, parked, an endpoint that never answers; each with its own exit code."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from fsspec.implementations.local import LocalFileSystem
 from flows.__main__ import main
 from tasks.summarize import with_retries
 from tests.conftest import Serve
-from tests.paying import write
-from tests.tables import partition_table, read, write_partition
+from tests.core_runs import write
+from tests.source_partitions import partition_table, read, write_partition
 
 LOCAL = LocalFileSystem()
 ROWS, ASKED = 200, 180
@@ -32,9 +32,9 @@ def test_a_budget_of_requests_ends_the_run_with_3_and_the_next_run_pays_for_the_
 ) -> None:
     server = endpoint(latency_ms=10)
     assert main([*arguments, "--max-requests", "50"]) == 3
-    told = capsys.readouterr()
-    assert "Budget exhausted (50 requests)" in told.err
-    assert "50 sent, 50 answered" in told.out
+    printed = capsys.readouterr()
+    assert "Budget exhausted (50 requests)" in printed.err
+    assert "50 sent, 50 answered" in printed.out
     assert server.stats().requests == 50
     assert outputs(tmp_path) == []
     assert main(arguments) == 0
@@ -55,7 +55,7 @@ def test_a_budget_of_500_requests_on_2000_rows_is_kept_and_the_rest_is_paid_once
     assert (server.stats().requests, server.stats().row_paid_max) == (2000, 1)
 
 
-def test_a_budget_of_dollars_is_kept_and_told(
+def test_a_budget_of_dollars_is_kept_and_printed(
     endpoint: Serve, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = endpoint(latency_ms=10)

@@ -44,42 +44,42 @@ def put(place: Location, key: str, data: bytes) -> None:
     place.fs.pipe_file(place.path(key), data)
 
 
-def test_every_key_is_found_under_its_own_name_with_size_and_version(place: Location) -> None:
+def test_every_file_is_listed_with_path_size_and_version(place: Location) -> None:
     for size, key in enumerate(KEYS):
         put(place, key, b"x" * size)
-    found = stored_files.find(place, place.root)
+    found = stored_files.list_files(place, place.root)
     assert [file.path for file in found] == [place.path(key) for key in KEYS]
     assert {file.path: file.size_bytes for file in found} == {place.path(k): n for n, k in enumerate(KEYS)}
     assert all(file.version for file in found)
 
 
-def test_an_empty_or_missing_place_holds_nothing(place: Location) -> None:
-    assert stored_files.find(place, place.root) == []
-    assert stored_files.find(place, place.path("missing/folder")) == []
+def test_an_empty_or_missing_folder_has_no_files(place: Location) -> None:
+    assert stored_files.list_files(place, place.root) == []
+    assert stored_files.list_files(place, place.path("missing/folder")) == []
 
 
-def test_one_file_is_found_by_its_own_path_and_a_longer_name_beside_it_is_not(place: Location) -> None:
+def test_listing_one_file_does_not_return_files_whose_names_start_with_its_name(place: Location) -> None:
     put(place, "data/a.parquet", b"1")
     put(place, "data2/b.parquet", b"2")
-    assert [file.path for file in stored_files.find(place, place.path("data/a.parquet"))] == [
+    assert [file.path for file in stored_files.list_files(place, place.path("data/a.parquet"))] == [
         place.path("data/a.parquet")
     ]
-    assert [file.path for file in stored_files.find(place, place.path("data"))] == [
+    assert [file.path for file in stored_files.list_files(place, place.path("data"))] == [
         place.path("data/a.parquet")
     ]
 
 
 def test_a_new_key_and_a_new_version_are_seen_at_once(place: Location) -> None:
     put(place, "a", b"1")
-    (before,) = stored_files.find(place, place.root)
+    (before,) = stored_files.list_files(place, place.root)
     put(place, "a", b"22")
     put(place, "b", b"3")
-    after = stored_files.find(place, place.root)
+    after = stored_files.list_files(place, place.root)
     assert len(after) == 2
     assert after[0] != before
 
 
-def test_tails_of_many_files_come_in_order_with_the_error_of_a_missing_one_in_its_place(
+def test_tails_of_files_are_in_order_and_a_missing_file_has_its_error(
     place: Location,
 ) -> None:
     for number in range(40):
@@ -100,26 +100,26 @@ def test_folder_markers_are_not_files(bucket: str) -> None:
     for marker in ("data/", "data/sub.parquet/"):
         client.call_s3("put_object", Bucket=bucket.removeprefix("s3://"), Key=marker, Body=b"")
     put(place, "sub.parquet/part.parquet", b"x")
-    assert [file.path for file in stored_files.find(place, place.root)] == [
+    assert [file.path for file in stored_files.list_files(place, place.root)] == [
         place.path("sub.parquet/part.parquet")
     ]
 
 
 def test_reading_a_file_replaced_meanwhile_is_a_storage_error(place: Location) -> None:
     put(place, "a", b"1" * 20_000_000)
-    with (  # noqa: PT012 - told when the file is closed
+    with (  # noqa: PT012 - raised when the file is closed
         pytest.raises(StorageError, match="replaced while it was read; run again"),
-        reading.open_to_read(place, stored_files.look_at(place, place.path("a"))) as file,
+        reading.open_to_read(place, stored_files.stat(place, place.path("a"))) as file,
     ):
         assert file.read(4) == b"1111"
         put(place, "a", b"2" * 20_000_001)
 
 
-def test_half_old_half_new_bytes_are_told_as_replaced_not_as_corrupt(place: Location) -> None:
+def test_a_file_replaced_while_it_is_read_is_reported_as_replaced_not_as_corrupt(place: Location) -> None:
     put(place, "a", b"1")
     with (  # noqa: PT012 - what is raised passes through
         pytest.raises(StorageError, match="replaced"),
-        reading.open_to_read(place, stored_files.look_at(place, place.path("a"))),
+        reading.open_to_read(place, stored_files.stat(place, place.path("a"))),
     ):
         put(place, "a", b"22")
         message = "looks corrupt"
@@ -128,8 +128,8 @@ def test_half_old_half_new_bytes_are_told_as_replaced_not_as_corrupt(place: Loca
 
 def test_opening_a_missing_file_is_a_storage_error_that_says_so(place: Location) -> None:
     with (
-        pytest.raises(StorageError, match="is not there"),
-        reading.open_to_read(place, stored_files.look_at(place, place.path("missing"))),
+        pytest.raises(StorageError, match="does not exist"),
+        reading.open_to_read(place, stored_files.stat(place, place.path("missing"))),
     ):
         pass
 
@@ -141,7 +141,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.storage.location import locate
 began = time.monotonic()
 try:
-    stored_files.find(place := locate(sys.argv[1]), place.root)
+    stored_files.list_files(place := locate(sys.argv[1]), place.root)
 except PipelineError as error:
     print(type(error).__name__, error, repr(error.__cause__))
 print(time.monotonic() - began)
@@ -149,7 +149,7 @@ print(time.monotonic() - began)
 
 
 def probe(url: str, **environment: str) -> tuple[str, float]:
-    """List a place in a process of its own, whose clients know no other environment."""
+    """List a folder in another process, whose clients have not seen the test's environment."""
     ended = subprocess.run(
         [sys.executable, "-c", PROBE, url],
         env={**os.environ, **environment},
@@ -183,21 +183,23 @@ def test_a_dead_endpoint_is_a_storage_error_within_seconds(bucket: str) -> None:
     assert seconds < 8
 
 
-def test_linked_local_folders_are_followed_and_a_loop_of_links_is_told(tmp_path: Path) -> None:
+def test_links_to_local_folders_are_followed_and_a_loop_of_links_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.parquet").write_bytes(b"x")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "real")
     place = locate(str(tmp_path / "in"))
-    assert [file.path for file in stored_files.find(place, place.root)] == [place.path("link/a.parquet")]
+    assert [file.path for file in stored_files.list_files(place, place.root)] == [
+        place.path("link/a.parquet")
+    ]
     (tmp_path / "real" / "loop").symlink_to(tmp_path / "real")
     with pytest.raises(StorageError, match="Too many levels of symbolic links"):
-        stored_files.find(place, place.root)
+        stored_files.list_files(place, place.root)
 
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Root may read everything, so root becomes nobody for a moment."""
+    """Run as the user nobody, since root may read everything."""
     user = os.geteuid()
     os.seteuid(65534 if user == 0 else user)
     try:
@@ -206,7 +208,7 @@ def without_privileges() -> Iterator[None]:
         os.seteuid(user)
 
 
-def test_a_local_folder_that_may_not_be_read_is_told_and_not_passed_over() -> None:
+def test_a_local_folder_without_read_permission_is_an_error() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         closed = Path(folder, "closed")
@@ -214,18 +216,18 @@ def test_a_local_folder_that_may_not_be_read_is_told_and_not_passed_over() -> No
         (closed / "a.parquet").write_bytes(b"x")
         closed.chmod(0)
         with without_privileges(), pytest.raises(InputError, match="is denied"):
-            stored_files.find(place := locate(folder), place.root)
+            stored_files.list_files(place := locate(folder), place.root)
         closed.chmod(0o755)
 
 
-def test_names_of_a_folder_are_those_directly_in_it_that_begin_so(tmp_path: Path, bucket: str) -> None:
+def test_names_with_a_prefix_are_only_those_directly_in_the_folder(tmp_path: Path, bucket: str) -> None:
     for url in (f"{tmp_path}/out", f"{bucket}/out", bucket):
         place = locate(url)
-        assert stored_files.names(place, "_ledger", "lease-") == []
+        assert stored_files.names_with_prefix(place, "_ledger", "lease-") == []
         for key in ("lease-2", "lease-1", "other", "deep/er"):
             place.fs.makedirs(place.path("_ledger/deep"), exist_ok=True)
             place.fs.pipe_file(place.path(f"_ledger/{key}"), b"x")
-        assert sorted(stored_files.names(place, "_ledger", "lease-")) == ["lease-1", "lease-2"]
+        assert sorted(stored_files.names_with_prefix(place, "_ledger", "lease-")) == ["lease-1", "lease-2"]
 
 
 class BusyFolder(LocalFileSystem):  # type: ignore[misc]  # fsspec ships no types
@@ -237,13 +239,13 @@ class BusyFolder(LocalFileSystem):  # type: ignore[misc]  # fsspec ships no type
         return facts
 
 
-def test_a_local_file_that_is_removed_while_it_is_listed_is_not_there(tmp_path: Path) -> None:
+def test_a_local_file_removed_during_the_listing_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"x")
-    assert stored_files.find(Location("the disk", str(tmp_path), BusyFolder()), str(tmp_path)) == []
+    assert stored_files.list_files(Location("the disk", str(tmp_path), BusyFolder()), str(tmp_path)) == []
 
 
-def test_a_local_link_to_nowhere_is_told_by_its_own_name(tmp_path: Path) -> None:
+def test_the_error_for_a_broken_link_names_the_link(tmp_path: Path) -> None:
     (tmp_path / "gone.parquet").symlink_to(tmp_path / "nowhere")
     place = locate(str(tmp_path))
-    with pytest.raises(StorageError, match=r"gone\.parquet is not there"):
-        stored_files.find(place, place.root)
+    with pytest.raises(StorageError, match=r"gone\.parquet.* does not exist"):
+        stored_files.list_files(place, place.root)

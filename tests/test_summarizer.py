@@ -75,7 +75,7 @@ texts_and_scripts = st.lists(
 
 @given(texts_and_scripts, st.integers(1, 9), st.booleans())
 @settings(max_examples=300)
-def test_any_latencies_failures_and_window_keep_order_bound_and_one_outcome_a_row(
+def test_any_latencies_failures_and_window_give_one_outcome_per_row_in_order_within_the_window(
     rows: list[tuple[str | bytes | None, list[Step]]],
     window: int,
     lazily: bool,  # noqa: FBT001 - hypothesis fills it
@@ -113,26 +113,26 @@ def test_a_row_that_keeps_failing_ends_as_failed_after_its_attempts() -> None:
     assert outcomes[0].error == "3 attempts, the last: HTTP 500"
 
 
-def test_rate_limits_cost_no_attempts() -> None:
+def test_429s_use_up_no_attempts() -> None:
     model = ScriptedModel({"a": [RateLimitError("429", retry_after_s=1.0)] * 20})
     [outcome] = summarize(model, ["a"], policy=RetryPolicy(max_attempts=1))
     assert (outcome.status, outcome.requests) == (Status.OK, 21)
 
 
-def test_a_reply_that_drips_past_the_deadline_is_a_failed_attempt() -> None:
+def test_a_reply_that_is_not_complete_at_the_deadline_is_a_failed_attempt() -> None:
     model = ScriptedModel({"a": [1e6]})
     [outcome] = summarize(model, ["a"], policy=RetryPolicy(attempt_timeout_s=5.0))
     assert (outcome.status, outcome.requests, outcome.lost_replies) == (Status.OK, 2, 1)
 
 
-def test_what_is_wrong_for_every_row_stops_within_the_window() -> None:
+def test_an_error_that_concerns_every_row_stops_the_run_within_one_window() -> None:
     model = ScriptedModel({f"{i}": [DeploymentError("HTTP 401")] for i in range(1000)}, latency_s=1.0)
     with pytest.raises(DeploymentError, match="401"):
         summarize(model, [f"{i}" for i in range(1000)], window=7)
     assert len(model.requests) <= 7
 
 
-def test_a_stop_lets_what_is_in_flight_finish_and_wakes_rows_that_wait() -> None:
+def test_a_stop_lets_requests_in_flight_finish_and_ends_rows_that_wait() -> None:
     model = ScriptedModel(
         {"a": [RequestError("lost")] * 5, "b": [3.0], "c": [DeploymentError("HTTP 403")]}, latency_s=0.1
     )
@@ -152,13 +152,13 @@ def test_a_stop_lets_what_is_in_flight_finish_and_wakes_rows_that_wait() -> None
     assert seconds < 10
 
 
-def test_a_wait_of_an_hour_parks_the_run_and_says_so() -> None:
+def test_a_requested_wait_of_an_hour_stops_the_run_and_the_error_names_it() -> None:
     model = ScriptedModel({"a": [RateLimitError("429", retry_after_s=3600.0)]})
     with pytest.raises(ParkedError, match="3600 s"):
         summarize(model, ["a", "b"])
 
 
-def test_a_row_with_an_unforeseen_fault_is_one_bad_row(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_exception_fails_one_row_only(caplog: pytest.LogCaptureFixture) -> None:
     model = ScriptedModel({"b": [ZeroDivisionError("secret text")]})
     outcomes = summarize(model, ["a", "b", "c"])
     assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK]
@@ -166,7 +166,7 @@ def test_a_row_with_an_unforeseen_fault_is_one_bad_row(caplog: pytest.LogCapture
     assert "secret text" not in caplog.text
 
 
-def test_no_slot_idles_while_rows_wait_out_a_backoff() -> None:
+def test_no_slot_is_idle_while_rows_wait_before_a_retry() -> None:
     flaky: dict[str, list[Step]] = {f"{i}": [RequestError("lost")] for i in range(0, 400, 4)}
     model = ScriptedModel(flaky, latency_s=1.0)
 
@@ -181,7 +181,7 @@ def test_no_slot_idles_while_rows_wait_out_a_backoff() -> None:
     assert run_virtually(run()) < 1.25 * (500 / 10)
 
 
-def test_rows_are_pulled_as_slots_free_up() -> None:
+def test_rows_are_pulled_when_workers_are_free() -> None:
     pulled = 0
     model = ScriptedModel(latency_s=1.0)
 
@@ -200,7 +200,7 @@ def test_rows_are_pulled_as_slots_free_up() -> None:
     run_virtually(run())
 
 
-def test_a_hundred_thousand_rows_make_no_hundred_thousand_tasks() -> None:
+def test_the_number_of_tasks_does_not_grow_with_the_rows() -> None:
     model = ScriptedModel()
     model.requests = []
 
@@ -222,13 +222,13 @@ def test_a_hundred_thousand_rows_make_no_hundred_thousand_tasks() -> None:
 
 
 def test_memory_is_bounded_by_the_window_and_the_outcomes() -> None:
-    class Forgetful(ScriptedModel):
-        async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - that is the point
+    class WithoutRecords(ScriptedModel):
+        async def summarize(self, text: str) -> Outcome:  # noqa: ARG002 - a model keeps no text here
             await asyncio.sleep(0)
             return Outcome(Status.OK)
 
     async def run() -> None:
-        await TextSummarizer(Forgetful(), Limiter(16)).summarize(f"{n}" * 2_000 for n in range(20_000))
+        await TextSummarizer(WithoutRecords(), Limiter(16)).summarize(f"{n}" * 2_000 for n in range(20_000))
 
     tracemalloc.start()
     run_virtually(run())
@@ -238,7 +238,7 @@ def test_memory_is_bounded_by_the_window_and_the_outcomes() -> None:
     assert peak_bytes < 20_000_000
 
 
-def test_cancelling_ends_at_once_with_nothing_left_running() -> None:
+def test_a_cancelled_call_ends_at_once_and_leaves_no_task() -> None:
     model = ScriptedModel(latency_s=100.0)
 
     async def run() -> None:
@@ -253,7 +253,7 @@ def test_cancelling_ends_at_once_with_nothing_left_running() -> None:
     run_virtually(run())
 
 
-def test_batches_end_in_the_order_they_came_and_share_window_and_workers() -> None:
+def test_batches_end_in_the_order_they_began_and_share_window_and_workers() -> None:
     ended: list[int] = []
     model = ScriptedModel(latency_s=1.0)
 
@@ -274,7 +274,7 @@ def test_batches_end_in_the_order_they_came_and_share_window_and_workers() -> No
     assert model.peak == 4
 
 
-def test_a_batch_that_is_given_up_leaves_the_others_their_workers() -> None:
+def test_cancelling_a_batch_leaves_workers_for_the_others() -> None:
     model = ScriptedModel(latency_s=1.0)
 
     async def work() -> list[Outcome]:

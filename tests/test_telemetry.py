@@ -1,4 +1,4 @@
-"""What OpenTelemetry hears of a run, in memory; in a process of its own, since an SDK is for good."""
+"""Spans and metrics of a run; in a process of its own, since an OpenTelemetry SDK cannot be removed."""
 
 import json
 import subprocess
@@ -10,13 +10,13 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from tests.conftest import Serve
-from tests.tables import partition_table, write_partition
+from tests.source_partitions import partition_table, write_partition
 
 ROOT = Path(__file__).parent.parent
 ROWS = 20
-ASKED = 18
+REQUESTED = 18
 
-HEARD = """
+SCRIPT = """
 import json, sys
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -50,13 +50,13 @@ points = [
     if metric.name.startswith("gen_ai.")
     for point in metric.data.data_points
 ]
-told = [json.loads(span.to_json()) for span in spans.get_finished_spans()]
-print(json.dumps({"spans": told, "points": points}))
+exported = [json.loads(span.to_json()) for span in spans.get_finished_spans()]
+print(json.dumps({"spans": exported, "points": points}))
 """
 
 
 @pytest.fixture
-def heard(endpoint: Serve, tmp_path: Path) -> dict[str, Any]:
+def exported(endpoint: Serve, tmp_path: Path) -> dict[str, Any]:
     endpoint()
     for number in range(3):
         table = partition_table(number, ROWS)
@@ -65,15 +65,15 @@ def heard(endpoint: Serve, tmp_path: Path) -> dict[str, Any]:
     texts[3] = "This one fails. [[fault:server-error]]"
     failing = table.set_column(1, "body", [texts])
     write_partition(LocalFileSystem(), f"{tmp_path}/in/part-2.parquet", failing)
-    command = [sys.executable, "-c", HEARD, f"{tmp_path}/in", f"{tmp_path}/out"]
+    command = [sys.executable, "-c", SCRIPT, f"{tmp_path}/in", f"{tmp_path}/out"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
     assert ended.returncode == 0, ended.stderr
-    told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return told
+    exported: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return exported
 
 
 def ancestors(span: dict[str, Any], spans: list[dict[str, Any]]) -> list[str]:
-    """Ids of the spans above one; between a partition and its run's caller are those Prefect makes."""
+    """Ids of the spans above one; Prefect adds spans between a partition and the caller of the run."""
     above = {one["context"]["span_id"]: one["parent_id"] for one in spans}
     found = [span["parent_id"]]
     while (parent := above.get(found[-1])) is not None:
@@ -81,34 +81,36 @@ def ancestors(span: dict[str, Any], spans: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def test_partitions_are_spans_below_the_callers_and_requests_are_metrics_by_the_conventions(
-    heard: dict[str, Any],
+def test_partitions_are_spans_below_the_callers_span_and_requests_are_metrics_by_the_conventions(
+    exported: dict[str, Any],
 ) -> None:
-    [nightly] = [span for span in heard["spans"] if span["name"] == "nightly"]
-    partitions = [span for span in heard["spans"] if span["name"] == "summarize partition"]
+    [nightly] = [span for span in exported["spans"] if span["name"] == "nightly"]
+    partitions = [span for span in exported["spans"] if span["name"] == "summarize partition"]
     assert len(partitions) == 3
     for span in partitions:
         assert span["context"]["trace_id"] == nightly["context"]["trace_id"]
-        assert nightly["context"]["span_id"] in ancestors(span, heard["spans"])
+        assert nightly["context"]["span_id"] in ancestors(span, exported["spans"])
         assert span["attributes"]["summarize_parquet.rows"] == ROWS
     assert [span["attributes"]["summarize_parquet.failed_rows"] for span in partitions].count(1) == 1
     points = {
-        (one["name"], one.get("error.type"), one.get("gen_ai.token.type")): one for one in heard["points"]
+        (one["name"], one.get("error.type"), one.get("gen_ai.token.type")): one for one in exported["points"]
     }
     duration, usage = "gen_ai.client.operation.duration", "gen_ai.client.token.usage"
-    assert points[duration, None, None]["count"] == 3 * ASKED - 1
+    assert points[duration, None, None]["count"] == 3 * REQUESTED - 1
     assert points[duration, "RequestError", None]["count"] == 1
-    assert points[usage, None, "input"]["count"] == points[usage, None, "output"]["count"] == 3 * ASKED - 1
+    assert (
+        points[usage, None, "input"]["count"] == points[usage, None, "output"]["count"] == 3 * REQUESTED - 1
+    )
     assert points[usage, None, "input"]["sum"] > 1000
-    for point in heard["points"]:
+    for point in exported["points"]:
         assert point["gen_ai.operation.name"] == "chat"
         assert point["gen_ai.provider.name"] == "azure.ai.openai"
         assert point["gen_ai.request.model"] == "gpt-4o-mini"
         assert point["unit"] == ("s" if point["name"] == duration else "{token}")
-    assert "words follow" not in json.dumps(heard)
+    assert "words follow" not in json.dumps(exported)
 
 
-def test_without_an_sdk_the_api_alone_is_loaded() -> None:
-    rooms = ("tasks.core.llm.telemetry", "tasks.core.rows.gateway")
-    code = f"import sys, {', '.join(rooms)}; assert 'opentelemetry.sdk' not in sys.modules"
+def test_without_an_sdk_only_the_api_is_imported() -> None:
+    modules = ("tasks.core.reporting.partition_span", "tasks.core.rows.gateway")
+    code = f"import sys, {', '.join(modules)}; assert 'opentelemetry.sdk' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

@@ -17,7 +17,7 @@ import pytest
 
 from tasks.core.terminal import BackgroundStream, in_background, log_in_background
 from tests.conftest import Serve
-from tests.paying import read
+from tests.core_runs import read
 from tests.prefectserver import ROOT
 
 CTRL_S = b"\x13"
@@ -196,7 +196,7 @@ def text_after_filling(out: IO[bytes], until: str) -> str:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_what_waited_is_written_in_order_when_the_reader_reads_again(
+def test_queued_text_is_written_in_order_when_the_reader_reads_again(
     pipe: tuple[IO[bytes], io.TextIOWrapper],
     blocking: bool,  # noqa: FBT001 - parametrized
 ) -> None:
@@ -211,7 +211,7 @@ def test_what_waited_is_written_in_order_when_the_reader_reads_again(
     assert not [thread for thread in threading.enumerate() if thread.name == "terminal"]
 
 
-def test_memory_for_what_waits_is_bounded_lines_that_are_left_out_are_counted_and_bars_give_way(
+def test_the_queue_is_bounded_dropped_lines_are_counted_and_bars_are_dropped_first(
     pipe: tuple[IO[bytes], io.TextIOWrapper],
 ) -> None:
     out, stream = pipe

@@ -23,7 +23,7 @@ def test_a_model_has_its_vocabulary_and_an_unknown_one_the_newest(
     assert (tokenizer.name, tokenizer.is_assumed) == (name, bool(assumed))
 
 
-def test_tokens_are_counted_as_openai_tells_to() -> None:
+def test_tokens_are_counted_by_the_rules_of_openai() -> None:
     # "hello world" is two tokens; four are around each message and three begin the reply.
     assert tokenizer_for("gpt-4o").count([("system", "hello world"), ("user", "hello world")]) == 15
     assert tokenizer_for("gpt-4o").count([("user", "<|endoftext|>")]) > 8
@@ -47,7 +47,7 @@ def row(number: int) -> tuple[bytes, str]:
     return random.Random(number).randbytes(16), "x" * (number % 90 + 10)
 
 
-def test_a_sample_is_the_same_in_any_order_and_no_larger_than_asked() -> None:
+def test_a_sample_does_not_depend_on_the_order_of_rows_and_is_bounded() -> None:
     rows, samples = [row(n) for n in range(1000)], []
     for seed in (1, 2):
         random.Random(seed).shuffle(rows)
@@ -66,7 +66,7 @@ def test_large_texts_make_a_small_sample() -> None:
     assert len(sample.texts()) == 32
 
 
-def test_what_is_counted_whole_has_no_error() -> None:
+def test_an_estimate_from_all_rows_has_no_error() -> None:
     assert tokens_of_all(3, 60, [(10, 3), (20, 5), (30, 7)]) == Estimate(15.0)
     assert tokens_of_all(0, 0, []).range == Range()
 

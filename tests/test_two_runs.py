@@ -16,7 +16,7 @@ from tasks.core.process_identity import ProcessIdentity
 from tasks.core.reporting.report import RunReport
 from tasks.core.storage.location import locate
 from tests.conftest import Serve
-from tests.paying import names, read, segments_in, write
+from tests.core_runs import names, read, segments_in, write
 
 ROWS, WINDOW = 300, 10
 
@@ -66,19 +66,19 @@ def test_a_run_whose_lease_is_taken_over_sends_no_further_request_and_keeps_what
     endpoint: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "flows.summarize.Lease", lambda place: Lease(place, pace=LeaseTiming(renew_s=0.1, expires_s=30.0))
+        "flows.summarize.Lease", lambda place: Lease(place, timing=LeaseTiming(renew_s=0.1, expires_s=30.0))
     )
     server = endpoint(latency_ms=200)
     write(f"{tmp_path}/in", [f"This is row {n}. And more." for n in range(ROWS)])
-    claims = LeaseFiles(locate(f"{tmp_path}/out"))
-    claim = LeaseRecord(
+    files = LeaseFiles(locate(f"{tmp_path}/out"))
+    record = LeaseRecord(
         owner=ProcessIdentity("other-host", "", 7, ""), run="other", since="now", expires_s=0.1
     )
     with ThreadPoolExecutor() as pool:
         running = pool.submit(run, str(tmp_path))
         while not server.stats().paid:
             threading.Event().wait(0.01)
-        assert claims.create(2, claim)
+        assert files.create(2, record)
         with pytest.raises(LostLeaseError, match="taken over"):
             running.result()
     stopped_at = server.stats()

@@ -26,7 +26,7 @@ from tasks.core.partition.write import write, write_opened
 from tasks.core.reporting.report import PartitionReport
 from tasks.core.rows.batch import OnRow, Row
 from tasks.core.storage.discovery import discover
-from tests.enriching import Echo, job_of, text_of
+from tests.enriched_files import Echo, job_of, text_of
 from tests.prefectserver import wait_until
 
 ROWS = 700

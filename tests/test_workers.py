@@ -1,4 +1,4 @@
-"""The summarizer's workers: what they report to the limiter, and rows that come when all workers end."""
+"""The summarizer's workers: their reports to the limiter, and batches that begin when all workers end."""
 
 import asyncio
 
@@ -7,24 +7,24 @@ import pytest
 from tasks.core.errors import BreakerError, ParkedError
 from tasks.core.model import Outcome, Status
 from tasks.core.ratelimit.limiter import Limiter
-from tasks.core.ratelimit.window import SMALL
+from tasks.core.ratelimit.window import INITIAL_SIZE
 from tests.test_summarizer import ScriptedModel
 from tests.textmodels import TextSummarizer
 from tests.virtualtime import run_virtually
 
 
-def test_a_text_that_cannot_be_sent_is_no_answer_of_the_deployments() -> None:
+def test_a_text_that_cannot_be_sent_does_not_count_as_an_answer() -> None:
     async def run() -> None:
         limiter, model = Limiter(64), ScriptedModel()
         outcomes = await TextSummarizer(model, limiter).summarize(["\ud800"] * 100)
         assert {outcome.status for outcome in outcomes} == {Status.FAILED}
-        assert limiter.window == SMALL
+        assert limiter.window == INITIAL_SIZE
         assert model.requests == []
 
     run_virtually(run())
 
 
-def test_rows_that_are_all_rejected_for_no_known_reason_stop_the_run() -> None:
+def test_rows_that_are_all_rejected_with_an_unknown_error_code_stop_the_run() -> None:
     class Rejecting:
         requests = 0
 
@@ -42,7 +42,7 @@ def test_rows_that_are_all_rejected_for_no_known_reason_stop_the_run() -> None:
     run_virtually(run())
 
 
-def test_a_batch_that_comes_the_moment_all_workers_end_finds_workers() -> None:
+def test_a_batch_that_begins_when_all_workers_end_gets_new_workers() -> None:
     async def run() -> None:
         limiter, loop = Limiter(1), asyncio.get_running_loop()
         limiter.rate_limited(60.0)
@@ -50,7 +50,7 @@ def test_a_batch_that_comes_the_moment_all_workers_end_finds_workers() -> None:
         first = loop.create_task(summarizer.summarize(["a", "b"]))
         await asyncio.sleep(1)
         limiter.stop(ParkedError("stop"))
-        # Starts behind the steps in which the workers end, and before what is called when they have ended.
+        # Starts after the workers end and before the callbacks of their tasks run.
         second = loop.create_task(summarizer.summarize(["c"]))
         for ended in (first, second):
             with pytest.raises(ParkedError):

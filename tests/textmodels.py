@@ -1,4 +1,4 @@
-"""Models and summarizers that take texts, for tests whose rows are texts alone."""
+"""Models and summarizers of texts, for tests whose rows consist of a text only."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Protocol
@@ -12,7 +12,7 @@ from tasks.core.rows.lane import Lane
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 
 TEXT_ONLY = Request(model="m", prompt=Prompt("{text}"), temperature=0.0, max_output_tokens=9)
-"""A row's one message is its text."""
+"""The only message of a row is its text."""
 
 
 class TextModel(Protocol):
@@ -46,7 +46,7 @@ class Rendered:
 
 
 def row_of(text: str, request: Request = TEXT_ONLY) -> RenderedRow:
-    """The row of a text that can be sent."""
+    """Render a text that can be sent."""
     row = request.render(text)
     assert isinstance(row, RenderedRow)
     return row

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps: tests of hours take milliseconds, and are the same every time."""
+"""An event loop in virtual time: instead of waiting it advances its clock, so hours take milliseconds."""
 
 import asyncio
 import selectors
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Where the loop would wait for its next timer, moves the clock there instead."""
+    """Advances the clock to the next timer instead of waiting for it."""
 
     now_s = 0.0
 
@@ -30,6 +30,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtually(work: Coroutine[Any, Any, T]) -> T:
-    """``asyncio.run`` in virtual time."""
+    """Like ``asyncio.run``, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(work)

@@ -1,7 +1,7 @@
-"""The nouns: everything this project knows, none of it importing Prefect.
+"""The logic of the project; none of it imports Prefect.
 
-``asummarize`` and ``parallel_summarize`` are the front door for scripts. They are looked up on first use,
-so importing one room of this package does not load the others.
+``asummarize`` and ``parallel_summarize`` are for scripts. They are imported at first use, so that importing
+one module of this package does not import the others.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +16,6 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from tasks.core import api  # noqa: PLC0415 - the front door loads what is behind it when it is opened
+    from tasks.core import api  # noqa: PLC0415 - imports Arrow, which not all need
 
     return getattr(api, name)

@@ -1,4 +1,4 @@
-"""The recipe for scripts: a few texts in, their summaries out, in order.
+"""Functions for scripts: summarize one text or many, in order, without Parquet, ledger or report.
 
 The same summarizer the pipeline runs on, opened for one call in the caller's own event loop::
 
@@ -25,10 +25,10 @@ from tasks.core.settings import Settings
 
 
 async def asummarize(text: str, *, prompt: str = DEFAULT_PROMPT, max_tokens: int = 256) -> Outcome:
-    """Summarize one text with the deployment the environment names.
+    """Summarize one text with the deployment that the environment names.
 
     Args:
-        text: What to summarize.
+        text: The text.
         prompt: The instruction; see ``options.DEFAULT_PROMPT``.
         max_tokens: Longest reply, in tokens.
 
@@ -51,7 +51,7 @@ async def parallel_summarize(
     """Summarize many texts, at most ``max_concurrent`` at once.
 
     Args:
-        texts: What to summarize, pulled as requests end; None or blank needs no request.
+        texts: The texts, pulled as requests end; None or blank needs no request.
         max_concurrent: Requests in flight at most.
         prompt: The instruction; see ``options.DEFAULT_PROMPT``.
         max_tokens: Longest reply, in tokens.
@@ -69,7 +69,7 @@ async def parallel_summarize(
     with terminal.progress_bar(total, is_shown=progress) as bar:
         outcomes = await _summarize(texts, max_concurrent, prompt, max_tokens, lambda _: bar.update())
     if progress:
-        # Not on the loop: a terminal that is paused takes its time.
+        # Not on the loop: writing to a paused terminal blocks.
         await asyncio.to_thread(terminal.drain)
     return outcomes
 
@@ -104,5 +104,5 @@ async def _summarize(
         max_connections=max_concurrent,
         timeout_s=policy.attempt_timeout_s,
     ) as model:
-        lane = Lane(model, Limiter(max_concurrent), request.charged_tokens)
+        lane = Lane(model, Limiter(max_concurrent), request.quota_tokens)
         return await Summarizer([lane], policy, on_outcome=on_outcome).summarize(map(request.render, texts))

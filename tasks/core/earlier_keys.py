@@ -1,6 +1,6 @@
-"""Keys that versions before 0.3.0 gave to rows; what they paid for is found by them.
+"""Row keys of versions before 0.3.0, to find the replies that these versions paid for.
 
-They hashed the way to the model and the limit too: deployment, API version and ``max_output_tokens``.
+Their hashes also contain the deployment, the API version and ``max_output_tokens``.
 """
 
 import hashlib
@@ -14,20 +14,21 @@ from tasks.core.prompt import Request
 
 _KEY_BYTES = 16
 _API_VERSION = "2024-10-21"
-"""The default of 0.1.0 and 0.2.0; a later default must not make their ledgers be paid again."""
+"""The default API version of 0.1.0 and 0.2.0. It must not follow a later default, or their replies are paid
+again."""
 _LIMIT = 256
-"""The same for ``max_output_tokens``."""
-_LARGEST_LIMIT = 128_000
-"""The largest one those versions took. To try all takes half a second for each other fingerprint; fewer would
-pay again for replies under a limit that is not tried."""
+"""The default ``max_output_tokens`` of 0.1.0 and 0.2.0."""
+_MAX_LIMIT = 128_000
+"""The largest ``max_output_tokens`` that these versions accepted. Fewer to try would be faster (all take half
+a second per fingerprint), but replies under other limits would be paid again."""
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierKeys:
-    """Computes the keys that versions before 0.3.0 gave to the rows of one request.
+    """Computes the keys of one request's rows as versions before 0.3.0 did.
 
     Attributes:
-        fingerprint: What was hashed before the row's text; deployment, API version and limit are in it.
+        fingerprint: The hash of everything but the row's text; with deployment, API version and limit.
         max_output_tokens: The limit of the request.
     """
 
@@ -43,7 +44,7 @@ class EarlierKeys:
 def earlier_keys(request: Request, endpoints: tuple[Endpoint, ...]) -> tuple[EarlierKeys, ...]:
     """The keys that a request's rows may have in ledgers and outputs of versions before 0.3.0.
 
-    Those of the configured limit and API version come first, then those of the defaults of these versions.
+    Those of the configured limit and API version come first, then those of these versions' defaults.
     """
     limits = tuple(dict.fromkeys((request.max_output_tokens, _LIMIT)))
     return tuple(keys for endpoint in endpoints for keys in _under(request, endpoint, limits))
@@ -51,8 +52,8 @@ def earlier_keys(request: Request, endpoints: tuple[Endpoint, ...]) -> tuple[Ear
 
 @lru_cache(maxsize=256)
 def earlier_limit(request: Request, endpoints: tuple[Endpoint, ...], fingerprint: str) -> int | None:
-    """The limit under which versions before 0.3.0 gave a request this fingerprint; None if none did."""
-    limits = range(1, _LARGEST_LIMIT + 1)
+    """The limit with which a request had this fingerprint before 0.3.0; None if there is none."""
+    limits = range(1, _MAX_LIMIT + 1)
     keys = (keys for endpoint in endpoints for keys in _under(request, endpoint, limits))
     return next((one.max_output_tokens for one in keys if one.fingerprint == fingerprint), None)
 
@@ -69,7 +70,8 @@ def _under(request: Request, endpoint: Endpoint, limits: Iterable[int]) -> Itera
             "temperature": request.temperature,
             "max_output_tokens": 0,
         }
-        # Encoded once, since a reader may try all limits; quotes within the instruction are escaped.
+        # Encoded once, since all limits may be tried. JSON escapes quotes in the instruction, so this name
+        # appears once.
         name = b'"max_output_tokens": '
         head, _, tail = json.dumps(facts, sort_keys=True).encode().partition(name + b"0")
         for limit in limits:

@@ -1,4 +1,4 @@
-"""Where a model is reached, apart from what is asked of it."""
+"""Endpoint: how to reach a model. ``prompt.Request`` holds what is sent to it."""
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """How to reach a model; its credential travels apart from it, so that it can be shown and pickled.
+    """How to reach a model, without the credential, so that it can be logged and pickled.
 
     Attributes:
-        url: Of the resource, as ``https://NAME.openai.azure.com``.
+        url: The resource's URL, such as ``https://NAME.openai.azure.com``.
         deployment: The deployment's name.
         api_version: Azure's API version.
     """
@@ -20,5 +20,5 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """The deployment and the host, as records and logs show them."""
+        """Deployment and host, for logs and the ledger."""
         return f"{self.deployment}@{urlsplit(self.url).hostname}"

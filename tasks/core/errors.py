@@ -1,32 +1,34 @@
-"""Every error that leaves a room of this project, in one tree; its class alone says what happens next.
+"""All errors that this project raises, in one tree; the class decides how an error is handled.
 
 ::
 
     PipelineError                 exit code 1
-    |-- TransientError            the same again may succeed
-    |   |-- StorageError          store or disk did not answer: Prefect retries the partition
+    |-- GroupError                partitions of a task failed: Prefect retries it if one may succeed later
+    |-- TransientError            a retry may succeed
+    |   |-- StorageError          store or disk failed: Prefect retries the partition
     |   |-- RequestError          a request got no usable reply: the summarizer retries the row
-    |   `-- RateLimitError        the deployment asks to wait: every row waits, no attempt is spent
-    `-- TerminalError             the same again cannot succeed
+    |   `-- RateLimitError        reply 429: all rows wait, and no attempt is counted
+    `-- TerminalError             a retry cannot succeed
         |-- LeaseError            exit code 5: another run works on the destination
-        |-- InputError            exit code 2: what was asked for cannot be done
+        |-- InputError            exit code 2: wrong input, settings or destination
         |   |-- SettingsError     an environment variable is missing or wrong
-        |   |-- SourceError       no partition where was looked
-        |   |-- TableFolderError  the source is a table, of which some files are dead
-        |   `-- PreflightError    partitions that cannot be enriched
-        |-- PartitionError        this partition's data cannot be read or written
-        |   `-- TooManyFailedError  more of its rows failed than may be published
+        |   |-- SourceError       the source has no partitions
+        |   |-- TableFolderError  the source is a table, so some of its files may be dead
+        |   `-- PreflightError    some partitions cannot be enriched
+        |-- PartitionError        this partition cannot be read or written
+        |   `-- TooManyFailedError  more rows failed than the user allows
+        |-- UnexpectedError       an error that this program did not raise; the log has its stack
         |-- StopRunError          wrong for every row: no further request is sent
-        |   |-- DeploymentError   exit code 2: key, deployment or quota
-        |   |-- BudgetError       exit code 3: the run's budget is spent; resumable
-        |   |-- BreakerError      everything fails
-        |   |-- ParkedError       exit code 4: the deployment asks for a long wait; resumable
-        |   |-- LostLeaseError    another run may have taken the destination over; resumable
-        |   `-- InterruptedRunError  exit code 130: the run was asked to stop
-        `-- RunFailedError        rows or partitions failed; exit code 2 if partitions were refused
+        |   |-- DeploymentError   exit code 2: wrong key, deployment or quota
+        |   |-- BudgetError       exit code 3: the run's budget is used up; resumable
+        |   |-- BreakerError      every request fails
+        |   |-- ParkedError       exit code 4: the deployment requests a long wait; resumable
+        |   |-- LostLeaseError    another run may have taken the lease; resumable
+        |   `-- InterruptedRunError  exit code 130: the run was interrupted
+        `-- RunFailedError        rows or partitions failed; exit code 2 if partitions were rejected
 
-The message comes first and says what happened, where, and what to do next. Attributes are keyword-only
-with defaults, so every error survives pickling. No message holds a key, a prompt or a row's text.
+A message says what happened, where, and what to do next; it never contains a key, a prompt or a row's text.
+Attributes are keyword-only with defaults, so that every error can be pickled.
 """
 
 from typing import TYPE_CHECKING, TypeVar
@@ -34,27 +36,45 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
     from tasks.core.reporting.report import PartitionReport, RunReport
+    from tasks.core.run.group_report import GroupReport
 
 E = TypeVar("E", bound=BaseException)
 
 
 class PipelineError(Exception):
-    """Anything this project raises on purpose."""
+    """Base class of all errors that this project raises."""
 
     exit_code: int = 1
 
 
-def in_words(error: Exception) -> str:
-    """An error for a log line: one of ours by its message, any other by its class, as it may quote data."""
+def describe_error(error: Exception) -> str:
+    """Text for a log line: the message of our own errors; only the class of others, which may quote data."""
     return str(error) if isinstance(error, PipelineError) else f"unexpected {type(error).__name__}"
 
 
+class GroupError(PipelineError):
+    """Partitions of a task failed.
+
+    Args:
+        message: That of the partition's error.
+        report: The results of all partitions of the task.
+        is_transient: A partition may succeed in a retry, and none stopped the run.
+    """
+
+    def __init__(
+        self, message: str, *, report: "GroupReport | None" = None, is_transient: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.report = report
+        self.is_transient = is_transient
+
+
 class TransientError(PipelineError):
-    """The same again may succeed."""
+    """A retry may succeed."""
 
 
 class StorageError(TransientError):
-    """The object store or the disk did not do what it was asked to."""
+    """The object store or the disk failed."""
 
 
 class RequestError(TransientError):
@@ -76,11 +96,11 @@ class RequestError(TransientError):
 
 
 class RateLimitError(TransientError):
-    """The deployment answered 429.
+    """The deployment replied with status 429.
 
     Args:
         message: What happened.
-        retry_after_s: Seconds the deployment asked to wait; None when it did not say.
+        retry_after_s: Seconds to wait, from the reply's headers; None without such a header.
     """
 
     rate_limits: "RateLimitHeaders | None" = None
@@ -92,20 +112,20 @@ class RateLimitError(TransientError):
 
 
 class TerminalError(PipelineError):
-    """The same again cannot succeed."""
+    """A retry cannot succeed."""
 
 
 class LeaseError(TerminalError):
-    """Another run works on the destination; the message says which process, and since when.
+    """Another run works on the destination; the message names its process and start time.
 
-    A scheduler that starts a run while the last one works gets this, and not an error of its settings.
+    Its own exit code lets a scheduler distinguish overlapping runs from wrong settings.
     """
 
     exit_code = 5
 
 
 class InputError(TerminalError):
-    """What was asked for cannot be done as asked."""
+    """The input, the settings or the destination are wrong."""
 
     exit_code = 2
 
@@ -115,11 +135,11 @@ class SettingsError(InputError):
 
 
 class SourceError(InputError):
-    """The source holds no partition, or cannot be listed."""
+    """The source has no partitions, or cannot be listed."""
 
 
 class TableFolderError(InputError):
-    """The source is part of a table, or holds one; the message says how to export a snapshot of it."""
+    """The source is, contains or is part of a table; the message shows how to export a snapshot."""
 
 
 class PreflightError(InputError):
@@ -127,15 +147,15 @@ class PreflightError(InputError):
 
 
 class PartitionError(TerminalError):
-    """One partition's data cannot be read or written; the other partitions are not concerned."""
+    """One partition cannot be read or written; other partitions are not affected."""
 
 
 class TooManyFailedError(PartitionError):
-    """More of a partition's rows failed than may be published.
+    """More rows of a partition failed than the user allows.
 
     Args:
         message: What happened and what to do next.
-        report: What happened in the partition, as far as it came.
+        report: The partition's report so far.
     """
 
     def __init__(self, message: str, *, report: "PartitionReport | None" = None) -> None:
@@ -143,18 +163,22 @@ class TooManyFailedError(PartitionError):
         self.report = report
 
 
+class UnexpectedError(TerminalError):
+    """An error that this program did not raise; says its class only, since its message may contain data."""
+
+
 class StopRunError(TerminalError):
-    """Wrong for every row: no further request is sent, what was answered is kept."""
+    """Wrong for every row: no further request is sent; received replies are kept."""
 
     report: "RunReport | None" = None
 
 
 class DeploymentError(StopRunError):
-    """The key, the deployment or its quota does not serve this run.
+    """The key, the deployment or its quota cannot be used for this run.
 
     Args:
-        message: What happened and the cure.
-        status: The HTTP status that told it; None when it was not one.
+        message: What happened and what to do next.
+        status: The HTTP status of the reply; None when the cause was not a reply.
     """
 
     exit_code = 2
@@ -165,21 +189,21 @@ class DeploymentError(StopRunError):
 
 
 class BudgetError(StopRunError):
-    """The next request would pass the run's budget."""
+    """The next request would exceed the run's budget."""
 
     exit_code = 3
 
 
 class BreakerError(StopRunError):
-    """Row after row failed, and none was answered."""
+    """The circuit breaker opened: many rows failed in a row, and none succeeded."""
 
 
 class ParkedError(StopRunError):
-    """The deployment asks for a wait too long to sit out.
+    """The deployment requests a wait that is longer than a run may wait.
 
     Args:
-        message: What happened and when to come back.
-        wait_s: Seconds the deployment asked to wait.
+        message: What happened and when to run again.
+        wait_s: Seconds the deployment requested to wait.
     """
 
     exit_code = 4
@@ -190,11 +214,11 @@ class ParkedError(StopRunError):
 
 
 class LostLeaseError(StopRunError):
-    """Another run took the destination over, or may have, because this one could not say that it lives."""
+    """The lease was lost, or could not be renewed in time: another run may work on the destination."""
 
 
 class InterruptedRunError(StopRunError):
-    """The run was asked to stop."""
+    """The run was interrupted, by a signal or a cancellation."""
 
     exit_code = 130
 
@@ -204,8 +228,8 @@ class RunFailedError(TerminalError):
 
     Args:
         message: One line with the counts.
-        report: What happened to every partition.
-        refused: Some partitions cannot be done as asked, which is exit code 2.
+        report: The run's report.
+        refused: Whether partitions were rejected as wrong input, which is exit code 2.
     """
 
     def __init__(self, message: str, *, report: "RunReport | None" = None, refused: bool = False) -> None:
@@ -216,10 +240,10 @@ class RunFailedError(TerminalError):
 
 
 def without_frames(error: E) -> E:
-    """Make an error fit to be kept, and return it.
+    """Remove the traceback and the causes of an error, and return it, so that it can be kept.
 
-    An error keeps every frame it passed through, and with them all that their variables hold, such as tables.
-    So do the errors it was raised from. What a person needs of them is logged before.
+    A traceback references the frames it passed through, and thereby all their variables, such as tables.
+    Callers log what is needed of it first.
     """
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:

@@ -1,17 +1,17 @@
-"""Names from outside as people see them: in a log, a message, a report.
+"""Escapes control characters in file names before they are shown in logs, messages and reports.
 
-A key may hold what ends a line, moves a terminal's cursor or turns the direction of writing; shown raw, it
-could tell what never happened. Data, such as the JSON of a report, holds keys as they are.
+A name may contain line breaks, terminal control sequences or characters that change the writing direction,
+and could be used to forge log lines. Machine-readable data, such as a report's JSON, is not escaped.
 """
 
 import unicodedata
 
 _NOT_SHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode's categories: controls, formats, lone surrogates, line and paragraph separators."""
+"""Unicode categories: control, format, surrogate, line separator and paragraph separator."""
 
 
 def printable(name: str) -> str:
-    r"""The name in one line of visible characters: a line break as ``\n``, and so on."""
+    r"""Escape a name to one line of visible characters: a line break becomes ``\n``, and so on."""
     if name.isprintable():
         return name
     return "".join(_escaped(one) if unicodedata.category(one) in _NOT_SHOWN else one for one in name)

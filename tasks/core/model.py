@@ -1,8 +1,7 @@
-"""The frozen records that travel between rooms: rows' outcomes, partitions, plans.
+"""Records that are passed between modules: outcomes of rows, partitions, discoveries, plans.
 
-No behaviour: a record says what is, and the rooms decide what to do with it. Every record is immutable,
-small, and pickles, so it may cross threads, processes and Prefect's states. What adds up is in ``tally``,
-what a run tells at its end in ``report``.
+Records have no behavior. They are immutable, small and picklable, so they may be passed between threads and
+processes, and stored in Prefect's states.
 """
 
 from collections.abc import Mapping
@@ -15,20 +14,20 @@ Text = str | bytes | None
 
 
 class OpenStrEnum(StrEnum):
-    """Words of which a later version of this program may have written others: those are kept as they are."""
+    """An enum that keeps unknown values, which a later version of this program may have written."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
         if not isinstance(value, str):
             return None
-        # A member that is not listed: it compares, hashes and pickles by its value.
+        # An unknown member compares, hashes and pickles by its value.
         member = str.__new__(cls, value)
         member._name_ = member._value_ = value
         return member
 
 
 class Status(OpenStrEnum):
-    """What a row ended with; a status of a later version counts as answered."""
+    """The final status of a row; an unknown status of a later version counts as answered."""
 
     OK = "ok"
     EMPTY = "empty"
@@ -40,21 +39,21 @@ class Status(OpenStrEnum):
 
     @property
     def is_answered(self) -> bool:
-        """The deployment gave its final answer: it is paid for, kept, and never asked for again."""
+        """Whether the deployment replied: the reply is paid for, kept, and never requested again."""
         return self not in {Status.EMPTY, Status.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply as it came, for the ledger: what is derived from it can change without paying again.
+    """A reply as received, for the ledger, so that derived values can change without paying again.
 
     Attributes:
-        received_s: When, in seconds since 1970, UTC.
-        endpoint: The deployment and the host that answered; no secret.
-        text: The text before anything was stripped from it.
+        received_s: Time of receipt, in seconds since 1970, UTC.
+        endpoint: The deployment and the host that replied; no secret.
+        text: The complete text, with surrounding whitespace.
         finish_reason: Why the model stopped.
         refusal: The model's refusal.
-        usage: The tokens with all their details, as JSON.
+        usage: The token counts with all details, as JSON.
         service_tier: The tier that served the request.
     """
 
@@ -69,21 +68,21 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one row ended with, and what it took.
+    """The result of one row, with its requests and tokens.
 
     Attributes:
-        status: How the row ended.
-        text: The summary; None unless the model wrote one.
-        error: Why there is no complete summary, in words and codes, never with the row's text.
-        model: The model that answered, as the deployment names it.
-        prompt_tokens: Tokens billed for the request that was answered.
-        completion_tokens: Tokens billed for its reply.
+        status: The final status.
+        text: The summary; None if the model wrote none.
+        error: Why there is no complete summary; never contains the row's text.
+        model: The model in the reply.
+        prompt_tokens: Tokens billed for the prompt.
+        completion_tokens: Tokens billed for the reply.
         requests: HTTP requests sent for this row, rejected ones included.
         lost_replies: Requests whose reply never arrived; they may be on the bill.
-        reused: The answer was paid for earlier, or for another row; its tokens are those of that request.
-        cached_tokens: Prompt tokens the deployment had in its cache.
-        max_output_tokens: The limit of the request that was answered; None when it is not known.
-        reply: The reply as it came; None when no reply came, or it was kept earlier.
+        reused: The reply was paid for earlier, or for another row; the tokens are those of that request.
+        cached_tokens: Prompt tokens found in the deployment's cache.
+        max_output_tokens: The limit of the successful request; None if unknown.
+        reply: The reply as received; None without a reply, or if the ledger has it already.
     """
 
     status: Status
@@ -106,9 +105,9 @@ class Partition:
 
     Attributes:
         key: Its path relative to the source, with ``/`` between folders; the same in the destination.
-        path: Its path as the source's filesystem knows it.
+        path: Its path in the source's filesystem.
         size_bytes: Its size when it was listed.
-        version: What changes when its bytes do: the store's ETag, or the modification time.
+        version: Changes when its content changes: the store's ETag, or the modification time.
     """
 
     key: str
@@ -119,15 +118,15 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Files under the source that are not partitions: how many for each reason; a file has one reason.
+    """Number of files in the source that are not partitions, by reason; each file has one reason.
 
     Attributes:
         hidden: A part of the key starts with ``.`` or, unless it is a folder ``_name=value``, with ``_``.
-        other_files: The suffix is not one that was asked for.
-        maybe_parquet: The same, with a suffix that Parquet files often have, or without any.
+        other_files: The suffix is not one of those selected.
+        maybe_parquet: The same, but the suffix is one that Parquet files often have, or is missing.
         table_metadata: Metadata of a Delta, Iceberg or Hudi table.
-        unmatched: The key is not like the glob.
-        examples: The first keys of each reason, at most three, by the name of its count.
+        unmatched: The key does not match the glob.
+        examples: Up to three keys for each reason, by the reason's name.
     """
 
     hidden: int = 0
@@ -140,7 +139,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class TableFolder:
-    """A folder that holds a table, of whose files some may be dead.
+    """A folder that contains a table; some of its files may be dead.
 
     Attributes:
         kind: Its format: Delta, Iceberg or Hudi.
@@ -155,12 +154,12 @@ class TableFolder:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was found under a source.
+    """The result of listing a source.
 
     Attributes:
-        partitions: In the order of their keys.
-        left_out: What was seen and left alone.
-        tables: The tables that the source is part of or holds.
+        partitions: The partitions, in the order of their keys.
+        left_out: Counts of the other files.
+        tables: The tables that the source contains or is part of.
     """
 
     partitions: tuple[Partition, ...]
@@ -170,15 +169,15 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do: every partition passed the preflight.
+    """The work of a run; every partition passed the preflight.
 
     Attributes:
-        partitions: What to summarize, in order.
-        rows: Rows in all of them together.
-        left_out: What was seen and left alone.
-        finished: What is published already and needs no work, in order.
-        left: What this run was not asked for, in order.
-        gone: Keys of outputs whose source partition is gone; None when that cannot be known.
+        partitions: Partitions to summarize, in order.
+        rows: Number of rows in these partitions.
+        left_out: Counts of files that are not partitions.
+        finished: Partitions with a complete output, in order.
+        left: Partitions not selected for this run, in order.
+        orphans: Keys of orphaned outputs, whose source is gone; None if the source was not listed completely.
     """
 
     partitions: tuple[Partition, ...]
@@ -186,4 +185,4 @@ class Plan:
     left_out: LeftOut
     finished: tuple[Partition, ...] = ()
     left: tuple[Partition, ...] = ()
-    gone: tuple[str, ...] | None = None
+    orphans: tuple[str, ...] | None = None

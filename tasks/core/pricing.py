@@ -1,6 +1,6 @@
-"""What tokens cost, from ``genai-prices``, which ships its data; nothing is looked up over the network.
+"""Prices of tokens, from the package ``genai-prices``, which includes its data: no network access.
 
-Prices are list prices in US dollars; what a contract says may differ, so both can be given instead.
+They are list prices in US dollars; the user can override both, since the prices of a contract may differ.
 """
 
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ class Price:
     output_usd: float
 
     def cost_usd(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """US dollars for some tokens."""
+        """Cost of these tokens in US dollars."""
         return (prompt_tokens * self.input_usd + completion_tokens * self.output_usd) / _MILLION
 
 
 def price_of(model: str, input_usd: float | None = None, output_usd: float | None = None) -> Price | None:
-    """The list price of a model on Azure, either part of it overridden.
+    """The list price of a model on Azure, with optional overrides.
 
     Args:
         model: The model's name.
-        input_usd: US dollars per million prompt tokens, instead of the list price.
-        output_usd: US dollars per million completion tokens, instead of the list price.
+        input_usd: US dollars per million prompt tokens; None for the list price.
+        output_usd: US dollars per million completion tokens; None for the list price.
 
     Returns:
-        The price; None when the model is not listed and not both parts are given.
+        The price; None if the model is not listed and an override is missing.
     """
     listed = _listed(model)
     if listed is None and (input_usd is None or output_usd is None):

@@ -1,8 +1,8 @@
-"""Identifies a process among all others, and finds out whether it is still running.
+"""Identifies a process across machines, and determines whether a process of this machine has ended.
 
-A process number means something only on its machine, in its boot and its process namespace (two containers
-of one host name may both have a process 7), and only together with the time it started, since numbers are
-used again. Of a process elsewhere nothing is known; what it does has to be watched.
+A process id is unique only within one boot and one PID namespace (two containers with the same host name may
+both have a process 7), and only together with the process's start time, since ids are reused. Whether a
+process of another machine is running cannot be determined here.
 """
 
 import os
@@ -13,7 +13,8 @@ from typing import Self
 
 _PROC = Path("/proc")
 _STATE, _STARTED = 0, 19
-"""Places in /proc/PID/stat after the command's closing bracket (proc_pid_stat(5), fields 3 and 22)."""
+"""Positions of the fields in /proc/PID/stat after the command's closing bracket: fields 3 and 22 in
+proc_pid_stat(5)."""
 _ENDED_STATES = {"Z", "X"}
 
 
@@ -22,10 +23,10 @@ class ProcessIdentity:
     """A process.
 
     Attributes:
-        host: Its machine's name, for people.
-        space: In which boot and process namespace the number is meant; empty where the system does not say.
-        pid: Its number.
-        started: When it started, in the system's own measure; empty where the system does not say.
+        host: Host name of its machine.
+        space: Boot id and PID namespace that the process id belongs to; empty on systems without /proc.
+        pid: Its process id.
+        started: Its start time in clock ticks since boot; empty on systems without /proc.
     """
 
     host: str
@@ -35,18 +36,18 @@ class ProcessIdentity:
 
     @classmethod
     def this_process(cls) -> Self:
-        """The process that asks."""
+        """The current process."""
         started = _status(os.getpid())[1]
         return cls(host=socket.gethostname(), space=_space(), pid=os.getpid(), started=started)
 
     @property
     def is_here(self) -> bool:
-        """It is or was a process that this one would see."""
+        """Whether it belongs to the same machine, boot and PID namespace as the current process."""
         return (self.host, self.space) == (socket.gethostname(), _space())
 
     @property
     def has_ended(self) -> bool:
-        """It ran on this machine and has ended; False for a process of another machine."""
+        """Whether it ran on this machine and has ended; False for a process of another machine."""
         if not self.is_here:
             return False
         try:
@@ -54,7 +55,7 @@ class ProcessIdentity:
         except ProcessLookupError:
             return True
         except PermissionError:
-            # Another user's; it is there.
+            # It exists and belongs to another user.
             pass
         state, started = _status(self.pid)
         return state in _ENDED_STATES or bool(started and self.started and started != self.started)
@@ -72,11 +73,11 @@ def _space() -> str:
 
 
 def _status(pid: int) -> tuple[str, str]:
-    """State and start of a process; both empty where the system does not say."""
+    """State and start time of a process; both empty if /proc has no entry for it."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text()
     except OSError:
         return "", ""
-    # The command comes first, in brackets, and may itself hold brackets and spaces.
+    # The command precedes these fields in brackets, and may itself contain brackets and spaces.
     fields = stat.rpartition(")")[2].split()
     return fields[_STATE], fields[_STARTED]

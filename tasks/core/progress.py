@@ -1,7 +1,7 @@
-"""How far a run is: its rows counted, and shown on a terminal.
+"""Counts the rows of a run and shows a progress bar, if stderr is a terminal.
 
-Fed with every outcome from the gateway's thread; shows nothing without a terminal. Bar and log lines are
-written in the background; log lines appear above the bar.
+Receives every outcome from the gateway's thread. The bar and the log lines above it are written in the
+background.
 """
 
 import sys
@@ -18,45 +18,45 @@ from tasks.core.model import Outcome, Status
 
 
 class Progress:
-    """Counts rows behind a progress bar with rows, rows/s and time left; a context manager.
+    """Counts rows and shows them in a progress bar with rows/s and time left; a context manager.
 
     Args:
-        title: What is being done.
+        title: Label of the progress bar.
 
     Attributes:
-        total: Rows to count.
-        rows: Rows counted, from any thread to be read.
-        failed: Those of them that failed.
+        total: Number of rows in the run.
+        rows: Rows with an outcome so far; may be read from any thread.
+        failed: Rows of these that failed.
     """
 
     def __init__(self, title: str = "summarize") -> None:
         self._title = title
         self.total = self.rows = self.failed = 0
-        self._shown = ExitStack()
+        self._bar_shown = ExitStack()
         self._bar: tqdm[Never] | None = None
         self._state: Callable[[], str] = str
         self._lock = threading.Lock()
 
     def start(self, rows: int) -> None:
-        """Begin counting towards a number of rows."""
+        """Set the total number of rows and show the bar."""
         self.total = rows
         if sys.stderr.isatty():
-            self._bar = self._shown.enter_context(terminal.progress_bar(rows, self._title))
+            self._bar = self._bar_shown.enter_context(terminal.progress_bar(rows, self._title))
 
-    def watch(self, state: Callable[[], str]) -> None:
-        """Show what goes on beside the count.
+    def show_state(self, state: Callable[[], str]) -> None:
+        """Show the state of the run beside the count.
 
         Args:
-            state: Tells it in a few words; called with every outcome.
+            state: Returns it in a few words; called for every outcome.
         """
         self._state = state
 
     def advance(self, rows: int, failed: int = 0) -> None:
-        """Count rows that need no request; from any thread.
+        """Count rows that need no request; may be called from any thread.
 
         Args:
-            rows: How many; below 0 takes back rows of a partition that is tried again.
-            failed: How many of them failed.
+            rows: Number of rows; negative to subtract the rows of a partition that is retried.
+            failed: Number of failed rows among them.
         """
         with self._lock:
             self.rows += rows
@@ -65,20 +65,20 @@ class Progress:
                 self._bar.update(rows)
 
     def __call__(self, outcome: Outcome) -> None:
-        """Count one row."""
+        """Count one row by its outcome."""
         failed = outcome.status is Status.FAILED
         if self._bar is not None:
-            words = [f"{self.failed + failed} failed"] if self.failed + failed else []
-            self._bar.set_postfix_str(", ".join([*words, self._state()]).rstrip(", "), refresh=False)
+            parts = [f"{self.failed + failed} failed"] if self.failed + failed else []
+            self._bar.set_postfix_str(", ".join([*parts, self._state()]).rstrip(", "), refresh=False)
         self.advance(1, failed)
 
     def __enter__(self) -> Self:
-        """Log in the background from now on; the bar is shown from ``start`` on."""
+        """Move logging to the background; the bar appears with ``start``."""
         terminal.log_in_background()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the bar as it stands."""
-        self._shown.close()
+        """Stop updating the bar; it stays visible."""
+        self._bar_shown.close()

@@ -1,9 +1,9 @@
-"""The row's key: the hash of what decides the reply to a row. It is computed here and nowhere else.
+"""The row's key: a hash of everything that determines the reply to a row; computed only here.
 
-In the key: the model, the messages as they are sent, the response schema, the sampling parameters as the
-person set them. Not in the key: ``max_output_tokens``, which only cuts a reply short, and the way to the
-model (deployment, host, API version, credential). A key that changes makes every row be paid again, so a
-change here needs a class of its own for the keys that earlier versions wrote, as in ``earlier_keys``.
+The key contains the model, the rendered messages, the response schema, and the sampling parameters as the
+user set them. It does not contain ``max_output_tokens``, which only truncates a reply, nor the route to the
+model (deployment, host, API version, credential). If the key changes, every row is paid for again: a change
+needs code that computes the earlier keys too, as in ``earlier_keys``.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from tasks.core.model import Text
 
 KEY_BYTES = 16
 PLACEHOLDER = "{text}"
-"""In the messages of a request: the place of the row's text."""
+"""Replaced by the row's text in the messages of a request."""
 
 _FORMAT = 2
 _LENGTH_BYTES = 8
@@ -24,13 +24,13 @@ Messages = tuple[tuple[str, str], ...]
 
 
 class RowKeys:
-    """Computes the keys of one request's rows.
+    """Computes the keys of the rows of one request template.
 
     Args:
-        model: The model that is asked for.
-        messages: Role and template of each message; ``{text}`` is in at least one of them.
-        sampling: Sampling parameters as the person set them.
-        response_schema: The JSON schema a reply has to follow; None for plain text.
+        model: The requested model.
+        messages: Role and template of each message; at least one contains ``{text}``.
+        sampling: Sampling parameters as the user set them.
+        response_schema: The JSON schema of a reply; None for plain text.
     """
 
     def __init__(
@@ -47,9 +47,10 @@ class RowKeys:
             "sampling": {name: float(value) for name, value in sampling.items()},
         }
         self.fingerprint = _digest(_json({**facts, "messages": messages})).hex()
-        """A hash of what all rows of the request have in common, as 32 hex digits."""
+        """Hash of the parts that all rows have in common, as 32 hex digits."""
         templates = [template for _, template in messages]
-        # All contents one after the other, cut where the text goes: text.join(pieces) renders them at once.
+        # The concatenated templates, split at the placeholder: text.join(pieces) renders all messages at
+        # once.
         first, *self._rest = (_bytes(piece) for piece in "".join(templates).split(PLACEHOLDER))
         self._places = [template.count(PLACEHOLDER) for template in templates]
         self._fixed = [len(_bytes(template.replace(PLACEHOLDER, ""))) for template in templates]
@@ -62,7 +63,7 @@ class RowKeys:
         row = self._start.copy()
         row.update(data)
         row.update(data.join(self._rest))
-        # The lengths say where one message ends and the next begins.
+        # The lengths mark the boundaries between messages, so that moving text between them changes the key.
         for fixed, places in zip(self._fixed, self._places, strict=True):
             row.update((fixed + places * len(data)).to_bytes(_LENGTH_BYTES, "little"))
         return row.digest()

@@ -1,8 +1,8 @@
-"""The environment, read in one place.
+"""Settings from environment variables: how to reach the deployment.
 
-Only this room reads environment variables; object storage credentials (``AWS_*``) are the exception, read by
-the storage client by its own standard rules. A setting that is missing or wrong is one sentence that names
-the variable, before anything is read or spent.
+Other modules read only the standard variables of other software: ``AWS_*`` for object storage, ``TMPDIR``,
+``TIKTOKEN_CACHE_DIR``, and Prefect's. A missing or wrong variable is reported in one sentence with its name,
+before the first request.
 """
 
 import ipaddress
@@ -26,12 +26,13 @@ class Settings(BaseSettings):
     """How to reach the deployment.
 
     Attributes:
-        azure_openai_endpoint: ``https://NAME.openai.azure.com``; plain http is for loopback alone.
+        azure_openai_endpoint: ``https://NAME.openai.azure.com``; plain http is accepted for loopback only.
         azure_openai_deployment: The name given to the model when it was deployed.
         azure_openai_api_key: The key; without one, Entra ID's default credential is used.
-        azure_openai_api_key_block: The name of a Prefect Secret block that holds the key; the verbs open it.
-        openai_api_version: Azure's API version; the latest generally available one by default.
-        azure_openai_model: The model LlamaIndex should assume; by default the deployment's name.
+        azure_openai_api_key_block: The name of a Prefect Secret block with the key; opened by ``flows``.
+        openai_api_version: Azure's API version; by default the latest generally available one.
+        azure_openai_model: The model's name, for LlamaIndex and the price list; by default the deployment's
+            name.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
@@ -40,16 +41,16 @@ class Settings(BaseSettings):
     azure_openai_deployment: str
     azure_openai_api_key: SecretStr | None = None
     azure_openai_api_key_block: str = ""
-    # The latest generally available version in Azure's API lifecycle page that serves chat completions.
+    # The latest generally available version with chat completions, by Azure's page on the API lifecycle.
     openai_api_version: Annotated[str, Field(min_length=1)] = "2024-10-21"
     azure_openai_model: str = ""
 
     @classmethod
-    def from_environment(cls, **known: SecretStr) -> Self:
+    def from_environment(cls, **known: SecretStr | str) -> Self:
         """Read and check the environment.
 
         Args:
-            **known: Settings that come from elsewhere, whatever the environment says.
+            **known: Settings from other places; they take precedence over the environment.
 
         Raises:
             SettingsError: One sentence per missing or wrong variable, with its name.
@@ -61,12 +62,16 @@ class Settings(BaseSettings):
 
     @property
     def model_name(self) -> str:
-        """The model LlamaIndex should assume."""
+        """The model's name; the deployment's name if no model is set."""
         return self.azure_openai_model or self.azure_openai_deployment
+
+    def without_secrets(self) -> dict[str, str]:
+        """All settings but the key, by name, as ``from_environment`` takes them."""
+        return self.model_dump(exclude={"azure_openai_api_key"})
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the model is reached, without the key."""
+        """How to reach the model; without the key."""
         return Endpoint(
             url=self.azure_openai_endpoint,
             deployment=self.azure_openai_deployment,
@@ -74,7 +79,7 @@ class Settings(BaseSettings):
         )
 
     def check_needs_no_prefect(self) -> None:
-        """Refuse what only a Prefect server could look up.
+        """Reject settings that only a Prefect server can resolve.
 
         Raises:
             SettingsError: The key is in a Secret block.
@@ -91,15 +96,15 @@ class Settings(BaseSettings):
     def _check_endpoint(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
-            _ = parts.port  # checked when it is asked for
+            _ = parts.port  # urlsplit checks the port only when it is read
         except ValueError:
             raise ValueError(_NOT_A_URL) from None
-        _expect(parts.username is None and parts.password is None, "must not carry a user or password")
+        _expect(parts.username is None and parts.password is None, "must not contain a user or password")
         _expect(bool(parts.hostname), _NOT_A_URL)
-        _expect(not parts.query and not parts.fragment, "must not carry a query or a fragment")
+        _expect(not parts.query and not parts.fragment, "must not contain a query or a fragment")
         _expect(
             parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")),
-            "must start with https:// (http:// is for loopback alone)",
+            "must start with https:// (http:// is accepted for loopback only)",
         )
         return url.rstrip("/")
 
@@ -120,7 +125,7 @@ class Settings(BaseSettings):
         characters = key.get_secret_value()
         _expect(
             characters.isascii() and characters.isprintable() and " " not in characters,
-            "holds a character that no key has: copy the key again",
+            "contains a character that no key has: copy the key again",
         )
         return key
 
@@ -133,9 +138,9 @@ class Settings(BaseSettings):
         return version
 
 
-def _expect(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as a sentence where it is called
-    if not holds:
-        raise ValueError(what)
+def _expect(condition: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence where it is called
+    if not condition:
+        raise ValueError(message)
 
 
 def _is_loopback(host: str) -> bool:
@@ -147,9 +152,9 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _sentence(finding: ErrorDetails) -> str:
-    """Pydantic's finding as a sentence; the value is left out, it may be a secret."""
-    name = ".".join(map(str, finding["loc"])).upper()
-    if finding["type"] == "missing":
+def _sentence(error: ErrorDetails) -> str:
+    """Pydantic's error as a sentence, without the value, which may be a secret."""
+    name = ".".join(map(str, error["loc"])).upper()
+    if error["type"] == "missing":
         return f"{name} is not set: export it, see the settings table in README.md."
-    return f"{name} {finding['msg'].removeprefix('Value error, ')}."
+    return f"{name} {error['msg'].removeprefix('Value error, ')}."

@@ -1,8 +1,8 @@
-"""Text for a terminal, written on a thread of its own: a terminal that is paused or gone holds up no work.
+"""Writes log lines and progress bars on a background thread, so that a terminal never blocks or fails a run.
 
-A terminal blocks whoever writes to it while it is paused (Ctrl-S), as a pipe does whose reader does not read;
-one that has vanished answers every write with an error. So log lines and progress bars are queued here. What
-exceeds a bounded queue is dropped and counted; after the first error nothing more is written.
+A write blocks while the terminal is paused (Ctrl-S), or when the reader of a pipe does not read; it fails
+when the terminal was closed. So text is put into a bounded queue. Text that does not fit is dropped, and the
+dropped lines are counted. After the first failed write no more text is written.
 """
 
 import atexit
@@ -18,35 +18,40 @@ from typing import TYPE_CHECKING, Never, TextIO, cast
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_PATIENCE_S = 2.0
-_CHARACTERS_WAITING = 2**16
-"""Some 500 log lines: more than a run writes in a minute, little memory."""
-_BAR_CHARACTERS_WAITING = 2**12
-"""A progress bar draws ten times a second; while that much waits, log lines alone are queued."""
+_DRAIN_TIMEOUT_S = 2.0
+"""How long the end of the program waits for a paused terminal. Shorter may lose the last lines on a slow
+connection; longer delays the exit code. Chosen by reasoning: a terminal that reads takes milliseconds."""
+_MAX_QUEUED_CHARACTERS = 2**16
+"""Size of the queue. Larger keeps more lines of a longer pause and takes more memory. About 500 log lines,
+more than a run writes in a minute; chosen by reasoning."""
+_MAX_QUEUED_WITH_BAR = 2**12
+"""Queued characters above which the progress bar is dropped and only log lines are queued. The bar is drawn
+ten times a second with about 100 characters, so it would fill the queue of a paused terminal in a minute, and
+log lines would be lost. A larger value loses more log lines, a smaller one more bars. Chosen by reasoning."""
 
 
 class BackgroundStream:
-    """A text stream whose ``write`` neither blocks nor fails; from any thread.
+    """A thread-safe text stream whose ``write`` never blocks and never fails.
 
     Args:
-        stream: Where the text goes.
+        stream: The stream to write to.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
         self._stream = stream
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._texts: deque[str] = deque()
         self._characters = self._dropped_lines = 0
-        self._is_writing = self._is_stuck = self._is_gone = False
+        self._is_writing = self._is_stuck = self._has_failed = False
 
     def write(self, text: str) -> int:
-        """Queue text, or drop it when too much waits already; returns its length in either case."""
+        """Queue text, or drop it when the queue is full; returns the text's length in both cases."""
         if not text:
             return 0
-        room = _BAR_CHARACTERS_WAITING if text.startswith("\r") else _CHARACTERS_WAITING
-        with self._changed:
-            if self._is_gone or self._characters >= room:
+        limit = _MAX_QUEUED_WITH_BAR if text.startswith("\r") else _MAX_QUEUED_CHARACTERS
+        with self._condition:
+            if self._has_failed or self._characters >= limit:
                 self._dropped_lines += text.count("\n")
             else:
                 self._texts.append(text)
@@ -55,30 +60,30 @@ class BackgroundStream:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing; ``drain`` waits."""
+        """Do nothing, since this may not block; ``drain`` waits for the queue."""
 
     def isatty(self) -> bool:
-        """Whether the text goes to a terminal."""
+        """Whether the stream is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """The file descriptor, for those who ask how wide the terminal is."""
+        """The stream's file descriptor; rich and tqdm use it to find the width of the terminal."""
         return self._stream.fileno()
 
-    def drain(self, patience_s: float = _PATIENCE_S) -> None:
-        """Wait until everything is written, but not for long, and once for a terminal that stays paused."""
-        with self._changed:
+    def drain(self, timeout_s: float = _DRAIN_TIMEOUT_S) -> None:
+        """Wait until the queue is written, at most ``timeout_s``; wait only once for a paused terminal."""
+        with self._condition:
             if not self._is_stuck:
-                self._is_stuck = not self._changed.wait_for(lambda: not self._is_writing, patience_s)
+                self._is_stuck = not self._condition.wait_for(lambda: not self._is_writing, timeout_s)
 
     def _start_writing(self) -> None:
         if self._is_writing:
             return
-        # A thread for as long as there is something to write, so that none is left when the work is done.
+        # The thread ends when the queue is empty, so that no thread outlives the run.
         self._is_writing = True
         try:
             threading.Thread(target=self._write_all, name="terminal", daemon=True).start()
-        except RuntimeError:  # the interpreter ends and starts no more threads, so no work is left to hold up
+        except RuntimeError:  # the interpreter is shutting down: blocking is harmless now
             self._is_writing = False
             self._send(self._next())
 
@@ -87,50 +92,51 @@ class BackgroundStream:
             self._send(text)
 
     def _next(self) -> str:
-        """All that waits, once; nothing ends the writing."""
-        with self._changed:
+        """Take all queued text; returns an empty string, and ends the thread, when the queue is empty."""
+        with self._condition:
             text = "".join(self._texts)
             if text and self._dropped_lines:
-                text += f"({self._dropped_lines} lines left out: they were not read in time)\n"
+                text += f"({self._dropped_lines} lines left out: the terminal or pipe did not read in time)\n"
             self._texts.clear()
             self._characters = self._dropped_lines = 0
             self._is_stuck = False
             if not text:
                 self._is_writing = False
-                self._changed.notify_all()
+                self._condition.notify_all()
             return text
 
     def _send(self, text: str) -> None:
         try:
             _send(self._stream, text)
-        except Exception:  # noqa: BLE001 - vanished or closed: there is no place left to report it to
-            self._is_gone = True
+        except Exception:  # noqa: BLE001 - the terminal is closed, so the error cannot be shown
+            self._has_failed = True
 
 
 def _send(stream: TextIO, text: str) -> None:
     if not isinstance(stream, io.TextIOWrapper):
-        # A notebook's, or one in memory: its descriptor, if there is one, leads elsewhere.
+        # Text of a notebook's stream or an in-memory stream does not go to its file descriptor.
         stream.write(text)
         stream.flush()
         return
-    number = stream.fileno()
-    # Past the stream's own buffer: its lock would be held meanwhile, and the interpreter needs it to end.
+    descriptor = stream.fileno()
+    # Bypasses the stream's buffer: its lock would be held while the write blocks, and at exit the interpreter
+    # waits for that lock.
     left = memoryview(text.encode(stream.encoding, "backslashreplace"))
     while left:
         try:
-            left = left[os.write(number, left) :]
+            left = left[os.write(descriptor, left) :]
         except BlockingIOError:
-            select.select([], [number], [])
+            select.select([], [descriptor], [])
 
 
 class _LogLines:
-    """Where log lines are written: above the progress bar, if there is one."""
+    """A stream for log handlers that writes above the progress bar, if one is shown."""
 
     def __init__(self, stream: BackgroundStream) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        from tqdm import tqdm  # noqa: PLC0415 - a quarter of the time that help takes
+        from tqdm import tqdm  # noqa: PLC0415 - importing it takes a quarter of the time of --help
 
         tqdm.write(text, file=cast("TextIO", self._stream), end="")
         return len(text)
@@ -153,23 +159,23 @@ _streams: dict[TextIO, BackgroundStream] = {}
 
 
 def in_background(stream: TextIO) -> BackgroundStream:
-    """The one background stream that writes to a stream."""
+    """The background stream of a stream; always the same one."""
     if stream not in _streams:
         _streams[stream] = BackgroundStream(stream)
     return _streams[stream]
 
 
 def progress_bar(total: int | None, title: str = "", *, is_shown: bool = True) -> "tqdm[Never]":
-    """A bar on stderr that counts rows; a context manager. Drawing it never blocks."""
+    """A progress bar for rows on stderr; a context manager. Drawing it never blocks."""
     from tqdm import tqdm  # noqa: PLC0415 - see above
 
-    # With a stream that is not stderr itself, tqdm finds out the terminal's width only when it is dynamic.
+    # For a stream other than stderr, tqdm reads the terminal's width only with dynamic_ncols.
     file = cast("TextIO", in_background(sys.stderr))
     return tqdm(total=total, unit=" rows", desc=title, file=file, dynamic_ncols=True, disable=not is_shown)
 
 
 def drain() -> None:
-    """Wait, not for long, until what was written to all background streams is shown."""
+    """Wait until all background streams are written, at most ``_DRAIN_TIMEOUT_S`` for each."""
     for stream in list(_streams.values()):
         stream.drain()
 
@@ -178,10 +184,10 @@ atexit.register(drain)
 
 
 def log_in_background() -> None:
-    """Have every log handler that writes to stdout or stderr do so in the background from now on.
+    """Redirect all log handlers of stdout and stderr to background streams.
 
-    Handlers are changed in place and keep their formatters and levels; what they write appears above a
-    progress bar. Safe to call again.
+    Handlers are changed in place and keep their formatters and levels; their lines appear above a progress
+    bar. May be called again, for handlers that were added since.
     """
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
@@ -190,5 +196,5 @@ def log_in_background() -> None:
                 lines = _LogLines(in_background(handler.stream))
                 handler.setStream(lines)
                 if console := getattr(handler, "console", None):
-                    # Prefect's handlers print through rich.
+                    # Prefect's handlers print with a rich console.
                     console.file = lines

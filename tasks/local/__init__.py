@@ -1,5 +1,5 @@
 """Local stand-ins: an Azure OpenAI endpoint on loopback and sample partitions.
 
-Demo, tests and benchmarks use what lives here; the product never imports it and cannot tell it is there.
-Nothing here imports Prefect or `tasks.core`, and nothing listens on or connects to anything but loopback.
+The demo, tests and benchmarks use this package; the product never imports it. It imports neither Prefect nor
+`tasks.core`, and uses loopback addresses only.
 """

@@ -1,8 +1,7 @@
-"""What the endpoint counts: requests, replies, rows, and the most that was in flight at once.
+"""Counters of the local endpoint: requests, replies, rows, and the peak number in flight.
 
-Here: the counters, their frozen snapshot, and the digest that stands for a row's text. Not here: deciding
-anything. Invariant: `requests == answered + abandoned + in_flight` at every moment, because all of them
-move inside `Flight`, and only there. Not thread-safe: the endpoint's own loop owns it.
+`requests == answered + abandoned + in_flight` always holds, because only `CountedRequest` changes them. Not
+thread-safe: used only in the endpoint's event loop.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ class Stats:
     """A snapshot of the counters.
 
     Attributes:
-        requests: Chat completion requests that arrived, refused ones included.
-        answered: Those that got a reply of any status.
-        abandoned: Those that got none: the client left first, or the connection was reset by a fault.
-        in_flight: Those that have not ended yet.
-        peak_in_flight: The most that were in flight at once.
+        requests: Chat completion requests that arrived, rejected ones included.
+        answered: Requests that got a reply of any status.
+        abandoned: Requests without a reply: the client disconnected, or a fault reset the connection.
+        in_flight: Requests that have not ended yet.
+        peak_in_flight: The highest value of `in_flight`.
         paid: Replies Azure would bill: status 200, and refusals of the content filter.
         prompt_tokens: Prompt tokens of the paid replies.
         completion_tokens: Completion tokens of the paid replies.
-        rows: Different texts that arrived.
-        row_requests_max: The most requests that one text took.
-        row_paid_max: The most paid replies that one text took.
-        redirects_followed: Requests to where the redirect fault points; a careful client makes none.
-        first_request_s: When the first request arrived, on the monotonic clock that all processes of a
-            machine share; None before it did, as the two below.
-        last_request_s: When the latest request arrived.
-        last_reply_s: When the latest reply was ready.
+        rows: Number of different texts.
+        row_requests_max: Most requests with the same text.
+        row_paid_max: Most paid replies to the same text.
+        redirects_followed: Requests to the target of the redirect fault; a careful client makes none.
+        first_request_s: Arrival of the first request, on the monotonic clock that all processes of a
+            machine share; None without requests, like the next two.
+        last_request_s: Arrival of the latest request.
+        last_reply_s: Time of the latest reply.
         requests_by_status: Number of replies per HTTP status.
     """
 
@@ -58,7 +57,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class RowCount:
-    """How many requests one text took, and how many paid replies."""
+    """Number of requests and of paid replies of one text."""
 
     requests: int
     paid: int
@@ -66,7 +65,7 @@ class RowCount:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """One request as it arrived; the key and the bearer token are replaced by `***`."""
+    """One request as it arrived; API key and bearer token are replaced by `***`."""
 
     deployment: str
     api_version: str
@@ -75,7 +74,7 @@ class RecordedRequest:
 
 
 def row_digest(text: str) -> int:
-    """A 64-bit number that stands for a text; a lone surrogate in it is no obstacle."""
+    """A 64-bit hash of a text, which may contain lone surrogates."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
@@ -83,12 +82,12 @@ class Counters:
     """All counters of one endpoint."""
 
     def __init__(self) -> None:
-        """Start at zero."""
+        """Set all counters to zero."""
         self.in_flight = 0
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything but what is in flight now."""
+        """Set all counters to zero, except for requests in flight."""
         self.requests = self.peak_in_flight = self.in_flight
         self.answered = self.abandoned = self.redirects_followed = 0
         self.paid = self.prompt_tokens = self.completion_tokens = 0
@@ -102,7 +101,7 @@ class Counters:
         self.bodies: list[RecordedRequest] = []
 
     def count_request(self, deployment: str, row: int) -> None:
-        """Count a request for a row, before anything can refuse it."""
+        """Count a request for a row, before any check can reject it."""
         self.by_row[row] = self.by_row.get(row, 0) + 1
         self.by_deployment[deployment] = self.by_deployment.get(deployment, 0) + 1
 
@@ -114,11 +113,11 @@ class Counters:
         self.paid_by_row[row] = self.paid_by_row.get(row, 0) + 1
 
     def row(self, row: int) -> RowCount:
-        """How often this row was requested and paid for."""
+        """Requests and paid replies of a row."""
         return RowCount(self.by_row.get(row, 0), self.paid_by_row.get(row, 0))
 
     def snapshot(self) -> Stats:
-        """The counters as they are now."""
+        """Current values of the counters."""
         return Stats(
             requests=self.requests,
             answered=self.answered,
@@ -139,18 +138,18 @@ class Counters:
         )
 
 
-class Flight:
-    """The life of one request; set `status` when its reply is ready, else it counts as abandoned."""
+class CountedRequest:
+    """Counts one request from arrival to end; it counts as abandoned unless `status` was set."""
 
     __slots__ = ("_counters", "status")
 
     def __init__(self, counters: Counters) -> None:
-        """Belong to these counters."""
+        """Use these counters."""
         self._counters = counters
         self.status: int | None = None
 
     def __enter__(self) -> Self:
-        """Count the request in."""
+        """Count the arrival."""
         counters = self._counters
         counters.requests += 1
         counters.in_flight += 1
@@ -161,7 +160,7 @@ class Flight:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Count the request out."""
+        """Count the end."""
         counters = self._counters
         counters.in_flight -= 1
         if self.status is None:

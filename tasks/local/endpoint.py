@@ -1,8 +1,7 @@
-"""A local endpoint that speaks Azure OpenAI's chat completions protocol on loopback.
+"""Runs the local endpoint: in a thread of this process, or as a program (`python -m tasks.local.endpoint`).
 
-Here: running it, in a thread of this process (`serve`) or alone (`python -m tasks.local.endpoint`). Not
-here: the protocol (`wire.py`), the faults (`faults.py`), a process of its own under a test (`spawn.py`).
-Invariant: whoever enters `serve` leaves with the thread joined and every socket closed.
+The endpoint implements Azure OpenAI's chat completions protocol on loopback. When `serve` exits, its thread
+has ended and all sockets are closed. `endpoint_process` runs the program as a child process.
 """
 
 from __future__ import annotations
@@ -18,46 +17,46 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from tasks.local.config import EndpointConfig, add_flags, from_flags
 from tasks.local.counters import RecordedRequest, Stats
+from tasks.local.endpoint_config import EndpointConfig, add_flags, from_flags
+from tasks.local.endpoint_control import Endpoint, LocalEndpoint
 from tasks.local.faults import KINDS
-from tasks.local.handle import Endpoint, LocalHandle
-from tasks.local.server import EndpointServer
+from tasks.local.http_server import EndpointServer
 
 __all__ = ["Endpoint", "EndpointConfig", "RecordedRequest", "Stats", "main", "serve"]
 
 LISTENING: Final = "listening on "
 
 _DESCRIPTION: Final = """\
-An endpoint on 127.0.0.1 that speaks Azure OpenAI's chat completions protocol and answers with
-the leading sentences of the text it was sent. Point AZURE_OPENAI_ENDPOINT at the address it
-prints; any deployment name, any api-version and, unless --api-key is given, any key will do."""
+A server on 127.0.0.1 that implements Azure OpenAI's chat completions protocol and replies with
+the first sentences of the text in the request. Set AZURE_OPENAI_ENDPOINT to the address it
+prints; it accepts any deployment name, any api-version and, unless --api-key is given, any key."""
 
 _EPILOG: Final = f"""\
-A text can ask for its own fault: [[fault:KIND]] for every request, [[fault:KIND:times=2]] for
-the first two, [[fault:rate-limit:times=1:retry-after-ms=300]] with the wait it tells. --fault
-and --fault-kind understand the same words. Kinds:
+A text can request its own fault: [[fault:KIND]] for every request, [[fault:KIND:times=2]] for
+the first two, [[fault:rate-limit:times=1:retry-after-ms=300]] with this retry-after. --fault
+and --fault-kind take the same syntax. Kinds:
 {textwrap.indent(textwrap.fill(", ".join(sorted(KINDS)), 90, break_on_hyphens=False), "  ")}
 
 While it runs: GET /stats, POST /reset, POST /configure with JSON such as
 {{"requests_per_minute": 600}}.
-Stops on Ctrl-C or SIGTERM and prints what it counted."""
+Stops on Ctrl-C or SIGTERM and prints its counters."""
 
 
 @contextlib.contextmanager
-def serve(config: EndpointConfig | None = None) -> Iterator[LocalHandle]:
-    """Run an endpoint on a loop of its own in a daemon thread, as long as the block lasts.
+def serve(config: EndpointConfig | None = None) -> Iterator[LocalEndpoint]:
+    """Run an endpoint in a daemon thread with its own event loop until the block ends.
 
     Args:
         config: Its settings; by default no latency, no quota, no faults.
 
     Yields:
-        The handle; its counters stay readable after the block.
+        The endpoint; its counters stay readable after the block.
 
     Raises:
         OSError: The port is taken.
     """
-    started: Future[tuple[LocalHandle, asyncio.Event]] = Future()
+    started: Future[tuple[LocalEndpoint, asyncio.Event]] = Future()
     thread = threading.Thread(
         target=_run_in_thread, args=(config or EndpointConfig(), started), name="local-endpoint", daemon=True
     )
@@ -72,11 +71,11 @@ def serve(config: EndpointConfig | None = None) -> Iterator[LocalHandle]:
         thread.join()
 
 
-def _run_in_thread(config: EndpointConfig, started: Future[tuple[LocalHandle, asyncio.Event]]) -> None:
+def _run_in_thread(config: EndpointConfig, started: Future[tuple[LocalEndpoint, asyncio.Event]]) -> None:
     async def run() -> None:
         stop = asyncio.Event()
         async with EndpointServer(config) as server:
-            handle = LocalHandle(server.url, server.decider, asyncio.get_running_loop())
+            handle = LocalEndpoint(server.url, server.replies, asyncio.get_running_loop())
             started.set_result((handle, stop))
             await stop.wait()
 
@@ -94,18 +93,18 @@ async def _run_alone(config: EndpointConfig) -> Stats:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with EndpointServer(config) as server:
-        _say(f"{LISTENING}{server.url}")
+        _print(f"{LISTENING}{server.url}")
         await stop.wait()
-    return server.decider.counters.snapshot()
+    return server.replies.counters.snapshot()
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an endpoint alone until a signal stops it.
+    """Run an endpoint until a signal stops it.
 
     Returns:
         0 after a signal, 2 for wrong settings or a port that is taken.
@@ -123,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     by_status = ", ".join(f"{count} x {status}" for status, count in sorted(stats.requests_by_status.items()))
-    _say(
+    _print(
         f"{stats.requests} requests for {stats.rows} rows; answered {stats.answered} "
         f"({by_status or 'none'}); abandoned {stats.abandoned}; at most {stats.peak_in_flight} in flight; "
         f"{stats.prompt_tokens} prompt and {stats.completion_tokens} completion tokens paid"

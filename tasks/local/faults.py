@@ -1,9 +1,7 @@
-"""What each scripted fault looks like on the wire: Azure's status, error body and headers.
+"""All faults of the local endpoint: status, error body and headers, as Azure OpenAI sends them.
 
-Here: one table of refusals (`REFUSALS`), one of odd replies with status 200 (`ODD_REPLIES`) and the names
-of the faults of the connection (`CONNECTION_KINDS`). Not here: which request meets a fault (`script.py`),
-and the acts of aborting, dripping and hanging (`server.py`). Invariant: every kind has exactly one entry in
-one table.
+Each kind of fault is in exactly one table: error replies (`REFUSALS`), unusual replies with status 200
+(`ODD_REPLIES`), or faults of the connection (`CONNECTION_KINDS`, implemented in `http_server`).
 """
 
 from __future__ import annotations
@@ -24,14 +22,14 @@ _VIOLENT_RESULTS: Final = {**SAFE_RESULTS, "violence": {"filtered": True, "sever
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error reply as Azure words it.
+    """An error reply with Azure's wording.
 
     Attributes:
         status: HTTP status.
         error: The body's `error`; `{api_version}`, `{seconds}` and `{text}` in its message are filled in.
-        retry_after_ms: The wait it tells in milliseconds; None tells none.
-        on_arrival: Answered at once and before the quota is charged; else after the latency.
-        billed: Azure charges the prompt although it refuses.
+        retry_after_ms: Its retry-after in milliseconds; None for no such header.
+        on_arrival: Sent at once, before the quota is charged; else after the latency.
+        billed: Azure bills the prompt although it rejects the request.
     """
 
     status: int
@@ -155,7 +153,7 @@ Body = dict[str, Any]
 
 
 def _finish(reason: str, **message: Any) -> Callable[[Body], bytes]:
-    """Change the one choice's finish reason and the named parts of its message."""
+    """Set the finish reason of the only choice, and some fields of its message."""
 
     def change(body: Body) -> bytes:
         choice = body["choices"][0]

@@ -1,8 +1,7 @@
-"""From a request to the reply it deserves: key, fault, quota, completion, in the order Azure checks them.
+"""Builds the reply to each request: checks key, fault and quota in Azure's order, then completes.
 
-Here: the decision, and the state it needs (config, quota, counters, random numbers). Not here: the socket,
-the wait and the acts on the connection (`server.py`). Invariant: deciding never waits, so a request is
-counted and charged in the order of arrival.
+Building a reply never waits, so requests are counted and charged in their order of arrival. `http_server`
+applies the latency and the faults of the connection.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tasks.local import wire
-from tasks.local.buckets import Quota
-from tasks.local.config import EndpointConfig
+from tasks.local import chat_protocol
 from tasks.local.counters import Counters, RecordedRequest
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.fault_spec import FaultSpec, fault_for, markers
 from tasks.local.faults import CONNECTION_KINDS, ODD_REPLIES, REFUSALS, RESOURCE_NOT_FOUND, SECOND_MS, Refusal
-from tasks.local.script import FaultSpec, fault_for, markers
+from tasks.local.quota import Quota
 
 _SECRET_HEADERS: Final = frozenset({"api-key", "authorization"})
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back.
+    """The reply to one request.
 
     Attributes:
         status: HTTP status.
@@ -34,7 +33,7 @@ class Reply:
         headers: Headers beyond those of HTTP itself.
         content_type: The body's type.
         wait_s: Seconds to wait before it is sent.
-        connection_kind: `reset`, `hang` or `drip` when the connection misbehaves; else None.
+        connection_kind: The connection's fault (`reset`, `hang` or `drip`); None for a normal reply.
         paid: Row, prompt tokens and completion tokens that Azure would bill; None when it would not.
     """
 
@@ -47,11 +46,11 @@ class Reply:
     paid: tuple[int, int, int] | None = None
 
 
-class Decider:
-    """The endpoint's mind. Not thread-safe: its loop owns it."""
+class ReplyBuilder:
+    """Builds replies from settings, quota, counters and random numbers; used only in the event loop."""
 
     def __init__(self, config: EndpointConfig) -> None:
-        """Start with full buckets and a fresh random sequence."""
+        """Start with full token buckets and a new random sequence."""
         self.config = config
         self.counters = Counters()
         self.quota = Quota(config.requests_per_minute, config.tokens_per_minute, config.bucket_window_s)
@@ -66,7 +65,7 @@ class Decider:
         self._drawn = FaultSpec.parse(self.config.fault_kind)
 
     def configure(self, changes: Mapping[str, Any]) -> None:
-        """Change settings from the next request on; a changed quota keeps what its bucket holds.
+        """Change settings from the next request on; a changed quota keeps the levels of its buckets.
 
         Raises:
             ValueError: A setting is unknown, out of range, or cannot change while running.
@@ -84,22 +83,24 @@ class Decider:
         if "seed" in changes:
             self._seed()
 
-    def decide(self, target: wire.Target, headers: Mapping[str, str], raw: bytes) -> Reply:
-        """The reply to one request; counts it, charges the quota, never waits."""
+    def reply_to(self, target: chat_protocol.Target, headers: Mapping[str, str], raw: bytes) -> Reply:
+        """Count one request, charge the quota, and return the reply; never waits."""
         if not target.api_version or not target.deployment:
             return self._refuse(RESOURCE_NOT_FOUND, target)
-        if not self._key_fits(headers):
+        if not self._is_key_valid(headers):
             return self._refuse(REFUSALS["unauthorized"], target)
         try:
-            request = wire.read_chat(raw)
+            request = chat_protocol.parse_request(raw)
             self._count(target, headers, request)
             fault = self._fault(target, request)
         except ValueError as error:
-            return self._refuse(_explained(REFUSALS["bad-request"], str(error)), target)
+            return self._refuse(_with_message(REFUSALS["bad-request"], str(error)), target)
         return self._admit(target, request, fault)
 
-    def _admit(self, target: wire.Target, request: wire.ChatRequest, fault: FaultSpec | None) -> Reply:
-        """The reply to a request that is in order: the gateway's faults, the quota, then the model's."""
+    def _admit(
+        self, target: chat_protocol.Target, request: chat_protocol.ChatRequest, fault: FaultSpec | None
+    ) -> Reply:
+        """Reply to a valid request: faults on arrival first, then the quota, then faults of the model."""
         refusal = REFUSALS.get(fault.kind) if fault else None
         if fault and refusal and refusal.on_arrival:
             return self._refuse(refusal, target, retry_after_ms=fault.retry_after_ms)
@@ -108,16 +109,18 @@ class Decider:
             wait_ms = max(math.ceil(wait_s * SECOND_MS), self.config.retry_after_min_ms)
             return self._refuse(REFUSALS["rate-limit"], target, retry_after_ms=wait_ms)
         if fault and refusal:
-            told = _explained(refusal, refusal.error["message"].replace("{text}", request.text))
-            return self._refuse(told, target, request, retry_after_ms=fault.retry_after_ms)
+            refusal = _with_message(refusal, refusal.error["message"].replace("{text}", request.text))
+            return self._refuse(refusal, target, request, retry_after_ms=fault.retry_after_ms)
         return self._complete(target, request, fault)
 
-    def _key_fits(self, headers: Mapping[str, str]) -> bool:
+    def _is_key_valid(self, headers: Mapping[str, str]) -> bool:
         key = headers.get("api-key") or headers.get("authorization", "").removeprefix("Bearer ")
         expected = self.config.api_key
         return bool(key) if expected is None else key == expected
 
-    def _count(self, target: wire.Target, headers: Mapping[str, str], request: wire.ChatRequest) -> None:
+    def _count(
+        self, target: chat_protocol.Target, headers: Mapping[str, str], request: chat_protocol.ChatRequest
+    ) -> None:
         self.counters.count_request(target.deployment, request.row)
         if self.config.record_bodies:
             shown = {name.lower(): value for name, value in headers.items()}
@@ -125,8 +128,8 @@ class Decider:
             recorded = RecordedRequest(target.deployment, target.api_version, shown, request.body)
             self.counters.bodies.append(recorded)
 
-    def _fault(self, target: wire.Target, request: wire.ChatRequest) -> FaultSpec | None:
-        """The fault this request meets: its deployment's, else its text's, else a random one."""
+    def _fault(self, target: chat_protocol.Target, request: chat_protocol.ChatRequest) -> FaultSpec | None:
+        """The request's fault: that of its deployment, else of its text, else a random one; or None."""
         counters, deployment = self.counters, target.deployment
         if specs := self._by_deployment.get(deployment):
             return fault_for(specs, counters.by_deployment[deployment])
@@ -148,8 +151,8 @@ class Decider:
     def _refuse(
         self,
         refusal: Refusal,
-        target: wire.Target,
-        request: wire.ChatRequest | None = None,
+        target: chat_protocol.Target,
+        request: chat_protocol.ChatRequest | None = None,
         retry_after_ms: int | None = None,
     ) -> Reply:
         headers = self._headers()
@@ -164,14 +167,16 @@ class Decider:
             paid=(request.row, request.prompt_tokens, 0) if request and refusal.billed else None,
         )
 
-    def _complete(self, target: wire.Target, request: wire.ChatRequest, fault: FaultSpec | None) -> Reply:
+    def _complete(
+        self, target: chat_protocol.Target, request: chat_protocol.ChatRequest, fault: FaultSpec | None
+    ) -> Reply:
         headers = self._headers()
-        body = wire.complete(request, self.config.model, headers["x-request-id"])
+        body = chat_protocol.complete(request, self.config.model, headers["x-request-id"])
         kind = fault.kind if fault else None
         if kind == "redirect":
-            # Another name of the same machine: another host to a client, a request to count for us.
-            away = f"http://localhost:{{port}}/redirected/{target.deployment}"
-            return Reply(307, b"", {**headers, "location": away}, wait_s=self._latency_s())
+            # To a client this is another host; it is this server, so that followed redirects are counted.
+            location = f"http://localhost:{{port}}/redirected/{target.deployment}"
+            return Reply(307, b"", {**headers, "location": location}, wait_s=self._latency_s())
         write = ODD_REPLIES.get(kind or "")
         return Reply(
             200,
@@ -184,5 +189,5 @@ class Decider:
         )
 
 
-def _explained(refusal: Refusal, message: str) -> Refusal:
+def _with_message(refusal: Refusal, message: str) -> Refusal:
     return replace(refusal, error={**refusal.error, "message": message})

@@ -1,8 +1,6 @@
-"""Sample partitions: what a real table looks like, made of prose that ships with Python.
+"""Writes sample partitions: a realistic table whose texts come from `sample_paragraphs`.
 
-Here: the schema, the rows and the files. Not here: where the prose comes from (`prose.py`). Invariant: the
-same folder layout and the same values for the same arguments and Python version, ids unique over all
-partitions.
+The same arguments and Python version give the same folders and values; ids are unique over all partitions.
 """
 
 from __future__ import annotations
@@ -20,16 +18,18 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.local.prose import Paragraph, paragraphs
+from tasks.local.sample_paragraphs import Paragraph, paragraphs
 
-# Beyond 32 bits, so that a reader which narrows them is found out.
 FIRST_ID: Final = 10_000_000_000
+"""More than 32 bits, so that a reader that narrows ids shows wrong values."""
 NULL_EVERY: Final = 23
+"""About 4 % of the texts are null; a prime, so that nulls do not fall on the same rows of each partition."""
 BLANK: Final = "  \n "
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 YEAR_S: Final = 365 * 24 * 3600
 TAGS: Final = ("reference", "tutorial", "grammar", "runtime", "style")
 FIRST_GROUP_SHARE: Final = 0.6
+"""Share of a file's rows in the first of its two row groups, so that their sizes differ."""
 
 SCHEMA: Final = pa.schema(
     [
@@ -47,19 +47,19 @@ SCHEMA: Final = pa.schema(
 
 
 def write_sample(folder: Path | str, rows: int = 240, partitions: int = 4, seed: int = 7) -> list[str]:
-    """Write the sample as hive folders of Parquet files.
+    """Write the sample as Hive folders of Parquet files.
 
     Args:
-        folder: Where to; created if it is missing, files of the same name are replaced.
-        rows: Rows over all partitions; more than there are paragraphs are marked copies.
-        partitions: Files, of uneven size, each of two row groups unless it has one row.
-        seed: Picks paragraphs and values.
+        folder: The target; created if it is missing, files of the same name are replaced.
+        rows: Rows over all partitions; when the paragraphs are used up, marked copies of them follow.
+        partitions: Number of files, which differ in size; each has two row groups, unless it has one row.
+        seed: Seed for paragraphs and values.
 
     Returns:
         The files' paths relative to the folder, such as `topic_group=a-c/part-0000.parquet`, in order of id.
 
     Raises:
-        ValueError: There are fewer rows than partitions, or no partition.
+        ValueError: There are fewer rows than partitions, or no partitions.
     """
     if not 1 <= partitions <= rows:
         message = f"{rows} rows cannot fill {partitions} partitions"
@@ -79,7 +79,7 @@ def write_sample(folder: Path | str, rows: int = 240, partitions: int = 4, seed:
 
 
 def _groups(found: Sequence[Paragraph], wanted: int) -> dict[str, list[Paragraph]]:
-    """Paragraphs by a range of their topics' first letters; fewer groups than wanted when letters run out."""
+    """Group paragraphs by the first letter of their topic; fewer groups than wanted if letters run out."""
     by_letter = {
         letter: list(members)
         for letter, members in itertools.groupby(found, lambda one: one.topic[0].lower())
@@ -96,7 +96,7 @@ def _groups(found: Sequence[Paragraph], wanted: int) -> dict[str, list[Paragraph
 
 
 def _endless(members: Sequence[Paragraph], chance: random.Random) -> Iterator[Paragraph]:
-    """The paragraphs in random order, then again as marked copies, for ever."""
+    """The paragraphs in random order, then endless marked copies of them."""
     shuffled = chance.sample(members, len(members))
     yield from shuffled
     for copy in itertools.count(2):
@@ -105,7 +105,7 @@ def _endless(members: Sequence[Paragraph], chance: random.Random) -> Iterator[Pa
 
 
 def _sizes(rows: int, partitions: int) -> list[int]:
-    """Uneven sizes of at least one row: each partition weighs one more than the one before."""
+    """Increasing sizes of at least one row: partition n has the weight n."""
     weights = partitions * (partitions + 1) // 2
     spare = rows - partitions
     sizes = [1 + spare * (number + 1) // weights for number in range(partitions)]
@@ -136,7 +136,7 @@ def _row(one: Paragraph, row_id: int, chance: random.Random) -> dict[str, Any]:
 
 
 def _body(text: str, number: int) -> str | None:
-    """The text, except for the second row of all, which is blank, and now and then a null."""
+    """The text of a row; blank for the second row of all, null for one row in `NULL_EVERY`."""
     if number == 1:
         return BLANK
     return None if number % NULL_EVERY == NULL_EVERY // 2 else text
@@ -147,10 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tasks.local.sample", description="Write sample partitions."
     )
-    parser.add_argument("folder", type=Path, help="where to write; created if it is missing")
+    parser.add_argument("folder", type=Path, help="target folder; created if it is missing")
     parser.add_argument("--rows", type=int, default=240, help="rows over all partitions (default: 240)")
-    parser.add_argument("--partitions", type=int, default=4, help="files, of uneven size (default: 4)")
-    parser.add_argument("--seed", type=int, default=7, help="picks paragraphs and values (default: 7)")
+    parser.add_argument("--partitions", type=int, default=4, help="files, of different sizes (default: 4)")
+    parser.add_argument("--seed", type=int, default=7, help="seed for paragraphs and values (default: 7)")
     chosen = parser.parse_args(arguments)
     try:
         written = write_sample(chosen.folder, chosen.rows, chosen.partitions, chosen.seed)

@@ -2,9 +2,9 @@
 
     python -m tests.bench.bytes_moved --columns 20 --mb-a-column 50
 
-The store is SeaweedFS behind a proxy that counts the bodies of requests and replies in both directions.
-Beside it stand the bytes of the text column's chunks and of the tail, the least that has to move. Replies are
-there at once; the ledger's segments are counted, too.
+The store is SeaweedFS behind a proxy that counts the bodies of requests and replies in both directions. The
+minimum is the size of the text column's chunks plus the tail. Summaries come from a fake model without
+latency; segments of the ledger are counted too.
 """
 
 import argparse
@@ -23,17 +23,17 @@ from tasks.core.options import ModelOptions, OutputOptions
 from tasks.core.parquet.footer import parse_footer
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
-from tests.bench.measuring import DEPLOYMENT, flags, tell
-from tests.bench.parquet_only import AtOnce
-from tests.enriching import run_partition
-from tests.faultyproxy import faulty_proxy
+from tests.bench.measuring import DEPLOYMENT, flags, print_table
+from tests.bench.parquet_only import TruncatedTexts
+from tests.enriched_files import run_partition
+from tests.faulty_s3_proxy import faulty_proxy
 from tests.s3server import S3Server, running_s3_server
 
 _ROWS = 20_000
 
 
 def main() -> None:
-    """Write the partition, enrich it through the proxy, then tell."""
+    """Write the partition, enrich it through the proxy, and print the figures."""
     parser = flags(__doc__)
     parser.add_argument("--columns", type=int, default=20)
     parser.add_argument("--mb-a-column", type=int, default=50)
@@ -61,11 +61,11 @@ def main() -> None:
         "times the least": f"{moved / least:.3f}",
         "copied MB": f"{report / 1e6:,.1f}",
     }
-    tell(f"{options.columns} columns", [row], [{"moved": moved, "least": least}], options.json)
+    print_table(f"{options.columns} columns", [row], [{"moved": moved, "least": least}], options.json)
 
 
 def _source(options: argparse.Namespace) -> bytes:
-    """Columns that do not compress, in row groups of equal size."""
+    """Incompressible columns, in row groups of equal size."""
     chance, size_bytes = random.Random(7), options.mb_a_column * 10**6 // _ROWS
     names = ["body", *(f"c{number}" for number in range(1, options.columns))]
     sink = io.BytesIO()
@@ -79,14 +79,14 @@ def _source(options: argparse.Namespace) -> bytes:
 
 
 def _enrich(bucket: str) -> int:
-    """Enrich the partition; returns the bytes that the store copied by itself."""
+    """Enrich the partition; returns the bytes that the store copied itself."""
     settings = Settings(azure_openai_endpoint="http://127.0.0.1:9", azure_openai_deployment=DEPLOYMENT)
     job = prepare(
         f"{bucket}/in", f"{bucket}/out", "body", prompt="Be brief.",
         model=ModelOptions(), output=OutputOptions(), settings=settings,
     )  # fmt: skip
     [partition] = discover(job.pattern).partitions
-    return run_partition(partition, job, AtOnce()).bytes_copied
+    return run_partition(partition, job, TruncatedTexts()).bytes_copied
 
 
 def _begins_with(server: S3Server, path: str, source: bytes) -> bool:

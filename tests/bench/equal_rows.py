@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.bench.measuring import add_point, flags, measured, median, note, tell, text
-from tests.bench.ways import Scene, scene
+from tests.bench.measuring import add_point, flags, measured, median, note, print_table, text
+from tests.bench.ways import BenchSetup, bench_setup
 from tests.prefectserver import run_of
 
 
@@ -31,17 +31,17 @@ def main() -> None:
     in_order = [text(number) for number in range(options.texts) for _ in range(options.copies)]
     orders = {"sorted": in_order, "shuffled": random.Random(7).sample(in_order, len(in_order))}
     figures = []
-    with scene(options.latency_ms, options.sigma) as place:
+    with bench_setup(options.latency_ms, options.sigma) as place:
         for number in range(options.rounds):
             for order, rows in orders.items():
                 figures.append({"round": number, "order": order} | _run(place, rows, options.max_concurrent))
                 note(json.dumps(figures[-1]))
     title = f"{options.texts} texts, {options.copies} copies of each, {options.latency_ms:g} ms, "
     table = [_row(figures, order) for order in orders]
-    tell(f"{title}{options.max_concurrent} in flight", table, figures, options.json)
+    print_table(f"{title}{options.max_concurrent} in flight", table, figures, options.json)
 
 
-def _run(place: Scene, rows: Sequence[str], window: int) -> dict[str, Any]:
+def _run(place: BenchSetup, rows: Sequence[str], window: int) -> dict[str, Any]:
     place.endpoint.reset()
     with TemporaryDirectory(dir=place.folder) as folder:
         source = Path(folder, "in")

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from tasks.core.storage.discovery import discover
 from tasks.core.storage.location import Location, locate
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import Endpoint
-from tasks.local.spawn import spawn
-from tests.bench.measuring import flags, tell, variables
-from tests.enriching import Echo, run_partition
-from tests.paying import job_of, write
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import Endpoint
+from tasks.local.endpoint_process import spawn
+from tests.bench.measuring import flags, print_table, variables
+from tests.core_runs import job_of, write
+from tests.enriched_files import Echo, run_partition
 from tests.prefectserver import run_of
 from tests.s3server import running_s3_server
 
@@ -54,7 +54,7 @@ def main() -> None:
             )
     heads = {"partitions": "partitions", "seconds": "seconds", "of which the flow": "flow"}
     rows = [{head: f"{figure[name]:,}" for head, name in heads.items()} for figure in figures]
-    tell(f"finished partitions, {options.store}", rows, figures, options.json)
+    print_table(f"finished partitions, {options.store}", rows, figures, options.json)
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import RemoteHandle
-from tasks.local.spawn import spawn
-from tests.bench.measuring import environment, flags, measured, median, tell, text, write_source
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import RemoteEndpoint
+from tasks.local.endpoint_process import spawn
+from tests.bench.measuring import environment, flags, measured, median, print_table, text, write_source
 from tests.prefectserver import run_of
 
 _LOOK_S = 0.05
@@ -53,7 +53,7 @@ def cases(tokens_a_row: float) -> list[Case]:
 class Watch:
     """Notes how many requests were let through when, while a run goes on."""
 
-    def __init__(self, endpoint: RemoteHandle) -> None:
+    def __init__(self, endpoint: RemoteEndpoint) -> None:
         self.seen: list[tuple[float, int]] = []
         self._endpoint = endpoint
         self._ended = threading.Event()
@@ -121,7 +121,7 @@ def main() -> None:
     tokens_a_row = -(-len("Be brief.") // 4) + -(-len(text(1000)) // 4) + 256
     figures = [run(case, options) for _ in range(options.rounds) for case in cases(tokens_a_row)]
     rows = [_row(figures, name) for name in dict.fromkeys(figure["case"] for figure in figures)]
-    tell(f"{options.seconds:g} s of quota", rows, figures, options.json)
+    print_table(f"{options.seconds:g} s of quota", rows, figures, options.json)
 
 
 def _row(figures: list[dict[str, Any]], case: str) -> dict[str, str]:

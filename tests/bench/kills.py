@@ -21,11 +21,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.core.ledger.segment_store import SegmentStore
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import Endpoint
-from tasks.local.spawn import spawn
-from tests.bench.measuring import flags, note, tell, variables
-from tests.paying import job_of, names, read, write
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import Endpoint
+from tasks.local.endpoint_process import spawn
+from tests.bench.measuring import flags, note, print_table, variables
+from tests.core_runs import job_of, names, read, write
 from tests.prefectserver import PrefectServer, free_port, kill_group, process, run_of, wait_until
 from tests.s3server import running_s3_server
 
@@ -160,7 +160,7 @@ def _kills(scene: Scene, count: int, seed: int) -> list[Kill]:
 def _tell(kills: Sequence[Kill], json_path: Path | None) -> None:
     figures = [asdict(kill) for kill in sorted(kills, key=lambda kill: kill.after_s)]
     rows = [{name.replace("_", " "): str(value) for name, value in figure.items()} for figure in figures]
-    tell("runs killed", rows, figures, json_path)
+    print_table("runs killed", rows, figures, json_path)
     paid = sorted(kill.paid_again for kill in kills)
     print(
         f"{len(kills)} kills, paid again: least {paid[0]}, median {statistics.median(paid):.0f}, "

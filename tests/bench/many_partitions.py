@@ -23,9 +23,9 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.local.config import EndpointConfig
-from tasks.local.spawn import spawn
-from tests.bench.measuring import flags, tell, told_by, variables
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
+from tests.bench.measuring import flags, print_table, run_module, variables
 from tests.prefectserver import PrefectServer, free_port
 
 _ASK_EVERY_S = 0.25
@@ -46,7 +46,7 @@ def main() -> int:
         return 0
     told = _measure(options)
     rows = [{"": name.replace("_", " "), "value": str(value)} for name, value in told.items()]
-    tell("tiny partitions on a Prefect server", rows, told, options.json)
+    print_table("tiny partitions on a Prefect server", rows, told, options.json)
     return 0 if told["completed"] and told["answers_p95_s"] < _RESPONSIVE_S else 1
 
 
@@ -61,7 +61,7 @@ def _measure(options: argparse.Namespace) -> dict[str, float]:
         shared = ["--max-concurrent", "64", "--max-open-partitions", str(options.open_partitions)]
         run = ["-m", "flows", "run", f"{folder}/in", f"{folder}/out", "--text-column", "body", *shared]
         bare = ("tests.bench.many_partitions", "--bare", f"{folder}/in", f"{folder}/bare")
-        bare_s = told_by(*bare, env=env)["seconds"]
+        bare_s = run_module(*bare, env=env)["seconds"]
         with server.running(), _Asking(server.url) as asking:
             _end([*run, "--max-tasks", str(options.max_tasks)], env)
         reports = [json.loads(path.read_text()) for path in Path(folder, "out/_reports").glob("*.json")]
@@ -141,7 +141,7 @@ def _bare(source: str, destination: str, open_partitions: int) -> None:
     from tasks.core.rows.gateway_factory import open_gateway  # noqa: PLC0415
     from tasks.core.settings import Settings  # noqa: PLC0415
     from tasks.core.storage.discovery import discover  # noqa: PLC0415 - the measured process alone
-    from tests.paying import job_of  # noqa: PLC0415
+    from tests.core_runs import job_of  # noqa: PLC0415
 
     job, settings = job_of(source, destination), Settings.from_environment()
     with (

@@ -1,7 +1,4 @@
-"""What the benchmarks share: flags, texts, environments, processes measured from outside, tables and JSON.
-
-Not here: what is compared (``ways.py``) and what each benchmark asks.
-"""
+"""Helpers of the benchmarks: flags, texts, environments, measured processes, tables and JSON."""
 
 import argparse
 import json
@@ -21,7 +18,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from tasks.local.handle import Endpoint
+from tasks.local.endpoint_control import Endpoint
 from tests.prefectserver import process
 
 DEPLOYMENT, KEY = "gpt-4o-mini", "bench"
@@ -31,14 +28,14 @@ _WIDTH = 120
 
 
 def flags(doc: str | None) -> argparse.ArgumentParser:
-    """A parser with what every benchmark takes."""
+    """A parser with the flags of all benchmarks."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser
 
 
 def add_point(parser: argparse.ArgumentParser, latency_ms: float, sigma: float, window: int) -> None:
-    """Flags for what the endpoint is like, how many requests may be in flight, and how often to measure."""
+    """Add flags for the endpoint's latency, the number of requests in flight, and the number of rounds."""
     parser.add_argument("--latency-ms", type=float, default=latency_ms, help="the median when sigma is set")
     parser.add_argument(
         "--sigma", type=float, default=sigma, help="spread of a lognormal latency; 0 keeps it fixed"
@@ -48,18 +45,18 @@ def add_point(parser: argparse.ArgumentParser, latency_ms: float, sigma: float, 
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process; not ``ru_maxrss``, which begins with what its parent held."""
+    """Peak resident memory of this process; ``ru_maxrss`` would start with the memory of its parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def text(row: int, size_bytes: int = 2000) -> str:
-    """A text of about this size that no other row has."""
+    """A text of about this size, unique to the row."""
     return f"Row {row}. {_SENTENCE * (size_bytes // len(_SENTENCE))}"
 
 
 def write_source(folder: Path, sizes: Sequence[int]) -> None:
-    """Write a partition of so many rows for each size, every text different."""
+    """Write one partition for each size (number of rows); all texts are different."""
     folder.mkdir(parents=True)
     first = 0
     for number, size in enumerate(sizes):
@@ -69,7 +66,7 @@ def write_source(folder: Path, sizes: Sequence[int]) -> None:
 
 
 def variables(endpoint: Endpoint, home: Path | str | None = None) -> dict[str, str]:
-    """What leads a run to the endpoint and keeps Prefect quiet, its files in a folder if one is given."""
+    """Environment variables that connect a run to the endpoint and set Prefect's folder and options."""
     return {
         "AZURE_OPENAI_ENDPOINT": endpoint.url,
         "AZURE_OPENAI_API_KEY": KEY,
@@ -81,21 +78,21 @@ def variables(endpoint: Endpoint, home: Path | str | None = None) -> dict[str, s
 
 
 def environment(endpoint: Endpoint, home: Path | str) -> dict[str, str]:
-    """The environment of a run that starts a Prefect server of its own."""
+    """The environment of a run that starts its own Prefect server."""
     kept = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     return kept | variables(endpoint, home)
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that ended well.
+    """A process that ended with exit code 0.
 
     Attributes:
-        began_s: When it was started, on the monotonic clock that all processes of a machine share.
-        seconds: From its start to its end.
-        cpu_s: User and system time, with that of every process it started and waited for: a Prefect
-            server of its own is one, the endpoint is not.
-        output: What it printed.
+        began_s: Time of its start, on the monotonic clock that all processes of a machine share.
+        seconds: Seconds from start to end.
+        cpu_s: User and system time of the process and its child processes: its own Prefect server is
+            included, the endpoint is not.
+        output: Its output.
     """
 
     began_s: float
@@ -105,7 +102,7 @@ class Ended:
 
 
 def measured(*command: str, env: Mapping[str, str] | None = None) -> Ended:
-    """Run a program to its end; ends this one when it fails."""
+    """Run a program and measure it; exits if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         log, began_s = Path(folder, "log"), time.monotonic()
         with process(*command, env=dict(env) if env else None, log=log) as started:
@@ -119,21 +116,21 @@ def measured(*command: str, env: Mapping[str, str] | None = None) -> Ended:
     return Ended(began_s, seconds, usage.ru_utime + usage.ru_stime, output)
 
 
-def told_by(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run a module of this project; returns the JSON of the last line it prints."""
+def run_module(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Run a module of this project; returns the JSON in the last line of its output."""
     command = [sys.executable, "-m", module, *arguments]
     ended = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True, text=True)
-    told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return told
+    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return result
 
 
 def note(figure: object) -> None:
-    """Show a figure as soon as it is there; a long benchmark may be interrupted."""
+    """Print a figure to stderr at once, since a long benchmark may be interrupted."""
     print(figure, file=sys.stderr, flush=True)
 
 
 def median(figures: Iterable[Mapping[str, Any]], name: str, **where: object) -> float:
-    """The median of one value over the figures that have these others; NaN when there is none."""
+    """The median of one value over the figures whose other values match; NaN without any."""
     values = [
         figure[name]
         for figure in figures
@@ -142,12 +139,14 @@ def median(figures: Iterable[Mapping[str, Any]], name: str, **where: object) -> 
     return statistics.median(values) if values else float("nan")
 
 
-def tell(title: str, rows: Sequence[Mapping[str, str]], figures: object, json_path: Path | None) -> None:
-    """Print one table, its columns named by the first row; write the figures when a file was named."""
+def print_table(
+    title: str, rows: Sequence[Mapping[str, str]], figures: object, json_path: Path | None
+) -> None:
+    """Print a table with the columns of its first row; write the figures to a file if one is given."""
     table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*row.values())
-    # Nobody reads half a word in a file.
+    # In a file rich would use 80 columns and cut words.
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
     if json_path:
         json_path.write_text(json.dumps(figures, indent=1))

@@ -16,9 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.local.config import EndpointConfig
-from tasks.local.spawn import spawn
-from tests.bench.measuring import environment, flags, peak_mb, tell, told_by
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
+from tests.bench.measuring import environment, flags, peak_mb, print_table, run_module
 
 _SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "
 
@@ -48,7 +48,7 @@ def main() -> None:
         "rows/s": "rows_per_s",
     }
     rows = [{head: f"{figure[name]:,.0f}" for head, name in heads.items()} for figure in figures]
-    tell(f"{options.max_concurrent} in flight", rows, figures, options.json)
+    print_table(f"{options.max_concurrent} in flight", rows, figures, options.json)
 
 
 def _in_a_process(rows: int, row_group_rows: int, options: argparse.Namespace) -> dict[str, float]:
@@ -58,7 +58,7 @@ def _in_a_process(rows: int, row_group_rows: int, options: argparse.Namespace) -
         _write(source / "one.parquet", rows, row_group_rows, options.text_bytes)
         command = ["--measure", str(source), f"{folder}/destination"]
         command += ["--max-concurrent", str(options.max_concurrent)]
-        figure = told_by("tests.bench.memory", *command, env=environment(endpoint, f"{folder}/prefect"))
+        figure = run_module("tests.bench.memory", *command, env=environment(endpoint, f"{folder}/prefect"))
         if endpoint.stats().requests != rows:
             message = f"{endpoint.stats().requests} requests for {rows} rows"
             raise SystemExit(message)

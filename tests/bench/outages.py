@@ -19,12 +19,12 @@ from subprocess import Popen
 
 from s3fs import S3FileSystem
 
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import Endpoint
-from tasks.local.spawn import spawn
-from tests.bench.measuring import flags, note, tell, variables
-from tests.faultyproxy import FaultyProxy, Kind, faulty_proxy
-from tests.paying import names, read, write
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import Endpoint
+from tasks.local.endpoint_process import spawn
+from tests.bench.measuring import flags, note, print_table, variables
+from tests.core_runs import names, read, write
+from tests.faulty_s3_proxy import FaultyProxy, Kind, faulty_proxy
 from tests.prefectserver import PrefectServer, free_port, kill_group, process, run_of, wait_until
 from tests.s3server import S3Server, running_s3_server
 
@@ -109,7 +109,7 @@ def main() -> None:
     endings = [_ending(case, options.latency_ms) for case in options.case]
     figures = [asdict(ending) for ending in endings]
     rows = [{name.replace("_", " "): str(value) for name, value in figure.items()} for figure in figures]
-    tell("store or server failing in the middle", rows, figures, options.json)
+    print_table("store or server failing in the middle", rows, figures, options.json)
 
 
 def _ending(case: str, latency_ms: float) -> Ending:

@@ -1,13 +1,14 @@
-"""Reading and writing Parquet through the product, with replies that are there at once, beside pyarrow alone.
+"""Reading and writing Parquet: the product with immediate replies, compared with pyarrow alone.
 
     python -m tests.bench.parquet_only --mb 1000
 
-`product` is a whole partition without Prefect: read, look up, keep in the ledger, append, publish; in place
-of the gateway is a service that answers with the beginning of the text, without HTTP. `rewrite` is pyarrow
-alone, which reads each row group, appends six columns made in Arrow and writes all of it with the same codec.
-`append` is the product's part of Parquet alone: the text column read, the six columns written, the footer
-spliced; `columns` is the same with pyarrow alone, as a file of its own, which is no output yet. Each is a
-process of its own, in turn; its start is left out. `--mb` is text before compression.
+`product` is a whole partition without Prefect: read, look up, append to the ledger, write the tail, publish;
+the gateway is replaced by a service that returns the beginning of the text, without HTTP. `rewrite` is
+pyarrow
+alone: it reads each row group, adds six columns built in Arrow, and writes everything with the same codec.
+`append` is only the Parquet part of the product: read the text column, write the six columns, build the
+footer; `columns` is the same with pyarrow alone, written to a separate file. Each way runs in its own
+process, one after the other, and startup is not measured. `--mb` is text before compression.
 """
 
 import argparse
@@ -30,21 +31,21 @@ from tasks.core.parquet.append_writer import Writer
 from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.parquet.reader import Reader
 from tasks.core.rows.batch import OnRow, Row
-from tasks.core.rows.requester import Waiting
+from tasks.core.rows.requester import WaitForOutcomes
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
-from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, tell, told_by
-from tests.enriching import run_partition, text_of
+from tests.bench.measuring import DEPLOYMENT, flags, median, note, peak_mb, print_table, run_module
+from tests.enriched_files import run_partition, text_of
 
 _SUMMARY_CHARACTERS = 200
 _COLUMNS = OutputSchema("summary")
 
 
-class AtOnce:
-    """A row service that answers with the beginning of each text, when it is waited for."""
+class TruncatedTexts:
+    """A row service whose summaries are the beginnings of the texts."""
 
-    def begin(self, rows: Iterable[Row], on_row: OnRow) -> Waiting:
-        """One outcome per row."""
+    def begin(self, rows: Iterable[Row], on_row: OnRow) -> WaitForOutcomes:
+        """Return a function that computes one outcome per row."""
 
         def wait() -> list[Outcome]:
             outcomes = []
@@ -58,18 +59,18 @@ class AtOnce:
 
 
 def product(source: Path, destination: Path) -> None:
-    """This product."""
+    """Enrich a partition with the product."""
     settings = Settings(azure_openai_endpoint="http://127.0.0.1:9", azure_openai_deployment=DEPLOYMENT)
     job = prepare(
         str(source), str(destination), "body", prompt="Be brief.",
         model=ModelOptions(), output=OutputOptions(), settings=settings,
     )  # fmt: skip
     [partition] = discover(job.pattern).partitions
-    run_partition(partition, job, AtOnce())
+    run_partition(partition, job, TruncatedTexts())
 
 
 def rewrite(source: Path, destination: Path) -> None:
-    """Everything read and written again, with pyarrow's own defaults."""
+    """Read and write all columns with pyarrow's defaults."""
     [path] = source.glob("*.parquet")
     with pq.ParquetFile(path) as file:
         schema = pa.schema([*file.schema_arrow, *_COLUMNS.fields])
@@ -81,7 +82,7 @@ def rewrite(source: Path, destination: Path) -> None:
 
 
 def append(source: Path, destination: Path) -> None:
-    """The product's reading and writing of Parquet, with replies at hand; nothing is published."""
+    """Read and write with the product's Parquet code; nothing is published."""
     [path] = source.glob("*.parquet")
     with path.open("rb") as file:
         reader = Reader(file, path.name)
@@ -92,7 +93,7 @@ def append(source: Path, destination: Path) -> None:
 
 
 def columns(source: Path, destination: Path) -> None:
-    """The text column read and the new columns written, with pyarrow alone."""
+    """Read the text column and write the new columns with pyarrow alone."""
     [path] = source.glob("*.parquet")
     schema = pa.schema(_COLUMNS.fields)
     with (
@@ -118,12 +119,12 @@ def _new_columns(texts: pa.ChunkedArray) -> pa.Table:
 
 
 WAYS = {"product": product, "rewrite": rewrite, "append": append, "columns": columns}
-FLOORS = {"product": "rewrite", "append": "columns"}
-"""Which way each of the product's is compared with."""
+BASELINES = {"product": "rewrite", "append": "columns"}
+"""The way that each way of the product is compared with."""
 
 
 def main() -> None:
-    """Measure both in turn, then tell."""
+    """Measure all ways in turn, and print the figures."""
     parser = flags(__doc__)
     parser.add_argument("--mb", type=int, default=1000, help="of text, 10^6 bytes each")
     parser.add_argument("--text-bytes", type=int, default=2000)
@@ -141,15 +142,15 @@ def main() -> None:
         file_mb = write(Path(folder), rows, options.text_bytes, options.row_group_rows, options.codec)
         for number in range(options.rounds):
             for way in WAYS:
-                told = told_by("tests.bench.parquet_only", "--measure", way, folder)
-                figures.append({"round": number, "way": way, "rows": rows} | told)
+                result = run_module("tests.bench.parquet_only", "--measure", way, folder)
+                figures.append({"round": number, "way": way, "rows": rows} | result)
                 note(figures[-1])
     title = f"{rows:,} rows, {options.mb:,} MB of text, {file_mb:,.0f} MB of Parquet ({options.codec})"
-    tell(title, [_row(figures, way) for way in WAYS], figures, options.json)
+    print_table(title, [_row(figures, way) for way in WAYS], figures, options.json)
 
 
 def write(folder: Path, rows: int, text_bytes: int, row_group_rows: int, codec: str) -> float:
-    """One partition of random words; returns its size in MB."""
+    """Write one partition of random words; returns its size in MB."""
     chance, path = random.Random(7), folder / "part.parquet"
     letters = "etaoinshrdlucmfw"
     words = ["".join(chance.choices(letters, k=chance.randint(2, 9))) + " " for _ in range(5_000)]
@@ -175,15 +176,15 @@ def _row(figures: Sequence[dict[str, float | str]], way: str) -> dict[str, str]:
     def of(name: str, one: str) -> float:
         return median(figures, name, way=one)
 
-    floor = FLOORS.get(way, way)
-    more_s = of("cpu_s", way) - of("cpu_s", floor)
+    baseline = BASELINES.get(way, way)
+    more_s = of("cpu_s", way) - of("cpu_s", baseline)
     return {
         "way": way,
-        "beside": floor,
+        "compared with": baseline,
         "seconds": f"{of('seconds', way):.1f}",
-        "times": f"{of('seconds', way) / of('seconds', floor):.2f}",
+        "times": f"{of('seconds', way) / of('seconds', baseline):.2f}",
         "CPU s": f"{of('cpu_s', way):.1f}",
-        "times CPU": f"{of('cpu_s', way) / of('cpu_s', floor):.2f}",
+        "times CPU": f"{of('cpu_s', way) / of('cpu_s', baseline):.2f}",
         "CPU s more per 1,000 rows": f"{more_s / float(figures[0]['rows']) * 1000:.3f}",
         "peak MB": f"{of('peak_mb', way):,.0f}",
     }

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tests.bench.measuring import add_point, flags, median, tell, write_source
-from tests.bench.ways import PRODUCT, scene
+from tests.bench.measuring import add_point, flags, median, print_table, write_source
+from tests.bench.ways import PRODUCT, bench_setup
 
 Figures = Sequence[dict[str, Any]]
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--recipe", action=argparse.BooleanOptionalAction, default=True, help="it is slow")
     options = parser.parse_args()
     ways = [*(["recipe"] if options.recipe else []), PRODUCT, "bare"]
-    with scene(options.latency_ms, options.sigma) as place:
+    with bench_setup(options.latency_ms, options.sigma) as place:
         source, figures = place.folder / "in", []
         write_source(source, [options.rows])
         for number in range(options.rounds):
@@ -36,7 +36,7 @@ def main() -> None:
                 figure = place.run(way, source, options.rows, options.max_concurrent, number)
                 figures.append({"round": number} | asdict(figure))
     title = f"{options.rows:,} rows, {options.latency_ms:g} ms, sigma {options.sigma:g}, "
-    tell(
+    print_table(
         f"{title}{options.max_concurrent} in flight",
         [_row(figures, way) for way in ways],
         figures,

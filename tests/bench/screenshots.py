@@ -13,12 +13,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page
 
-from tasks.local.config import EndpointConfig
 from tasks.local.endpoint import serve
+from tasks.local.endpoint_config import EndpointConfig
 from tasks.local.sample import write_sample
 from tests.browser import open_page
+from tests.prefect_installation import Installation, installed
 from tests.prefectserver import ROOT
-from tests.team import Team, installed
 
 COLORS = 64
 _SETTLED_S = 3.0
@@ -33,32 +33,32 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as scratch,
         serve(EndpointConfig(latency_ms=400)) as llm,
-        installed(Path(scratch), llm, {}) as team,
+        installed(Path(scratch), llm, {}) as prefect,
         open_page(Path(scratch) / "profile") as page,
     ):
-        _take(page, team, folder)
+        _take(page, prefect, folder)
 
 
-def _take(page: Page, team: Team, folder: Path) -> None:
-    write_sample(team.cwd / "samples" / "source", rows=2000, partitions=6)
-    page.goto(f"{team.page}/v2/deployments/deployment/{team.deployment()['id']}/run")
+def _take(page: Page, prefect: Installation, folder: Path) -> None:
+    write_sample(prefect.cwd / "samples" / "source", rows=2000, partitions=6)
+    page.goto(f"{prefect.page}/v2/deployments/deployment/{prefect.deployment()['id']}/run")
     page.get_by_label("Requests in flight").wait_for()
     _shoot(page, folder / "form.png")
-    run = team.start()
-    page.goto(f"{team.page}/v2/runs/flow-run/{run}")
+    run = prefect.start()
+    page.goto(f"{prefect.page}/v2/runs/flow-run/{run}")
     page.get_by_text("Running", exact=True).first.wait_for()
-    team.until(lambda: team.endpoint.stats().answered > 600)
+    prefect.until(lambda: prefect.endpoint.stats().answered > 600)
     # A fresh page draws its chart right, and the tasks tell more than the first log lines.
     page.reload()
     page.get_by_role("tab", name="Task Runs").click()
     page.get_by_text("part-0000.parquet").first.wait_for()
     _shoot(page, folder / "running.png")
-    team.ended(run)
-    [report, *_] = team.ask(
+    prefect.ended(run)
+    [report, *_] = prefect.api(
         "artifacts/filter",
         {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"any_": ["markdown"]}}},
     )
-    page.goto(f"{team.page}/v2/artifacts/artifact/{report['id']}")
+    page.goto(f"{prefect.page}/v2/artifacts/artifact/{report['id']}")
     page.get_by_text("partitions").first.wait_for()
     _shoot(page, folder / "report.png")
 

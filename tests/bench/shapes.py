@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tests.bench.measuring import add_point, flags, median, tell, write_source
+from tests.bench.measuring import add_point, flags, median, print_table, write_source
 from tests.bench.rates import ratio
-from tests.bench.ways import PRODUCT, scene
+from tests.bench.ways import PRODUCT, bench_setup
 
 _TINY_ROWS = 20
 
@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     shapes, ways = _shapes(options.rows, options.partitions, options.tiny), [PRODUCT, "bare"]
     figures = []
-    with scene(options.latency_ms, options.sigma) as place:
+    with bench_setup(options.latency_ms, options.sigma) as place:
         for name, sizes in shapes.items():
             write_source(place.folder / name, sizes)
         for number in range(options.rounds):
@@ -44,7 +44,7 @@ def main() -> None:
     ideal = options.max_concurrent / (options.latency_ms / 1000 * math.exp(options.sigma**2 / 2))
     title = f"{options.latency_ms:g} ms, sigma {options.sigma:g}, {options.max_concurrent} in flight, "
     rows = [_row(figures, name, way, ideal) for name in shapes for way in ways]
-    tell(f"{title}ideal {ideal:.0f} rows/s", rows, figures, options.json)
+    print_table(f"{title}ideal {ideal:.0f} rows/s", rows, figures, options.json)
 
 
 def _shapes(rows: int, partitions: int, tiny: int) -> dict[str, list[int]]:

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tests.bench.measuring import add_point, flags, median, tell, write_source
-from tests.bench.ways import DIRECT, PRODUCT, Scene, scene
+from tests.bench.measuring import add_point, flags, median, print_table, write_source
+from tests.bench.ways import DIRECT, PRODUCT, BenchSetup, bench_setup
 
 # Rows/s of saturate, the fastest program of this kind that was found, from its start to written Parquet, and
 # of the recipe on the same machine; by latency in milliseconds and requests in flight.
@@ -37,14 +37,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs=2, default=[5_000, 25_000], metavar=("SMALL", "LARGE"))
     parser.add_argument("--recipe-rows", type=int, default=2_000, help="0 leaves the recipe out")
     options = parser.parse_args()
-    with scene(options.latency_ms, options.sigma) as place:
+    with bench_setup(options.latency_ms, options.sigma) as place:
         figures = _measure(place, options)
     title = f"{options.latency_ms:g} ms, sigma {options.sigma:g}, {options.max_concurrent} in flight"
     point = (options.latency_ms, options.max_concurrent)
-    tell(title, [_row(figures, way, options.rows, point) for way in (PRODUCT, DIRECT)], figures, options.json)
+    print_table(
+        title, [_row(figures, way, options.rows, point) for way in (PRODUCT, DIRECT)], figures, options.json
+    )
 
 
-def _measure(place: Scene, options: argparse.Namespace) -> list[dict[str, Any]]:
+def _measure(place: BenchSetup, options: argparse.Namespace) -> list[dict[str, Any]]:
     here, yardstick = (options.latency_ms, options.sigma, options.max_concurrent), (50.0, 0.0, 64)
     runs = [(way, way, rows, here) for way in (PRODUCT, DIRECT) for rows in options.rows]
     if rows := options.recipe_rows:

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tasks.local.config import EndpointConfig
-from tasks.local.handle import RemoteHandle
-from tasks.local.spawn import spawn
-from tests.bench.measuring import environment, flags, measured, median, note, tell, write_source
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import RemoteEndpoint
+from tasks.local.endpoint_process import spawn
+from tests.bench.measuring import environment, flags, measured, median, note, print_table, write_source
 from tests.prefectserver import run_of
 
 _HELP = (sys.executable, "-m", "flows", "--help")
@@ -43,10 +43,10 @@ def main() -> None:
             note(seconds)
             figures += [{"round": number, "what": what, "seconds": took} for what, took in seconds.items()]
     rows = [{"": what, "seconds": f"{median(figures, 'seconds', what=what):.2f}"} for what in seconds]
-    tell("From the start of the process", rows, figures, options.json)
+    print_table("From the start of the process", rows, figures, options.json)
 
 
-def first_request_s(home: Path, source: Path, endpoint: RemoteHandle, *more: str) -> float:
+def first_request_s(home: Path, source: Path, endpoint: RemoteEndpoint, *more: str) -> float:
     """Seconds from the start of a whole run to its first request; Prefect's files are in the home."""
     endpoint.reset()
     with TemporaryDirectory() as out:

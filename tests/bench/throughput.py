@@ -19,8 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tasks.local.config import EndpointConfig
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import (
     DEPLOYMENT,
     KEY,
@@ -28,9 +28,9 @@ from tests.bench.measuring import (
     flags,
     median,
     note,
-    tell,
+    print_table,
+    run_module,
     text,
-    told_by,
     write_source,
 )
 from tests.bench.ways import bare, recipe
@@ -91,12 +91,12 @@ def main() -> None:
     with spawn(EndpointConfig(latency_ms=options.latency_ms, sigma=options.sigma)) as endpoint:
         for number in range(options.rounds):
             for way in WAYS:
-                told = told_by("tests.bench.throughput", "--measure", way, endpoint.url, *point)
+                told = run_module("tests.bench.throughput", "--measure", way, endpoint.url, *point)
                 figures.append({"round": number, "way": way} | told)
                 note(figures[-1])
     title = f"{options.rows:,} rows, {options.latency_ms:g} ms, sigma {options.sigma:g}, "
     rows = [_row(figures, way) for way in WAYS]
-    tell(f"{title}{options.max_concurrent} in flight", rows, figures, options.json)
+    print_table(f"{title}{options.max_concurrent} in flight", rows, figures, options.json)
 
 
 def _measure(name: str, url: str, rows: int, window: int) -> None:

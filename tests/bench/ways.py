@@ -1,12 +1,12 @@
-"""Ways to summarize the same partitions, measured from outside: by the endpoint, and by the process's usage.
+"""Four ways to summarize the same partitions, measured by the endpoint's counters and the process's CPU time.
 
 - recipe: LlamaIndex's AzureOpenAI with its default HTTP client, a semaphore and `asyncio.gather`
-- bare: aiohttp and a pool of workers that post ready-made bytes and keep nothing
-- product: this product's command line, `python -m flows run`, with a Prefect server of its own, ledger, and
+- bare: aiohttp and a pool of workers that send requests and discard the replies
+- product: this product's command line, `python -m flows run`, with its own Prefect server, a ledger, and
   source and destination on the local disk
 - direct: the same with `--no-prefect`
 
-Each way is a process of its own. `python -m tests.bench.ways bare URL SOURCE WINDOW` runs one of the others.
+Each way runs in its own process. `python -m tests.bench.ways bare URL SOURCE WINDOW` runs `bare` or `recipe`.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 
-from tasks.local.config import EndpointConfig
 from tasks.local.counters import Stats
-from tasks.local.handle import RemoteHandle
-from tasks.local.spawn import spawn
+from tasks.local.endpoint_config import EndpointConfig
+from tasks.local.endpoint_control import RemoteEndpoint
+from tasks.local.endpoint_process import spawn
 from tests.bench.measuring import DEPLOYMENT, KEY, Ended, environment, measured, note
 from tests.prefectserver import run_of
 
@@ -61,7 +61,7 @@ def recipe(url: str, texts: Iterable[str], window: int) -> None:
 
 
 def bare(url: str, texts: Iterable[str], window: int) -> None:
-    """The floor: nothing but HTTP."""
+    """The minimum: HTTP requests only."""
     import aiohttp  # noqa: PLC0415
 
     async def run() -> None:
@@ -87,19 +87,19 @@ PEERS: dict[str, Callable[[str, Iterable[str], int], None]] = {"recipe": recipe,
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What one run took.
+    """Measurements of one run.
 
     Attributes:
-        way: Which.
-        rows: How many.
-        rows_per_s: Rows per second from the first request's arrival at the endpoint to its last reply, so
-            with the tail, when fewer rows are left than may be in flight.
-        steady_per_s: Without the tail: all rows but the first window's, over the time from the first
-            request's arrival to the last one's. A perfect pool that opens at once reaches window / mean
-            latency. None when all rows fit into one window.
-        cpu_s: CPU seconds of the process and what it started, starting included, the endpoint's excluded.
+        way: The way.
+        rows: Number of rows.
+        rows_per_s: Rows per second from the first request's arrival at the endpoint to its last reply. This
+            includes the end of the run, when fewer rows are left than the window allows.
+        steady_per_s: The same without that end: the rows after the first window, over the time from the first
+            to the last request's arrival. The ideal is window / mean latency. None if all rows fit into one
+            window.
+        cpu_s: CPU seconds of the process and its child processes, startup included, endpoint excluded.
         first_request_s: Seconds from the process's start to the first request.
-        published_s: Seconds from its start to the last published partition; None for a way that has none.
+        published_s: Seconds from the process's start to the last published partition; None without one.
     """
 
     way: str
@@ -112,7 +112,7 @@ class Figure:
 
     @classmethod
     def of(cls, way: str, window: int, stats: Stats, ended: Ended, published_s: float | None) -> "Figure":
-        """Work it out from what the endpoint counted."""
+        """Compute the figures from the endpoint's counters."""
         first_s, last_s, reply_s = stats.first_request_s, stats.last_request_s, stats.last_reply_s
         assert first_s is not None, "no request arrived"
         assert last_s is not None
@@ -129,15 +129,15 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """An endpoint, and a folder for what is made.
+class BenchSetup:
+    """An endpoint and a folder for the benchmarked runs.
 
     Attributes:
-        endpoint: The counting endpoint, a process of its own.
-        folder: Removed in the end; Prefect's files are in it, made before anything is measured.
+        endpoint: The endpoint, in its own process.
+        folder: A temporary folder; it contains Prefect's files, which are created before the measurements.
     """
 
-    endpoint: RemoteHandle
+    endpoint: RemoteEndpoint
     folder: Path
 
     def run(self, way: str, source: Path, rows: int, window: int, number: int) -> Figure:
@@ -145,10 +145,10 @@ class Scene:
 
         Args:
             way: The product, with or without Prefect, or a peer.
-            source: Where the partitions are.
-            rows: How many they have.
-            window: Requests in flight at most.
-            number: Of the round: within it the n-th request to arrive waits equally long in every way.
+            source: The folder of the partitions.
+            rows: Their number of rows.
+            window: Maximum number of requests in flight.
+            number: The round; it is the endpoint's seed, so that latencies are the same in all ways.
         """
         self.endpoint.configure(seed=number)
         self.endpoint.reset()
@@ -166,16 +166,16 @@ class Scene:
         return figure
 
     def _product(self, way: str, source: Path, window: int) -> tuple[Ended, float]:
-        told = ["--prompt", "Be brief.", "--max-concurrent", str(window)]
-        told += ["--no-prefect"] if way == DIRECT else []
+        arguments = ["--prompt", "Be brief.", "--max-concurrent", str(window)]
+        arguments += ["--no-prefect"] if way == DIRECT else []
         with TemporaryDirectory(dir=self.folder) as out:
             began_s = time.time()
-            ended = measured(*run_of(str(source), out, *told), env=self.environment)
+            ended = measured(*run_of(str(source), out, *arguments), env=self.environment)
             published = list(Path(out).glob("*.parquet"))
             if len(published) != len(list(source.glob("*.parquet"))):
                 message = f"{way}: not all partitions were published\n{ended.output}"
                 raise SystemExit(message)
-            # That of the rename; the data's own is older.
+            # ctime is the time of the rename; mtime is older.
             return ended, max(path.stat().st_ctime for path in published) - began_s
 
     @property
@@ -185,12 +185,12 @@ class Scene:
 
 
 @contextmanager
-def scene(latency_ms: float, sigma: float) -> Iterator[Scene]:
-    """An endpoint and a folder, as long as the block lasts."""
+def bench_setup(latency_ms: float, sigma: float) -> Iterator[BenchSetup]:
+    """Start an endpoint and create a folder until the block ends."""
     config = EndpointConfig(latency_ms=latency_ms, sigma=sigma)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, spawn(config) as endpoint:
-        made = Scene(endpoint, Path(folder))
-        # Prefect makes its database when it first starts; that is not what is compared.
+        made = BenchSetup(endpoint, Path(folder))
+        # Prefect creates its database at its first start, which must not be measured.
         measured(sys.executable, "-c", _FIRST_START, env=made.environment)
         yield made
 

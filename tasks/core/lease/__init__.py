@@ -1,1 +1,1 @@
-"""One run at a time on a destination: the lease and its files."""
+"""Ensures that one run at a time works on a destination: the lease and its files."""

@@ -1,9 +1,9 @@
-"""One run at a time on a destination: two would pay for the same rows.
+"""The lease of a destination: one run at a time works on it, since two would pay for the same rows twice.
 
-A run takes the lease before it looks at what is done, renews it while it works, and releases it at the end.
-Who takes it over from a run that is gone: on the same machine at once, when the system says that the process
-has ended; from elsewhere when its claim has not changed for as long as the claim itself says, by the clock of
-the one who watches. A run that lost its lease, or cannot renew it, is told to stop before others may begin.
+A run acquires the lease before it lists the destination, renews it in a background thread, and releases it at
+the end. Another run takes over an abandoned lease: on the same machine as soon as the owner's process has
+ended, on another machine when the lease was not renewed for its own ``expires_s``, measured by the clock of
+the run that waits. A run that loses its lease, or cannot renew it, stops before the lease expires for others.
 """
 
 import logging
@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from tasks.core.errors import LeaseError, LostLeaseError, StorageError, in_words
-from tasks.core.lease.lease_file import LeaseFiles, LeaseRecord, Numbered
+from tasks.core.errors import LeaseError, LostLeaseError, StorageError, describe_error
+from tasks.core.lease.lease_file import LeaseFiles, LeaseRecord, StoredLease
 from tasks.core.process_identity import ProcessIdentity
 from tasks.core.storage import atomic_write
 from tasks.core.storage.location import Location
@@ -26,82 +26,89 @@ logger = logging.getLogger(__name__)
 
 OnLost = Callable[[LostLeaseError], object]
 _DEFAULT_EXPIRES_S = 45.0
+"""Seconds without a renewal after which a lease expires. Shorter: a store that hangs for half a minute stops
+a run. Longer: the next run on another machine waits longer after a crash. Chosen by reasoning: four renewals
+in a row have to fail, and a scheduler that starts a run every minute still gets the lease."""
 _CONNECTIONS = 10
-"""For the leases of all runs of this process, each of which makes one request at a time; uploads and ledger
-use others. With fewer, one run whose store hangs could delay the renewals of another."""
-_working: set[str] = set()
-"""Runs of this process; a claim of this process that is not among them is left from one that failed."""
+"""Connections to the store for the leases of all runs of this process; uploads and the ledger have their own.
+A run makes one request at a time, so up to 10 runs never wait for each other; with fewer, a request that
+hangs could delay another run's renewal. Measured when uploads shared the pool: a write waited 23.5 s behind
+40."""
+_active_runs: set[str] = set()
+"""Ids of this process's runs. A lease of this process with another id was left by a run that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseTiming:
-    """How often things are done about a lease.
+    """Intervals of a lease. The defaults are chosen by reasoning, not measured.
 
     Attributes:
-        renew_s: Seconds between renewals.
-        expires_s: Seconds without one, after which the owner stops and others may take over.
-        look_s: Seconds between looks at a claim of another machine.
+        renew_s: Seconds between renewals. Each costs a write and a listing; shorter ones tolerate more
+            failures.
+        expires_s: Seconds without a renewal after which the owner stops and other runs may take over.
+        poll_s: Seconds between reads of another run's lease while waiting for it; each costs two requests.
     """
 
     renew_s: float = 10.0
     expires_s: float = _DEFAULT_EXPIRES_S
-    look_s: float = 2.0
+    poll_s: float = 2.0
 
 
 class Lease:
-    """The right to work on a destination; a context manager.
+    """The exclusive right to work on a destination; a context manager.
 
     Args:
-        place: The destination.
-        wait_s: How long to wait for a run that lives; a run elsewhere is first watched in any case.
-        pace: How often it is renewed.
-        owner: Who takes it; by default this process.
+        destination: The destination.
+        wait_s: How long to wait for a run that is alive. To find out whether a run on another machine is
+            alive, its lease is watched for up to ``expires_s`` in any case.
+        timing: The intervals.
+        owner: The process that acquires it; by default the current one.
     """
 
     def __init__(
         self,
-        place: Location,
+        destination: Location,
         *,
         wait_s: float = 0.0,
-        pace: LeaseTiming = LeaseTiming(),
+        timing: LeaseTiming = LeaseTiming(),
         owner: ProcessIdentity | None = None,
     ) -> None:
-        self._place = place = place.with_own_connections(_CONNECTIONS)
+        self._destination = destination.with_own_connections(_CONNECTIONS)
         self._wait_s = wait_s
-        self._pace = pace
-        self._claims = LeaseFiles(place)
+        self._timing = timing
+        self._files = LeaseFiles(self._destination)
         self._number = 0
-        self._claim = LeaseRecord(
+        self._record = LeaseRecord(
             owner=owner or ProcessIdentity.this_process(),
             run=uuid.uuid4().hex,
             since=datetime.now(UTC).isoformat(timespec="seconds"),
-            expires_s=pace.expires_s,
+            expires_s=timing.expires_s,
         )
         self._lock = threading.Lock()
         self._lost: LostLeaseError | None = None
         self._on_lost: list[OnLost] = []
         self._ended = threading.Event()
-        self._alarm = threading.Timer(0.0, self._expire)
+        self._expiry = threading.Timer(0.0, self._expire)
         self._thread = threading.Thread(target=self._renew_until_ended, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
-        """Take the lease.
+        """Acquire the lease.
 
         Raises:
-            LeaseError: Another run works on the destination; says who, and since when.
-            InputError: The destination is not there or may not be written.
-            StorageError: The store does not answer.
+            LeaseError: Another run holds it; the message names its process and start.
+            InputError: The destination does not exist or may not be written.
+            StorageError: The store does not respond.
         """
-        _working.add(self._claim.run)
+        _active_runs.add(self._record.run)
         try:
-            self._take()
+            self._acquire()
         except StorageError:
-            _working.discard(self._claim.run)
-            # Knows better what to say of a destination that is not there.
-            atomic_write.check_writable(self._place)
+            _active_runs.discard(self._record.run)
+            # Raises a more specific error if the destination does not exist or is read-only.
+            atomic_write.check_writable(self._destination)
             raise
         except BaseException:
-            _working.discard(self._claim.run)
+            _active_runs.discard(self._record.run)
             raise
         self._thread.start()
         return self
@@ -109,103 +116,115 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release it, unless it is lost."""
+        """Release the lease, unless it was lost."""
         self._ended.set()
         self._thread.join()
-        self._alarm.cancel()
+        self._expiry.cancel()
         try:
             if not self._lost:
-                self._claims.overwrite(self._number, self._claim.model_copy(update={"released": True}))
-                self._claims.remove_below(self._number)
-        except Exception as failure:  # noqa: BLE001 - the run's work is done; a claim left behind expires
-            logger.warning("The lease of %s could not be released: %s", self._place.url, in_words(failure))
+                self._files.overwrite(self._number, self._record.model_copy(update={"released": True}))
+                self._files.remove_below(self._number)
+        except Exception as failure:  # noqa: BLE001 - the run has finished; a lease not released expires
+            logger.warning(
+                "The lease of %s could not be released: %s", self._destination.url, describe_error(failure)
+            )
         finally:
-            _working.discard(self._claim.run)
+            _active_runs.discard(self._record.run)
 
-    def when_lost(self, call: OnLost) -> None:
-        """Have something called once if the lease is lost, on another thread; now if it already is."""
+    def on_lost(self, call: OnLost) -> None:
+        """Register a callback for the loss of the lease.
+
+        Args:
+            call: Called once, from another thread; immediately if the lease is already lost.
+        """
         with self._lock:
             self._on_lost.append(call)
             lost = self._lost
         if lost:
             call(lost)
 
-    def _take(self) -> None:
+    def _acquire(self) -> None:
         started_s = time.monotonic()
-        seen, seen_s, versions = Numbered(0, None, b""), started_s, 0
+        current, unchanged_since_s, versions = StoredLease(0, None, b""), started_s, 0
         while True:
-            latest = self._claims.latest()
-            if not versions or latest != seen:
-                seen, seen_s, versions = latest, time.monotonic(), versions + 1
-            if self._is_free(seen, time.monotonic() - seen_s):
-                if self._take_next(seen):
+            latest = self._files.latest()
+            if not versions or latest != current:
+                current, unchanged_since_s, versions = latest, time.monotonic(), versions + 1
+            if self._is_free(current, time.monotonic() - unchanged_since_s):
+                if self._create_after(current):
                     return
-                # Somebody was faster; the next look tells who.
+                # Another run created the number first; read its lease.
                 continue
-            # Whose claim changes lives, wherever it is.
-            lives = versions > 1 or (seen.claim is not None and seen.claim.owner.is_here)
-            if lives and time.monotonic() - started_s >= self._wait_s:
-                raise _refusal(seen, self._place)
-            logger.info("%s is held by %s: looking whether it goes on", self._place.url, _who(seen))
-            time.sleep(self._pace.look_s)  # a process on another machine sends no event
+            # A renewed lease proves that its owner is alive, also on another machine.
+            is_alive = versions > 1 or (current.record is not None and current.record.owner.is_here)
+            if is_alive and time.monotonic() - started_s >= self._wait_s:
+                raise _lease_error(current, self._destination)
+            logger.info(
+                "%s is leased by %s: waiting to see whether the lease is renewed",
+                *(self._destination.url, _owner(current)),
+            )
+            time.sleep(self._timing.poll_s)  # a process on another machine sends no event
 
-    def _is_free(self, latest: Numbered, unchanged_s: float) -> bool:
-        claim = latest.claim
-        if not latest.number or (claim and (claim.released or claim.owner.has_ended)):
+    def _is_free(self, latest: StoredLease, unchanged_s: float) -> bool:
+        record = latest.record
+        if not latest.number or (record and (record.released or record.owner.has_ended)):
             return True
-        if claim and claim.owner == ProcessIdentity.this_process():
-            return claim.run not in _working
-        if claim and claim.owner.is_here:
+        if record and record.owner == ProcessIdentity.this_process():
+            return record.run not in _active_runs
+        if record and record.owner.is_here:
             return False
-        return unchanged_s >= (claim.expires_s if claim else _DEFAULT_EXPIRES_S)
+        return unchanged_s >= (record.expires_s if record else _DEFAULT_EXPIRES_S)
 
-    def _take_next(self, latest: Numbered) -> bool:
+    def _create_after(self, latest: StoredLease) -> bool:
         renewed_s = time.monotonic()
         self._number = latest.number + 1
-        if not self._claims.create(self._number, self._claim):
+        if not self._files.create(self._number, self._record):
             return False
-        if latest.claim and not latest.claim.released:
-            logger.warning("%s is taken over from %s, which is gone", self._place.url, _who(latest))
-        self._set_alarm(renewed_s)
+        if latest.record and not latest.record.released:
+            logger.warning(
+                "The lease of %s is taken over from %s, which ended without releasing it",
+                *(self._destination.url, _owner(latest)),
+            )
+        self._reset_expiry(renewed_s)
         return True
 
     def _renew_until_ended(self) -> None:
-        while not self._ended.wait(self._pace.renew_s):
+        while not self._ended.wait(self._timing.renew_s):
             renewed_s = time.monotonic()
-            self._claim = self._claim.model_copy(update={"renewals": self._claim.renewals + 1})
+            self._record = self._record.model_copy(update={"renewals": self._record.renewals + 1})
             try:
-                self._claims.overwrite(self._number, self._claim)
-                # After, not before: who came between is seen now, not at the next renewal.
-                is_latest = self._claims.highest() == self._number
+                self._files.overwrite(self._number, self._record)
+                # Checked after the write, so that a takeover is detected now and not at the next renewal.
+                is_latest = self._files.highest() == self._number
                 if is_latest:
-                    self._set_alarm(renewed_s)
+                    self._reset_expiry(renewed_s)
             except Exception as error:  # noqa: BLE001 - only a lease that is taken over or expires ends a run
                 logger.warning(
                     "The lease of %s was not renewed, next try in %g s: %s",
-                    *(self._place.url, self._pace.renew_s, in_words(error)),
+                    *(self._destination.url, self._timing.renew_s, describe_error(error)),
                 )
                 continue
             if not is_latest:
                 self._lose("was taken over by another run")
                 return
 
-    def _set_alarm(self, renewed_s: float) -> None:
-        """Stop in time even if the store then keeps the renewing thread waiting."""
-        left_s = renewed_s + self._pace.expires_s - time.monotonic()
-        alarm = threading.Timer(max(left_s, 0.0), self._expire)
-        alarm.daemon = True
-        # The old one is cancelled last: if no thread can be started, it still stops the run.
-        alarm.start()
-        self._alarm.cancel()
-        self._alarm = alarm
+    def _reset_expiry(self, renewed_s: float) -> None:
+        """Restart the timer that stops the run in time even if the store blocks the renewing thread."""
+        left_s = renewed_s + self._timing.expires_s - time.monotonic()
+        expiry = threading.Timer(max(left_s, 0.0), self._expire)
+        expiry.daemon = True
+        # Cancel the previous timer last: if the new one cannot be started, it still stops the run.
+        expiry.start()
+        self._expiry.cancel()
+        self._expiry = expiry
 
     def _expire(self) -> None:
-        self._lose(f"could not be renewed for {self._pace.expires_s:.0f} s")
+        self._lose(f"could not be renewed for {self._timing.expires_s:.0f} s")
 
-    def _lose(self, how: str) -> None:
+    def _lose(self, cause: str) -> None:
         message = (
-            f"The lease of {self._place.url} {how}, so this run stops: no further request is sent, what was "
-            "answered is kept. Run the same command again when no other run works there."
+            f"The lease of {self._destination.url} {cause}, so this run stops: it sends no further "
+            "request and keeps all replies it received. Run again when no other run works there."
         )
         with self._lock:
             if self._lost or self._ended.is_set():
@@ -218,14 +237,14 @@ class Lease:
             call(self._lost)
 
 
-def _who(latest: Numbered) -> str:
-    return str(latest.claim.owner) if latest.claim else "an unknown process"
+def _owner(latest: StoredLease) -> str:
+    return str(latest.record.owner) if latest.record else "an unknown process"
 
 
-def _refusal(latest: Numbered, place: Location) -> LeaseError:
-    since = f", since {latest.claim.since}" if latest.claim else ""
+def _lease_error(latest: StoredLease, destination: Location) -> LeaseError:
+    since = f", since {latest.record.since}" if latest.record else ""
     message = (
-        f"Another run works on {place.url}: {_who(latest)}{since}. "
+        f"Another run works on {destination.url}: {_owner(latest)}{since}. "
         "Run again when it has ended, end it, or choose another destination."
     )
     return LeaseError(message)

@@ -38,6 +38,6 @@ def remove_leftovers(place: Location) -> None:
 def _leftover_files(place: Location) -> list[str]:
     # Only a disk can hold half-written segments; on an object store, the ledger is not listed for them.
     folders = [atomic_write.ASIDE_FOLDER, *([FOLDER] if place.is_local else [])]
-    found = [file for folder in folders for file in stored_files.find(place, place.path(folder))]
+    found = [file for folder in folders for file in stored_files.list_files(place, place.path(folder))]
     keys = [file.path.removeprefix(place.path("")) for file in found]
     return [key for key in keys if _LEFTOVER.fullmatch(key)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
-from tasks.core.errors import in_words
+from tasks.core.errors import describe_error
 from tasks.core.ledger import segment_format
 from tasks.core.ledger.commit_policy import CommitPolicy
 from tasks.core.ledger.segment_store import SegmentStore
@@ -144,7 +144,7 @@ class CommitBuffer:
             # Before the batch is dropped: at any time every reply is in the one or in the other.
             self._on_committed(table)
         except Exception as error:  # noqa: BLE001 - a reply that is paid for is not dropped for any reason
-            logger.warning("%d replies wait to be stored: %s", len(self._batch), in_words(error))
+            logger.warning("%d replies wait to be stored: %s", len(self._batch), describe_error(error))
         finally:
             is_merged_next = self._end_commit(is_stored=is_stored)
         if is_merged_next:
@@ -206,7 +206,7 @@ class CommitBuffer:
         try:
             self._segments.merge()
         except Exception as error:  # noqa: BLE001 - recorded, and tried again after the next segment
-            logger.warning("Segments of the ledger could not be merged yet: %s", in_words(error))
+            logger.warning("Segments of the ledger could not be merged yet: %s", describe_error(error))
         finally:
             with self._changed:
                 self._is_merging = False

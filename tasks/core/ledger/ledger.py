@@ -189,7 +189,9 @@ class Ledger:
     def _folders(self) -> frozenset[str]:
         """The ledger's folders when the run began; those of earlier versions are only ever removed."""
         if self._listed is None:
-            names = stored_files.entries(self._place, self._place.path(FOLDER)) if self._earlier else ()
+            names = (
+                stored_files.folder_entries(self._place, self._place.path(FOLDER)) if self._earlier else ()
+            )
             self._listed = frozenset(f"{FOLDER}/{name}" for name in names)
         return self._listed
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pyarrow as pa
 
 from tasks.core.earlier_keys import EarlierKeys
-from tasks.core.errors import StorageError, in_words
+from tasks.core.errors import StorageError, describe_error
 from tasks.core.ledger.commit_buffer import CommitBuffer
 from tasks.core.ledger.commit_policy import CommitPolicy
 from tasks.core.ledger.reply_file import ReplyFile
@@ -187,7 +187,9 @@ class PartitionLedger:
         try:
             self._segments.remove()
         except Exception as error:  # noqa: BLE001 - segments of a published partition only take up space
-            logger.warning("The ledger of a published partition could not be removed: %s", in_words(error))
+            logger.warning(
+                "The ledger of a published partition could not be removed: %s", describe_error(error)
+            )
 
     def _add_committed(self, table: pa.Table) -> None:
         if not self._file_is_complete:
@@ -196,7 +198,7 @@ class PartitionLedger:
             self._file.add(table)
         except Exception as error:  # noqa: BLE001 - the replies are durable; the output is written from the segments
             self._file_is_complete = False
-            logger.warning("Replies could not be kept in a temporary file: %s", in_words(error))
+            logger.warning("Replies could not be kept in a temporary file: %s", describe_error(error))
 
     def _index_of(self, tables: Iterable[pa.Table]) -> ReplyIndex:
         mapped = self._file.mapped()

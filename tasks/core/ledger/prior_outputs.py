@@ -18,23 +18,23 @@ from tasks.core.output_facts import TEXT_COLUMN, OutputFacts
 from tasks.core.parquet.reader import Reader
 from tasks.core.parquet.text_column import TextColumn
 from tasks.core.storage import reading, stored_files
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
 _NOT_ANSWERED = pa.array([status.value for status in Status if not status.is_answered])
 
 
-def find(partition_key: str, job: Job) -> Found | None:
+def find(partition_key: str, job: Job) -> StoredFile | None:
     """A partition's earlier output; None when there is none.
 
     Raises:
         StorageError: The store does not answer.
     """
-    return stored_files.found_at(job.destination, job.destination.path(partition_key))
+    return stored_files.find_file(job.destination, job.destination.path(partition_key))
 
 
-def paid_rows(output: Found | None, partition_key: str, job: Job) -> Iterator[pa.Table]:
+def paid_rows(output: StoredFile | None, partition_key: str, job: Job) -> Iterator[pa.Table]:
     """The replies to this request in an earlier output, as tables of ``segment_format.SCHEMA``, one a slice.
 
     Raises:
@@ -55,7 +55,7 @@ def paid_rows(output: Found | None, partition_key: str, job: Job) -> Iterator[pa
             yield _answered(rows.rename_columns(["", *columns.values()]), limits, job)
 
 
-def completion_tokens(output: Found | None, partition_key: str, job: Job) -> pa.ChunkedArray:
+def completion_tokens(output: StoredFile | None, partition_key: str, job: Job) -> pa.ChunkedArray:
     """The completion tokens of an earlier output's first rows, null where none were billed.
 
     Raises:
@@ -73,7 +73,7 @@ def completion_tokens(output: Found | None, partition_key: str, job: Job) -> pa.
 
 @contextmanager
 def _opened(
-    output: Found | None, partition_key: str, job: Job
+    output: StoredFile | None, partition_key: str, job: Job
 ) -> Iterator[tuple[Reader, OutputFacts] | None]:
     """An earlier output's reader and facts; None when there is none that answers this request.
 

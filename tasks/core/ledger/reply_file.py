@@ -17,7 +17,7 @@ import pyarrow as pa
 from tasks.core.ledger import segment_format
 from tasks.core.storage import atomic_write, temporary_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_building
+from tasks.core.storage.storage_errors import translate_build_errors
 
 _BATCHES_A_TABLE = 64
 """Batches that are mapped before their pages are released: some 16,000 replies, 6 MB. More holds more memory,
@@ -50,9 +50,9 @@ class ReplyFile:
         """
         if not len(table):
             return
-        with self._lock, failures_building(self._folder, self._name):
+        with self._lock, translate_build_errors(self._folder, self._name):
             if self._stream is None:
-                self._file = temporary_files.nameless_file(self._folder)
+                self._file = temporary_files.unnamed_file(self._folder)
                 self._stream = pa.ipc.new_stream(self._file, _SCHEMA)
             self._stream.write_table(table.select(_COLUMNS))
 
@@ -62,7 +62,7 @@ class ReplyFile:
         Raises:
             StorageError: The disk does not take what is buffered.
         """
-        with self._lock, failures_building(self._folder, self._name):
+        with self._lock, translate_build_errors(self._folder, self._name):
             if self._file is None:
                 return MappedReplies(None)
             self._file.flush()
@@ -79,7 +79,7 @@ class ReplyFile:
 
     @property
     def _folder(self) -> Path:
-        return atomic_write.building_folder(self._place)
+        return atomic_write.temporary_folder(self._place)
 
 
 class MappedReplies:

@@ -111,7 +111,8 @@ class ReplyIndex:
     def _found(self, keys: pa.Array) -> pa.Array:
         """For each row the number of the entry that counts, or null.
 
-        The hash table is of the rows' keys: of a million entries, it took 0.2 s for 32,768 rows, not 0.02 s.
+        The hash table is made of the rows' keys. Made of a million entries, it took 0.2 s for 32,768 rows and
+        not 0.02 s.
         """
         wanted = pc.unique(keys.drop_null())
         hits = pc.index_in(self._entries["key"], value_set=wanted).combine_chunks()

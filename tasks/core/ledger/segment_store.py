@@ -18,7 +18,7 @@ from tasks.core.ledger import segment_format, segment_names
 from tasks.core.ledger.segment_names import FOLDER, folder_of, is_of, prefix_of
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
+from tasks.core.storage.storage_errors import translate_errors
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class SegmentStore:
 
     def _store(self, data: bytes, level: int) -> None:
         name = segment_names.name_of(self._prefix, level, segment_format.digest(data))
-        atomic_write.create(self._place, f"{self._folder}/{name}", data)
+        atomic_write.write(self._place, f"{self._folder}/{name}", data)
         with self._lock:
             self._levels[level].add(name)
 
@@ -151,19 +151,19 @@ class SegmentStore:
         return None
 
     def _names(self, folder: str) -> list[str]:
-        files = stored_files.find(self._place, self._place.path(folder))
+        files = stored_files.list_files(self._place, self._place.path(folder))
         return [file.path.rpartition("/")[2] for file in files]
 
     def _contents(self, folder: str, names: Sequence[str]) -> list[bytes | Exception]:
         paths = [self._place.path(f"{folder}/{name}") for name in names]
-        return stored_files.read_whole(self._place, paths) if paths else []
+        return stored_files.read_files(self._place, paths) if paths else []
 
     def _tables(
         self, folder: str, names: Sequence[str], contents: Sequence[bytes | Exception]
     ) -> Iterator[tuple[str, pa.Table, bool]]:
         """Name and table of each segment, and whether all its columns are known."""
         for name, content in zip(names, contents, strict=True):
-            with failures_of(self._place.url, f"{folder}/{name}"):
+            with translate_errors(self._place.url, f"{folder}/{name}"):
                 if isinstance(content, Exception):
                     raise content
             where = self._place.url_of(f"{folder}/{name}")
@@ -191,7 +191,8 @@ def sweep(
     prefixes |= {folder_of(key, one.fingerprint): "" for key in finished for one in earlier}
     try:
         found = [
-            file.path.removeprefix(place.path("")) for file in stored_files.find(place, place.path(FOLDER))
+            file.path.removeprefix(place.path(""))
+            for file in stored_files.list_files(place, place.path(FOLDER))
         ]
         parts = [(folder, name) for folder, _, name in (path.rpartition("/") for path in found)]
         gone = [one for one in parts if one[0] in prefixes and is_of(one[1], prefixes[one[0]])]

@@ -1,4 +1,4 @@
-"""Calls to the deployment: the client, what answers mean, and what every call costs, counted as it is sent.
+"""Requests to a model: the client, the interpretation of replies, budget, metering and metrics.
 
-LlamaIndex and openai are imported by ``llm`` alone.
+Only ``client`` imports LlamaIndex and openai.
 """

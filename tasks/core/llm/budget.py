@@ -1,8 +1,8 @@
-"""What a run may spend, and when no further request may start.
+"""Budget of a run: requests and US dollars.
 
-One budget serves all partitions of a run; it belongs to the gateway's loop. Before a request it is asked, and
-reserves what the request may cost at most; after the reply it counts what it did cost. So what is spent and
-what is in flight together never pass the limit by more than an estimate was short.
+Before a request, the most that it may cost is reserved; after the reply, its cost is recorded. So a run
+exceeds the limit at most by the error of these estimates. One budget serves all partitions; it belongs to the
+gateway's event loop.
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,10 @@ from tasks.core.options import LimitOptions
 from tasks.core.pricing import Price
 from tasks.core.prompt import Request
 
-_BYTES_A_TOKEN = 3.0
-"""Fewer than the four of English prose, so that a reservation is rather too high."""
+_BYTES_PER_TOKEN = 3.0
+"""For reservations. Less reserves too much, so a run stops early; more may exceed the budget. English prose
+has four bytes per token, other languages often fewer, so three reserve rather too much. Chosen, not
+measured."""
 
 
 class Budget:
@@ -44,16 +46,16 @@ class Budget:
         self._reserved_usd = 0.0
 
     @contextmanager
-    def request(self, size_bytes: int) -> Iterator[float]:
-        """Reserve what one request may cost while it is in flight; yields the most it may, in US dollars.
+    def reserve(self, size_bytes: int) -> Iterator[float]:
+        """Reserve the most that one request may cost while it is in flight; yields it, in US dollars.
 
         Args:
-            size_bytes: Of the request's messages.
+            size_bytes: Size of the request's messages.
 
         Raises:
-            BudgetError: It would pass a limit; it must not be sent.
+            BudgetError: The request would exceed a limit and must not be sent.
         """
-        most_usd = self._price.cost_usd(size_bytes / _BYTES_A_TOKEN, self._max_output_tokens)
+        most_usd = self._price.cost_usd(size_bytes / _BYTES_PER_TOKEN, self._max_output_tokens)
         self._check(most_usd)
         self._requests += 1
         self._reserved_usd += most_usd
@@ -62,16 +64,16 @@ class Budget:
         finally:
             self._reserved_usd -= most_usd
 
-    def unsent(self) -> None:
-        """Give back a request that was reserved and never sent: it is not on the bill."""
+    def cancel_request(self) -> None:
+        """Uncount a request that was reserved and not sent."""
         self._requests -= 1
 
-    def spent(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
-        """Count what a reply cost."""
+    def record_usage(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
+        """Record the cost of a reply by its tokens."""
         self._spent_usd += self._price.cost_usd(prompt_tokens or 0, completion_tokens or 0)
 
-    def unknown(self, most_usd: float) -> None:
-        """Count a request that may be on the bill, of which nobody knows what it cost, as all it may cost."""
+    def record_unknown_cost(self, most_usd: float) -> None:
+        """Record the highest possible cost for a request that may be billed and has no usage."""
         self._spent_usd += most_usd
 
     def _check(self, most_usd: float) -> None:
@@ -85,17 +87,17 @@ class Budget:
         else:
             return
         message = (
-            f"Budget exhausted ({limit}): what was answered is kept. Raise the limit and run the same "
+            f"Budget exhausted ({limit}): paid replies are kept. Raise the limit and run the same "
             "command again to go on."
         )
         raise BudgetError(message)
 
 
 def budget_of(limits: LimitOptions, price: Price | None, request: Request) -> Budget:
-    """The budget a person asked for.
+    """The budget that the user set.
 
     Raises:
-        InputError: It is in dollars, and nobody knows the price.
+        InputError: It is in dollars and the model's price is unknown.
     """
     if limits.max_cost_usd is not None and price is None:
         message = (

@@ -1,4 +1,4 @@
-"""A model as the summarizer uses it, whatever is measured or renewed on the way to it."""
+"""The interface of a model: sends one request for a row."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +10,7 @@ from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one request brought.
+    """The result of one request.
 
     Attributes:
         outcome: The row's outcome.
@@ -28,10 +28,10 @@ class ChatModel(Protocol):
         """Send one request.
 
         Raises:
-            RequestError: No usable reply; another attempt may get one.
-            RateLimitError: The endpoint asks to wait.
-            StopRunError: No row would be served.
+            RequestError: There was no usable reply; a retry may get one.
+            RateLimitError: The endpoint requests a wait.
+            StopRunError: The error concerns every row.
 
-        The first two carry the reply's rate limit headers, if there was a reply.
+        The first two hold the reply's rate limit headers, if there was a reply.
         """
         ...

@@ -1,7 +1,7 @@
 """Sends one request to an endpoint through LlamaIndex.
 
-The only file that imports LlamaIndex and openai, which takes seconds, so it is imported late. Nothing here
-retries, waits or counts; ``response_policy`` decides what a reply means. A client is built in the event loop
+The only module that imports LlamaIndex and openai. That takes seconds, so this module is imported late. It
+does not retry, wait or count; ``response_policy`` interprets replies. A client is built in the event loop
 that uses it, and closed there.
 """
 
@@ -23,7 +23,7 @@ from tasks.core.errors import SettingsError
 from tasks.core.llm import response_policy
 from tasks.core.llm.chat_model import Answer, ChatModel
 from tasks.core.llm.entra import Credential, RenewingModel, Token, default_credential
-from tasks.core.llm.sdk_bypass import BypassClient, Recorder, RowEndedError, Sender
+from tasks.core.llm.sdk_bypass import BypassClient, Recorder, RowRejectedError, Sender
 from tasks.core.llm.transport import Transport
 from tasks.core.model import Reply
 from tasks.core.prompt import RenderedRow, Request
@@ -46,16 +46,16 @@ async def open_model(
     """Build an endpoint's client in the running loop, and close it there.
 
     Args:
-        endpoint: Where to send.
+        endpoint: The endpoint.
         request: What all requests have in common.
         key: The endpoint's key; None to send Entra ID's tokens.
-        max_connections: Connections at most: as many as requests may be in flight.
-        timeout_s: Longest silence while a reply is read; the summarizer sets the total deadline.
-        credential: Where tokens come from, without a key.
-        metered: Wraps the part that sends one request, below the part that repeats one with a new token.
+        max_connections: Connections at most; as many as requests may be in flight.
+        timeout_s: Longest pause while a reply is read; the summarizer sets the total deadline.
+        credential: Returns the source of tokens, used without a key.
+        metered: Wraps the model below the part that repeats a request with a new token, so it counts both.
 
     Raises:
-        SettingsError: LlamaIndex does not know the model.
+        SettingsError: LlamaIndex does not support the model.
         DeploymentError: There is neither key nor token.
         RequestError: Entra ID did not answer.
     """
@@ -63,26 +63,26 @@ async def open_model(
     token = None if key else Token(credential())
     if token:
         await token.refresh_if_due()
-    # Plain http is for loopback, which needs no proxy.
+    # Plain http is used on loopback only, which needs no proxy.
     proxies = endpoint.url.startswith("https:")
     async with Transport(
         max_connections=max_connections, timeout_s=timeout_s, use_environment_proxies=proxies
     ) as transport:
         recorded = await record_request(endpoint, request, timeout_s)
         sender = Sender(transport, recorded, token.header if token else lambda: _key_header(key))
-        model = metered(bypassing_the_sdk(sender, recorded.content, endpoint, request))
+        model = metered(build_bypass_model(sender, recorded.content, endpoint, request))
         yield RenewingModel(model, token) if token else model
 
 
 def build_client(endpoint: Endpoint, request: Request, **transport: Any) -> AzureOpenAI:
-    """Build LlamaIndex's client of an endpoint, without a credential and without retries of its own.
+    """Build LlamaIndex's client of an endpoint, without a credential and without retries.
 
-    The one place where a LlamaIndex client is built.
+    No other function builds one.
 
     Args:
-        endpoint: Where to send.
+        endpoint: The endpoint.
         request: What all requests have in common.
-        transport: LlamaIndex's arguments for how to send.
+        transport: LlamaIndex's arguments about HTTP.
     """
     return CachingAzureOpenAI(
         engine=endpoint.deployment,
@@ -91,7 +91,8 @@ def build_client(endpoint: Endpoint, request: Request, **transport: Any) -> Azur
         max_tokens=request.max_output_tokens,
         azure_endpoint=endpoint.url,
         api_version=endpoint.api_version,
-        # Without one LlamaIndex looks for others in the environment; it shows and pickles the one it has.
+        # Without one, LlamaIndex takes other providers' keys from the environment. A real one would be in its
+        # repr and its pickle.
         api_key=_CREDENTIAL_PLACEHOLDER,
         max_retries=0,
         **transport,
@@ -99,20 +100,20 @@ def build_client(endpoint: Endpoint, request: Request, **transport: Any) -> Azur
 
 
 async def record_request(endpoint: Endpoint, request: Request, timeout_s: float) -> httpx.Request:
-    """The request that LlamaIndex and openai's SDK build for a row; it is not sent and holds no key."""
+    """The request that LlamaIndex and openai's SDK build for a row; it is not sent and contains no key."""
     async with Recorder() as recorder:
         llm = build_client(endpoint, request, timeout=timeout_s, async_http_client=recorder)
         await AzureChatModel(llm, endpoint, request).complete(_RECORDED_ROW)
         return recorder.recorded
 
 
-def bypassing_the_sdk(sender: Sender, recorded: bytes, endpoint: Endpoint, request: Request) -> ChatModel:
-    """A model that uses LlamaIndex's ``achat`` without openai's SDK below it.
+def build_bypass_model(sender: Sender, recorded: bytes, endpoint: Endpoint, request: Request) -> ChatModel:
+    """Build a model that uses LlamaIndex's ``achat`` without openai's SDK below it.
 
     Args:
         sender: Sends requests.
         recorded: The body of a request that the SDK built.
-        endpoint: Where to send.
+        endpoint: The endpoint.
         request: What all requests have in common.
     """
     llm = build_client(endpoint, request, async_openai_client=BypassClient(sender, recorded))
@@ -120,7 +121,7 @@ def bypassing_the_sdk(sender: Sender, recorded: bytes, endpoint: Endpoint, reque
 
 
 def check_model(llm: AzureOpenAI) -> None:
-    """Check that LlamaIndex knows the model, without which every call would fail.
+    """Check that LlamaIndex supports the model; without that every request fails.
 
     Raises:
         SettingsError: It does not.
@@ -131,8 +132,8 @@ def check_model(llm: AzureOpenAI) -> None:
         is_known = False
     if not is_known:
         message = (
-            "AZURE_OPENAI_MODEL must name the chat model behind the deployment in a way LlamaIndex knows, "
-            f"such as gpt-4o-mini; {llm.model!r} is not known."
+            "AZURE_OPENAI_MODEL must name the deployment's chat model by a name that LlamaIndex supports, "
+            f"such as gpt-4o-mini; {llm.model!r} is not supported."
         )
         raise SettingsError(message)
 
@@ -142,7 +143,7 @@ def _key_header(key: SecretStr | None) -> dict[str, str]:
 
 
 class CachingAzureOpenAI(AzureOpenAI):  # type: ignore[misc]  # LlamaIndex ships no types
-    """LlamaIndex's client; its metadata and its payload for callbacks are computed once, not per request."""
+    """LlamaIndex's client with its metadata and its payload for callbacks computed once, not per request."""
 
     @cached_property
     def metadata(self) -> LLMMetadata:
@@ -152,12 +153,12 @@ class CachingAzureOpenAI(AzureOpenAI):  # type: ignore[misc]  # LlamaIndex ships
 
     @cached_property
     def payload(self) -> dict[str, Any]:
-        """The client's description for callbacks; no credential is in it."""
+        """The client's description for callbacks; it contains no credential."""
         described: dict[str, Any] = super().to_payload()
         return described
 
     def to_payload(self) -> dict[str, Any]:
-        """The payload."""
+        """The payload, computed once."""
         return self.payload
 
 
@@ -166,7 +167,7 @@ class AzureChatModel:
 
     Args:
         llm: LlamaIndex's client.
-        endpoint: Where it sends; its name is recorded with each reply.
+        endpoint: The endpoint; its name is recorded with each reply.
         request: What all requests have in common.
     """
 
@@ -174,7 +175,7 @@ class AzureChatModel:
         self._llm = llm
         self._endpoint = endpoint.name
         self._max_output_tokens = request.max_output_tokens
-        # Building one takes LlamaIndex some microseconds, and the instruction is the same in all rows.
+        # LlamaIndex needs some microseconds to build a message, and the instruction is the same in all rows.
         self._fixed = {
             role: ChatMessage(role=role, content=content) for role, content in request.prompt.messages
         }
@@ -186,10 +187,10 @@ class AzureChatModel:
             response = await self._llm.achat([self._message(*message) for message in row.messages])
             completion = response.raw
             outcome = response_policy.completed(completion, self._endpoint, self._max_output_tokens)
-        except RowEndedError as ended:
-            # Such a reply has nothing more than the outcome.
+        except RowRejectedError as rejected:
+            # An error reply contains no text and no usage.
             reply = Reply(time.time(), self._endpoint)
-            return Answer(replace(ended.outcome, reply=reply), ended.rate_limits)
+            return Answer(replace(rejected.outcome, reply=reply), rejected.rate_limits)
         except response_policy.NO_COMPLETION as error:
             failed = response_policy.unreadable(error)
             failed.rate_limits = getattr(completion, "rate_limits", None)

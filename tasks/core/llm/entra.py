@@ -1,7 +1,7 @@
 """Entra ID's token, for deployments without a key.
 
-A token is used until it expires. It is renewed on a thread beside the requests, which wait for a renewal only
-when no valid token is left. The token's text leaves this room only to be sent.
+A token is used until it expires. It is renewed in a background thread; requests wait for a renewal only when
+the token has expired. The token is never logged.
 """
 
 import asyncio
@@ -22,18 +22,22 @@ logger = logging.getLogger(__name__)
 
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 _RENEW_BEFORE_S = 300.0
-"""Until five minutes before its end azure-identity hands out the token it has; asking sooner is no use."""
+"""Time before expiry at which renewals begin. Later leaves less time for retries; earlier has no effect,
+since azure-identity returns its cached token until five minutes before expiry."""
 _FIRST_BACKOFF_S = 5.0
-_LONGEST_BACKOFF_S = 30.0
-"""Between renewals that fail: some ten attempts in five minutes, and azure-identity pauses as long itself."""
+"""Wait after the first failed renewal. Shorter requests a token from a failing service more often; longer
+wastes the time until expiry. Chosen, not measured."""
+_MAX_BACKOFF_S = 30.0
+"""Longest wait between failed renewals, which allows some ten attempts in five minutes. Shorter has no
+effect, since azure-identity waits 30 s itself; longer allows fewer attempts."""
 
 
 class AccessToken(Protocol):
-    """A token and when it ends."""
+    """A token and its expiry."""
 
     @property
     def token(self) -> str:
-        """What is sent."""
+        """The token's text."""
         ...
 
     @property
@@ -43,7 +47,7 @@ class AccessToken(Protocol):
 
 
 class Credential(Protocol):
-    """What azure-identity's credentials have in common."""
+    """The interface of azure-identity's credentials."""
 
     def get_token(self, *scopes: str) -> AccessToken:
         """Fetch a token; blocks."""
@@ -54,7 +58,7 @@ class Token:
     """A token that is renewed before it expires; belongs to the event loop it is used in.
 
     Args:
-        credential: Where tokens come from.
+        credential: The source of tokens.
         clock: Seconds since 1970.
     """
 
@@ -71,14 +75,14 @@ class Token:
         return self._value
 
     def header(self) -> dict[str, str]:
-        """The header that carries it."""
+        """The request header with the token."""
         return {"authorization": f"Bearer {self._value}"}
 
     async def refresh_if_due(self) -> None:
-        """Begin a renewal when the token ends within five minutes; wait for it only when it has expired.
+        """Begin a renewal if the token expires within five minutes; wait for it only if it has expired.
 
         Raises:
-            DeploymentError: The token has expired and no credential gave one.
+            DeploymentError: The token has expired and no credential returned one.
             RequestError: The token has expired and Entra ID did not answer.
         """
         now_s = self._clock()
@@ -88,10 +92,10 @@ class Token:
             self._begin_renewal()
 
     async def renew(self, rejected: str) -> bool:
-        """Replace a token that was rejected before its time; whether there is now another one.
+        """Replace a token that was rejected before it expired; returns whether there is now another one.
 
         Raises:
-            DeploymentError: No credential gave one.
+            DeploymentError: No credential returned one.
             RequestError: Entra ID did not answer.
         """
         if self._value == rejected:
@@ -99,15 +103,15 @@ class Token:
         return self._value != rejected
 
     async def _renewed(self) -> None:
-        # Shielded: a row that is cancelled does not take the renewal from the others.
+        # Shielded: cancelling one row does not cancel the renewal that other rows wait for.
         if error := await asyncio.shield(self._begin_renewal()):
-            raise copy(error)  # each row raises an error of its own, or their frames would add up in one
+            raise copy(error)  # a copy per row, since each raise adds frames to the traceback
 
     def _begin_renewal(self) -> "asyncio.Future[PipelineError | None]":
         if self._renewal is None or self._renewal.done():
             loop = asyncio.get_running_loop()
             self._renewal = loop.create_future()
-            # Not a pool's thread: closing the loop would wait for it, and Entra ID may take minutes.
+            # Not a thread of the loop's pool: closing the loop would wait for it, possibly minutes.
             threading.Thread(
                 target=self._fetch, args=(loop, self._renewal), name="token", daemon=True
             ).start()
@@ -117,42 +121,40 @@ class Token:
         self, loop: asyncio.AbstractEventLoop, renewal: "asyncio.Future[PipelineError | None]"
     ) -> None:
         fetched = self._get()
-        with suppress(RuntimeError):  # the loop is closed, so no request waits for the token
+        with suppress(RuntimeError):  # the loop is closed, and no request waits for the token
             loop.call_soon_threadsafe(self._end_renewal, renewal, fetched)
 
     def _end_renewal(
         self, renewal: "asyncio.Future[PipelineError | None]", fetched: AccessToken | PipelineError
     ) -> None:
-        """Keep the new token, or plan the next attempt; on the loop."""
+        """Store the new token, or schedule the next attempt; runs on the loop."""
         now_s, error = self._clock(), None
         if isinstance(fetched, PipelineError):
             error = fetched
             if now_s < self._expires_s:
                 left_s = self._expires_s - now_s
-                logger.warning(
-                    "The token is valid for %.0f s more and was not renewed yet: %s", left_s, error
-                )
+                logger.warning("Entra ID's token expires in %.0f s and its renewal failed: %s", left_s, error)
         else:
             self._value, self._expires_s = fetched.token, float(fetched.expires_on)
-        # A renewal may also bring the same token again: azure-identity does while Entra ID is away.
+        # azure-identity returns its cached token again while Entra ID is unreachable.
         self._renew_at_s = self._expires_s - _RENEW_BEFORE_S
         if self._renew_at_s > now_s:
             self._backoff_s = 0.0
         else:
-            self._backoff_s = min(max(2 * self._backoff_s, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
+            self._backoff_s = min(max(2 * self._backoff_s, _FIRST_BACKOFF_S), _MAX_BACKOFF_S)
             self._renew_at_s = now_s + self._backoff_s
         if not renewal.done():
             renewal.set_result(error)
 
     def _get(self) -> AccessToken | PipelineError:
-        """A token, or why there is none; blocks."""
+        """A token, or the error that prevented it; blocks."""
         from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415 - only without a key
 
         try:
             return self._credential.get_token(_SCOPE)
         except ClientAuthenticationError:
             message = (
-                "AZURE_OPENAI_API_KEY is not set and Entra ID gave no token: set the key, sign in with "
+                "AZURE_OPENAI_API_KEY is not set and Entra ID returned no token: set the key, sign in with "
                 "`az login`, or give this machine an identity."
             )
             return DeploymentError(message)
@@ -162,7 +164,7 @@ class Token:
 
 
 class RenewingModel:
-    """A model whose requests carry Entra ID's token: renewed ahead of time, replaced when it is rejected."""
+    """A model whose requests use Entra ID's token; renews it before it expires and when it is rejected."""
 
     def __init__(self, model: ChatModel, token: Token) -> None:
         self._model = model
@@ -175,14 +177,14 @@ class RenewingModel:
         try:
             return await self._model.complete(row)
         except DeploymentError as error:
-            # A token may be revoked before it ends: one new one, then the error stands.
+            # A token may be revoked before it expires: retry once with a new one.
             if error.status != HTTPStatus.UNAUTHORIZED or not await self._token.renew(used):
                 raise
         return await self._model.complete(row)
 
 
 def default_credential() -> Credential:
-    """azure-identity's default: environment, workload and managed identity, developer sign-ins."""
+    """azure-identity's default credential: environment, workload and managed identity, developer sign-ins."""
     from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - only without a key, and slow
 
     return DefaultAzureCredential()

@@ -1,8 +1,7 @@
-"""Counts, measures and budgets every request at the place where it is sent, so that report and bill agree.
+"""Metering: counts, measures and budgets each request where it is sent, so that report and bill agree.
 
-One ``Meter`` serves all lanes and partitions of a run; it belongs to the gateway's loop, and any thread may
-read its counts. It wraps the part of each model that sends one request, below the part that may send it again
-with a new token.
+One ``Meter`` serves all lanes and partitions of a run. It belongs to the gateway's event loop; any thread may
+read its counts. It wraps each model below the part that repeats a request with a new token.
 """
 
 import asyncio
@@ -12,10 +11,10 @@ from dataclasses import fields
 from tasks.core.errors import DeploymentError, PipelineError, RequestError
 from tasks.core.llm.budget import Budget
 from tasks.core.llm.chat_model import Answer, ChatModel
-from tasks.core.llm.telemetry import RequestMetrics
+from tasks.core.llm.request_metrics import RequestMetrics
 from tasks.core.model import Outcome, Status
 from tasks.core.prompt import RenderedRow
-from tasks.core.reporting.histogram import SECONDS, TOKENS, Counting, Histograms
+from tasks.core.reporting.histogram import SECONDS, TOKENS, HistogramBuilder, Histograms
 from tasks.core.reporting.tally import Bill
 
 
@@ -23,23 +22,23 @@ class Meter:
     """Counts and measures the requests of a run, and reserves each in the budget.
 
     Args:
-        budget: What may be spent.
-        metrics: OpenTelemetry's instruments, if metrics are exported.
+        budget: The run's budget.
+        metrics: OpenTelemetry metrics of the requests.
     """
 
     def __init__(self, budget: Budget, metrics: RequestMetrics | None = None) -> None:
         self._budget = budget
         self._metrics = metrics
-        # All names are in it from the start, since other threads read it meanwhile.
+        # All names are present from the start, since other threads iterate over it.
         self._counts = Counter(dict.fromkeys((field.name for field in fields(Bill)), 0))
-        # Keys of rows whose last request brought no answer: a row that is requested again is one of them.
+        # Keys of rows whose last request was not answered; another request for one of them is a retry.
         self._unanswered: set[bytes] = set()
-        self._latency_s = Counting(SECONDS)
-        self._prompt_tokens, self._completion_tokens = Counting(TOKENS), Counting(TOKENS)
+        self._latency_s = HistogramBuilder(SECONDS)
+        self._prompt_tokens, self._completion_tokens = HistogramBuilder(TOKENS), HistogramBuilder(TOKENS)
 
     @property
     def bill(self) -> Bill:
-        """What was sent and received so far."""
+        """Counts of requests and tokens so far."""
         return Bill(**self._counts)
 
     @property
@@ -48,8 +47,8 @@ class Meter:
         counted = (self._latency_s, self._prompt_tokens, self._completion_tokens)
         return Histograms(*(one.histogram for one in counted))
 
-    def around(self, model: ChatModel) -> ChatModel:
-        """The model with its requests metered; a request that would exceed the budget is not sent."""
+    def wrap(self, model: ChatModel) -> ChatModel:
+        """Wrap a model so that its requests are metered; one that would exceed the budget is not sent."""
         return _MeteredModel(model, self)
 
     async def complete(self, row: RenderedRow, model: ChatModel) -> Answer:
@@ -59,15 +58,15 @@ class Meter:
             BudgetError: It would exceed the budget; it was not sent.
         """
         began_s = _now_s()
-        with self._budget.request(row.size_bytes) as most_usd:
+        with self._budget.reserve(row.size_bytes) as most_usd:
             try:
                 answer = await model.complete(row)
             except BaseException as error:
-                # A request that was cancelled, or failed in another way, may have been served.
+                # After a cancellation or an unexpected exception, the request may have been served.
                 end = _end_of(error) if isinstance(error, PipelineError) else "lost"
                 self._count(end, row.key)
                 if end == "lost":
-                    self._budget.unknown(most_usd)
+                    self._budget.record_unknown_cost(most_usd)
                 if self._metrics:
                     self._metrics.failed(_now_s() - began_s, error)
                 raise
@@ -76,14 +75,14 @@ class Meter:
             self._count_tokens(outcome)
             self._measure(_now_s() - began_s, outcome)
             if outcome.prompt_tokens is None and (outcome.model or outcome.status is Status.FILTERED):
-                self._budget.unknown(most_usd)
+                self._budget.record_unknown_cost(most_usd)
             return answer
 
     def _count(self, end: str, key: bytes) -> None:
-        """Count a request when it has ended; one that was never sent is no request."""
+        """Count a request that has ended; one that was not sent is counted as unsent only."""
         self._counts[end] += 1
         if end == "unsent":
-            self._budget.unsent()
+            self._budget.cancel_request()
             return
         self._counts["sent"] += 1
         self._counts["retried"] += key in self._unanswered
@@ -96,7 +95,7 @@ class Meter:
         self._counts["prompt_tokens"] += outcome.prompt_tokens or 0
         self._counts["completion_tokens"] += outcome.completion_tokens or 0
         self._counts["cached_tokens"] += outcome.cached_tokens or 0
-        self._budget.spent(outcome.prompt_tokens, outcome.completion_tokens)
+        self._budget.record_usage(outcome.prompt_tokens, outcome.completion_tokens)
 
     def _measure(self, seconds: float, outcome: Outcome) -> None:
         if self._metrics:
@@ -122,7 +121,7 @@ def _end_of(error: PipelineError) -> str:
         if not error.sent:
             return "unsent"
         return "lost" if error.possibly_paid else "refused"
-    # An error without a status was no answer of the deployment: there was no token to send.
+    # An error without a status is not from the deployment: there was no token, and nothing was sent.
     return "unsent" if isinstance(error, DeploymentError) and error.status is None else "refused"
 
 

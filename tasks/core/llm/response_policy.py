@@ -1,23 +1,23 @@
-"""What the deployment's answers mean: the policy table.
+"""Response policy: turns a reply of the deployment into the row's outcome or an error.
 
-Pure: from a status, an error code and headers, or from a chat completion, to the row's outcome or an error
-whose class says who acts next. Nothing is read from message texts, and none is passed on, since a server's
-message may quote the row.
+Pure functions of the status, the error code and the headers, or of a chat completion. The error's class
+decides what happens next. Message texts are neither parsed nor passed on, since a server's message may quote
+the row.
 
 ============================================  ===========================================================
-answer                                        meaning
+reply                                         result
 ============================================  ===========================================================
-3xx, 401, 403, 404, wrong parameters          ``DeploymentError``: no row would be served, stop
+3xx, 401, 403, 404, wrong parameters          ``DeploymentError``: concerns every row, the lane stops
 429 ``insufficient_quota``                    the same
-429                                           ``RateLimitError``: all rows wait, no attempt is spent
-408, 409, 5xx                                 ``RequestError``: another attempt may do better
-400 ``content_filter``                        the row is ``filtered`` (and billed: it is never resent)
+429                                           ``RateLimitError``: all rows wait, no attempt is used up
+408, 409, 5xx                                 ``RequestError``: the row is retried
+400 ``content_filter``                        the row is ``filtered`` (billed, so it is never sent again)
 400 ``context_length_exceeded``, 413          the row is ``too_long``
 any other 4xx                                 the row is ``failed``; many in a row stop the run
 200, ``finish_reason`` content_filter/length  the row is ``filtered`` / ``truncated``
 200, a refusal                                the row is ``refused``
 200 with text                                 the row is ``ok``
-200 without                                   the row is ``failed``: paid, and asking again gives the same
+200 without text                              the row is ``failed`` (billed; a retry would give the same)
 ============================================  ===========================================================
 
 Source: Azure OpenAI's REST reference and its content filtering page, checked by tests against the local
@@ -35,7 +35,7 @@ from typing import Any
 from tasks.core.errors import DeploymentError, RateLimitError, RequestError
 from tasks.core.model import Outcome, Reply, Status
 
-_CURES = {
+_FIXES = {
     HTTPStatus.UNAUTHORIZED: "the key or token is not accepted: check AZURE_OPENAI_API_KEY and "
     "AZURE_OPENAI_ENDPOINT.",
     HTTPStatus.FORBIDDEN: "access is denied: check the network rules and the role 'Cognitive Services OpenAI "
@@ -43,10 +43,12 @@ _CURES = {
     HTTPStatus.NOT_FOUND: "no such deployment: check AZURE_OPENAI_DEPLOYMENT, AZURE_OPENAI_ENDPOINT and "
     "OPENAI_API_VERSION.",
 }
-_QUOTA_CURE = "the quota is used up: raise it in the Azure portal, or run again in the next billing period."
-_REDIRECT_CURE = "the endpoint redirects elsewhere, which is not followed: correct AZURE_OPENAI_ENDPOINT."
-_PARAMETER_CURE = (
-    "the deployment does not take these parameters: check max_output_tokens, AZURE_OPENAI_MODEL and "
+_QUOTA_FIX = "the quota is used up: raise it in the Azure portal, or run again in the next billing period."
+_REDIRECT_FIX = (
+    "the endpoint redirects elsewhere, and redirects are not followed: correct AZURE_OPENAI_ENDPOINT."
+)
+_PARAMETER_FIX = (
+    "the deployment does not accept these parameters: check max_output_tokens, AZURE_OPENAI_MODEL and "
     "OPENAI_API_VERSION."
 )
 _WRONG_FOR_EVERY_ROW = {
@@ -59,9 +61,9 @@ _WRONG_FOR_EVERY_ROW = {
     "unsupported_value",
 }
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
-_OF_THE_ROW = ("messages", "prompt")
-_TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT}
-_WAITS = (
+_ROW_PARAMETERS = ("messages", "prompt")
+_RETRIED = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT}
+_WAIT_HEADERS = (
     ("retry-after-ms", 0.001),
     ("retry-after", 1.0),
     ("x-ratelimit-reset-requests", 1.0),
@@ -70,68 +72,68 @@ _WAITS = (
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 NO_COMPLETION = (ValueError, TypeError, AttributeError, LookupError)
-"""What reading something that is not a chat completion raises."""
+"""Exceptions raised when a reply is not a chat completion."""
 
-# Made once: json.dumps makes one at every call, which costs more than the encoding.
+# Built once: json.dumps would build an encoder at every call, which takes longer than encoding.
 _as_json = json.JSONEncoder(default=vars, separators=(",", ":")).encode
 
 
 def not_answered(*, sent: bool) -> RequestError:
-    """No reply came; what was sent may have been served all the same."""
+    """The error of a request without a reply; if it was sent, it may have been served and billed."""
     return RequestError("the connection failed or timed out", possibly_paid=sent, sent=sent)
 
 
 def unreadable(error: Exception) -> RequestError:
-    """A 200 reply that is not a chat completion; told by the class of what reading it raised."""
+    """The error of a 200 reply that is not a chat completion; names the class of the parser's exception."""
     return RequestError(f"the reply could not be read ({type(error).__name__})", possibly_paid=True)
 
 
 def rejected(
     status: int, code: str | None, headers: Mapping[str, str], parameter: str | None = None
 ) -> Outcome:
-    """Judge an error status.
+    """Interpret an error status.
 
     Args:
         status: The HTTP status.
         code: ``error.code`` of Azure's error body, None without one.
         headers: The reply's headers, with lower-case names.
-        parameter: ``error.param`` of the body: which part of the request is wrong, None when nobody says.
+        parameter: ``error.param`` of the body, the part of the request that is wrong; None without one.
 
     Returns:
-        The row's outcome, when the fault is the row's.
+        The row's outcome, if the error concerns this row only.
 
     Raises:
-        DeploymentError: No row would be served.
-        RateLimitError: The deployment asks to wait.
-        RequestError: Another attempt may be served.
+        DeploymentError: The error concerns every row.
+        RateLimitError: The deployment requests a wait.
+        RequestError: A retry may succeed.
     """
-    # Only what looks like an identifier is told; a body could put anything in this place.
+    # Only an identifier is passed on; a body may contain any text in this field.
     known = code if code and _CODE.fullmatch(code) else ""
     label = f"HTTP {status}, {known}" if known else f"HTTP {status}"
-    if cure := _cure(status, known):
-        message = f"{label}: {cure}"
+    if fix := _fix(status, known):
+        message = f"{label}: {fix}"
         raise DeploymentError(message, status=status)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise RateLimitError(label, retry_after_s=retry_after_s(headers))
-    if status in _TRY_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in _RETRIED or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise RequestError(label)
     if known == "content_filter":
         return Outcome(Status.FILTERED, error="the prompt was stopped by the content filter")
     if known in _TOO_LONG or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return Outcome(Status.TOO_LONG, error="the text is longer than the model takes")
-    if status == HTTPStatus.BAD_REQUEST and parameter and not parameter.startswith(_OF_THE_ROW):
-        # What is not the row's is the same for all rows.
-        message = f"{label}: {_PARAMETER_CURE}"
+        return Outcome(Status.TOO_LONG, error="the text is longer than the model accepts")
+    if status == HTTPStatus.BAD_REQUEST and parameter and not parameter.startswith(_ROW_PARAMETERS):
+        # A parameter that does not come from the row is the same for all rows.
+        message = f"{label}: {_PARAMETER_FIX}"
         raise DeploymentError(message, status=status)
     return Outcome(Status.FAILED, error=label)
 
 
 def completed(completion: Any, endpoint: str = "", max_output_tokens: int | None = None) -> Outcome:
-    """Judge a chat completion: anything with the attributes of openai's object.
+    """Interpret a chat completion.
 
     Args:
-        completion: The completion.
-        endpoint: Where it came from, for the ledger.
+        completion: An object with the attributes of openai's ``ChatCompletion``.
+        endpoint: The endpoint's name, for the ledger.
         max_output_tokens: The limit of the request.
 
     Raises:
@@ -141,7 +143,7 @@ def completed(completion: Any, endpoint: str = "", max_output_tokens: int | None
     content = sanitize(choice.message.content or "")
     text = content.strip()
     refusal = getattr(choice.message, "refusal", None)
-    status, error = _judge(choice.finish_reason, refusal, text)
+    status, error = _status(choice.finish_reason, refusal, text)
     usage = getattr(completion, "usage", None)
     return Outcome(
         status,
@@ -156,25 +158,25 @@ def completed(completion: Any, endpoint: str = "", max_output_tokens: int | None
             time.time(),
             endpoint,
             content or None,
-            _words(choice.finish_reason),
-            _words(refusal),
+            _string(choice.finish_reason),
+            _string(refusal),
             _as_json(usage) if usage else None,
-            _words(getattr(completion, "service_tier", None)),
+            _string(getattr(completion, "service_tier", None)),
         ),
     )
 
 
-def _words(value: object) -> str | None:
+def _string(value: object) -> str | None:
     """A string that the ledger can hold; None for anything else."""
     return sys.intern(sanitize(value)) if isinstance(value, str) else None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait from ``retry-after-ms``, else ``retry-after``; None when neither says.
+    """The requested wait: ``retry-after-ms``, else ``retry-after``, else a quota's reset; None without any.
 
-    Azure has also refused with nothing but the seconds until its quotas are full again.
+    Some 429s of Azure contain only the seconds until the quotas are full again.
     """
-    for name, unit_s in _WAITS:
+    for name, unit_s in _WAIT_HEADERS:
         try:
             return float(headers[name]) * unit_s
         except (KeyError, ValueError):
@@ -183,7 +185,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def sanitize(text: str) -> str:
-    """Replace lone surrogates, which Arrow cannot hold, with U+FFFD; pairs become the character they mean."""
+    """Replace lone surrogates, which Arrow cannot store, by U+FFFD, and pairs by their character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -191,15 +193,15 @@ def sanitize(text: str) -> str:
     return text
 
 
-def _cure(status: int, code: str) -> str | None:
-    """What a person does about an answer that concerns every row; None for any other."""
+def _fix(status: int, code: str) -> str | None:
+    """How to fix an error that concerns every row; None for any other error."""
     if code == "insufficient_quota":
-        return _QUOTA_CURE
+        return _QUOTA_FIX
     if code in _WRONG_FOR_EVERY_ROW:
-        return _PARAMETER_CURE
+        return _PARAMETER_FIX
     if status < HTTPStatus.BAD_REQUEST:
-        return _REDIRECT_CURE
-    return _CURES.get(HTTPStatus(status)) if status in _CURES else None
+        return _REDIRECT_FIX
+    return _FIXES.get(HTTPStatus(status)) if status in _FIXES else None
 
 
 def _cached_tokens(usage: Any) -> int | None:
@@ -207,11 +209,11 @@ def _cached_tokens(usage: Any) -> int | None:
     return getattr(details, "cached_tokens", None)
 
 
-def _judge(finish_reason: str, refusal: str | None, text: str) -> tuple[Status, str | None]:
+def _status(finish_reason: str, refusal: str | None, text: str) -> tuple[Status, str | None]:
     if finish_reason == "content_filter":
         return Status.FILTERED, "the reply was stopped by the content filter"
     if refusal:
         return Status.REFUSED, "the model refused"
     if finish_reason == "length":
         return Status.TRUNCATED, "the reply reached max_output_tokens"
-    return (Status.OK, None) if text else (Status.FAILED, "the model replied with nothing")
+    return (Status.OK, None) if text else (Status.FAILED, "the model's reply is empty")

@@ -1,9 +1,9 @@
-"""Sends chat completions for LlamaIndex without openai's SDK, as the bytes that the SDK would send.
+"""Sends LlamaIndex's chat completions without openai's SDK, as the same bytes that the SDK would send.
 
-The SDK builds one request, which is recorded and not sent; its address, headers and order of fields serve
-for all others. For each row the SDK uses more CPU than everything else together: it searches every message
-with ``typing`` for keys to rename, builds an ``httpx.Request``, and validates a reply of which five fields
-are read. ``response_policy`` decides what a reply means.
+The SDK builds one request, which is recorded and not sent. All other requests use its URL, headers and order
+of fields. The SDK would use more CPU per row than everything else together: it inspects every message's types
+for keys to rename, builds an ``httpx.Request``, and validates the whole reply, of which five fields are used.
+``response_policy`` interprets replies.
 """
 
 import json
@@ -15,16 +15,17 @@ import httpx
 
 from tasks.core.errors import RateLimitError, RequestError
 from tasks.core.llm import response_policy
-from tasks.core.llm.transport import Reply, Transport
+from tasks.core.llm.transport import HttpReply, Transport
 from tasks.core.model import Outcome
 from tasks.core.ratelimit import ratelimit_headers
 from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
 
 _SUCCESS = range(200, 300)
-_OURS = {"content-length", "api-key", "authorization", "openai-organization", "openai-project"}
-"""Headers that are not taken from the recorded request: the SDK sets some from other providers' variables."""
+_NOT_COPIED = {"content-length", "api-key", "authorization", "openai-organization", "openai-project"}
+"""Headers that are not copied from the recorded request; the SDK sets some from other providers'
+variables."""
 
-_CANNED = {
+_PLACEHOLDER_REPLY = {
     "id": "recorded",
     "object": "chat.completion",
     "created": 0,
@@ -34,7 +35,7 @@ _CANNED = {
 
 
 class Recorder(httpx.AsyncClient):
-    """Keeps a request instead of sending it."""
+    """Records a request instead of sending it."""
 
     recorded: httpx.Request
 
@@ -42,13 +43,13 @@ class Recorder(httpx.AsyncClient):
         super().__init__(trust_env=False)
 
     async def send(self, request: httpx.Request, **_: Any) -> httpx.Response:
-        """Keep the request; answer as a deployment would."""
+        """Record the request and return a reply, so that the SDK completes the call."""
         self.recorded = request
-        return httpx.Response(200, json=_CANNED, request=request)
+        return httpx.Response(200, json=_PLACEHOLDER_REPLY, request=request)
 
 
-class RowEndedError(Exception):
-    """The endpoint rejected a row for its content; passes through LlamaIndex and is caught right above it.
+class RowRejectedError(Exception):
+    """The endpoint rejected this row; passes through LlamaIndex to ``AzureChatModel``.
 
     Attributes:
         outcome: The row's outcome.
@@ -61,11 +62,11 @@ class RowEndedError(Exception):
         self.rate_limits = rate_limits
 
 
-class Fields(SimpleNamespace):
-    """A JSON object by its fields; one that is not there is None, as in the SDK's models."""
+class JsonObject(SimpleNamespace):
+    """A JSON object with its fields as attributes; a missing field is None, as in the SDK's models."""
 
     def __getattr__(self, name: str) -> None:
-        """None for a missing field; names that Python itself looks up stay missing."""
+        """None for a missing field, except for the special names that Python looks up itself."""
         if name.startswith("__"):
             raise AttributeError(name)
 
@@ -76,7 +77,7 @@ class Sender:
     Args:
         transport: Connections to the endpoint.
         recorded: A request built by the SDK.
-        credential: Returns the header that authorizes a request; called for each.
+        credential: Returns the header that authorizes a request; called for each request.
     """
 
     def __init__(
@@ -84,26 +85,26 @@ class Sender:
     ) -> None:
         self._transport = transport
         self._url = str(recorded.url)
-        self._headers = {name: value for name, value in recorded.headers.items() if name not in _OURS}
+        self._headers = {name: value for name, value in recorded.headers.items() if name not in _NOT_COPIED}
         self._credential = credential
 
-    async def send(self, body: bytes) -> Fields:
+    async def send(self, body: bytes) -> JsonObject:
         """Post a chat completion's body.
 
         Returns:
-            The completion, its fields unchecked, and ``rate_limits``, the quota as the headers report it.
+            The completion, not validated, with the parsed rate limit headers as ``rate_limits``.
 
         Raises:
-            RowEndedError: The row was rejected.
-            DeploymentError: No row would be served.
-            RateLimitError: The endpoint asks to wait.
-            RequestError: No usable reply; another attempt may get one.
+            RowRejectedError: The row was rejected.
+            DeploymentError: The error concerns every row.
+            RateLimitError: The endpoint requests a wait.
+            RequestError: There was no usable reply; a retry may get one.
         """
         reply = await self._transport.post(self._url, {**self._headers, **self._credential()}, body)
         rate_limits = ratelimit_headers.parse(reply.headers)
         try:
             if reply.status not in _SUCCESS:
-                raise RowEndedError(_rejected(reply), rate_limits)
+                raise RowRejectedError(_rejected(reply), rate_limits)
             completion = _completion(reply)
         except (RateLimitError, RequestError) as error:
             error.rate_limits = rate_limits
@@ -112,44 +113,44 @@ class Sender:
         return completion
 
 
-def _rejected(reply: Reply) -> Outcome:
-    """The outcome of a row whose request was answered with an error status; raises what ``send`` raises."""
+def _rejected(reply: HttpReply) -> Outcome:
+    """The outcome of a row that an error status concerns; raises as ``Sender.send`` does."""
     response = _response(reply)
     error = _error(response)
-    code, parameter = _word(error, "code"), _word(error, "param")
+    code, parameter = _string(error, "code"), _string(error, "param")
     return response_policy.rejected(reply.status, code, response.headers, parameter)
 
 
-def _completion(reply: Reply) -> Fields:
+def _completion(reply: HttpReply) -> JsonObject:
     try:
         completion = json.loads(_content(reply), object_hook=_as_fields)
     except ValueError as error:
         raise response_policy.unreadable(error) from None
-    return completion if isinstance(completion, Fields) else Fields()
+    return completion if isinstance(completion, JsonObject) else JsonObject()
 
 
-def _as_fields(fields: dict[str, Any]) -> Fields:
-    return Fields(**fields)
+def _as_fields(fields: dict[str, Any]) -> JsonObject:
+    return JsonObject(**fields)
 
 
-def _content(reply: Reply) -> bytes:
+def _content(reply: HttpReply) -> bytes:
     if any(name.lower() == b"content-encoding" for name, _ in reply.headers):
         return _response(reply).content
     return reply.body
 
 
-def _response(reply: Reply) -> httpx.Response:
-    """The reply as httpx sees it, which knows how to undo the encoding the SDK asked for."""
+def _response(reply: HttpReply) -> httpx.Response:
+    """The reply as an httpx response, which decompresses the body."""
     try:
         return httpx.Response(reply.status, headers=reply.headers, content=reply.body)
     except httpx.DecodingError:
-        # Not what its headers say: status and headers are all there is.
+        # The body is not encoded as its header says, so only status and headers can be used.
         headers = [(name, value) for name, value in reply.headers if name.lower() != b"content-encoding"]
         return httpx.Response(reply.status, headers=headers)
 
 
 def _error(response: httpx.Response) -> object:
-    """``error`` of Azure's error body, or a gateway's whole body; None without one."""
+    """``error`` of Azure's error body, or the whole body of a gateway; None if it is not JSON."""
     try:
         body = response.json()
     except ValueError:
@@ -157,7 +158,7 @@ def _error(response: httpx.Response) -> object:
     return body.get("error", body) if isinstance(body, dict) else None
 
 
-def _word(error: object, name: str) -> str | None:
+def _string(error: object, name: str) -> str | None:
     value = error.get(name) if isinstance(error, dict) else None
     return value if isinstance(value, str) else None
 
@@ -167,15 +168,15 @@ class Completions:
 
     Args:
         sender: Sends the requests.
-        recorded: The body of a request built by the SDK; its order of fields is kept.
+        recorded: The body of a request built by the SDK; the order of its fields is used.
     """
 
     def __init__(self, sender: Sender, recorded: bytes) -> None:
         self._sender = sender
         self._names = tuple(json.loads(recorded))
 
-    async def create(self, **fields: Any) -> Fields:
-        """Post a chat completion's fields as they are; raises what ``Sender.send`` raises."""
+    async def create(self, **fields: Any) -> JsonObject:
+        """Post a chat completion's fields unchanged; raises as ``Sender.send`` does."""
         body = {name: fields[name] for name in self._names}
         written = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return await self._sender.send(written.encode())
@@ -189,7 +190,7 @@ class Chat:
 
 
 class BypassClient:
-    """openai's client, as far as ``achat`` uses it; takes the arguments of ``Completions``."""
+    """The part of openai's client that ``achat`` uses; takes the arguments of ``Completions``."""
 
     def __init__(self, sender: Sender, recorded: bytes) -> None:
         self.chat = Chat(Completions(sender, recorded))

@@ -1,4 +1,1 @@
-"""The rows of Parquet files: some columns read in slices, new columns written behind a source.
-
-Requests and the ledger are not used here.
-"""
+"""Parquet files: reads columns in slices, and writes new columns to append to a source file."""

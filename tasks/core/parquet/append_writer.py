@@ -1,8 +1,8 @@
-"""Writes what stands behind the source in an enriched file: the chunks of the new columns and a new footer.
+"""Writes the tail of an enriched file: the column chunks of the new columns, and a new footer.
 
-pyarrow writes the new columns as a file of their own, with the row groups of the source; its pages are moved
-behind the source, and its footer becomes part of the source's. A row group that comes in several slices is
-collected in a temporary file, so memory is one slice.
+pyarrow writes the new columns to a separate temporary file, with the row groups of the source. Its pages
+become the tail, and its footer is merged into the source's. A row group that arrives in several slices is
+collected in another temporary file, so that only one slice is in memory.
 """
 
 import mmap
@@ -21,31 +21,32 @@ from tasks.core.escaping import printable
 from tasks.core.parquet import page_index
 from tasks.core.parquet.footer import MAGIC, Footer
 from tasks.core.parquet.footer_fields import COLUMN_ORDERS
-from tasks.core.parquet.new_columns import complete
 from tasks.core.parquet.output_schema import OutputSchema
+from tasks.core.parquet.tail_completion import complete_tail
 from tasks.core.storage import temporary_files
 from tasks.core.storage.output_bytes import Tail
 from tasks.core.storage.reading import SeekableFile
-from tasks.core.storage.storage_errors import failures_building
+from tasks.core.storage.storage_errors import translate_build_errors
 
 LONGEST_ROW_GROUP = 64 * 2**20
-"""Rows; pyarrow's writer splits what is longer."""
+"""Rows; pyarrow's writer splits longer row groups."""
 _RELEASE_EVERY_S = 0.02
-"""In which pyarrow reads some ten MB; less often holds more memory, more often costs page faults."""
+"""Seconds in which pyarrow reads about 10 MB: a longer period holds more memory, a shorter one causes more
+page faults."""
 
 
 class Writer:
-    """The tail of one enriched file; leaving it removes its temporary files.
+    """Writes the tail of one enriched file; leaving the context removes its temporary files.
 
     Args:
         source: The footer of the source.
-        columns: What is added.
-        like: The column of the source whose codec the new ones take.
-        folder: Where temporary files go; they have no names.
-        name: What to call the partition in messages.
+        columns: The new columns.
+        like: The column of the source whose codec is used for the new columns.
+        folder: Folder for temporary files, which have no names.
+        name: The partition's name for messages.
 
     Raises:
-        StorageError: The disk does not take the files; so for every method.
+        StorageError: The disk is full or failed; every method may raise this.
     """
 
     def __init__(self, source: Footer, columns: OutputSchema, like: str, folder: Path, name: str) -> None:
@@ -55,21 +56,21 @@ class Writer:
         self._like = source.chunks(like)
         self._folder = folder
         self._name = printable(name)
-        self._building = partial(failures_building, folder, name)
+        self._building = partial(translate_build_errors, folder, name)
         self._rows = source.row_groups
         self._nulls: list[list[int]] = []
-        self._spill: _Spill | None = None
+        self._collected: _CollectedSlices | None = None
 
     def __enter__(self) -> Self:
-        """Start writing."""
+        """Open the temporary file."""
         with self._building():
-            self._file = temporary_files.nameless_file(self._folder)
+            self._file = temporary_files.unnamed_file(self._folder)
             self._writer = pq.ParquetWriter(
                 self._file,
                 self._schema,
-                # Old and new readers know these pages; a flipped bit is noticed by their checksums. Without
-                # dictionaries, since some readers fail at the empty one of a column without a value, and
-                # fastparquet takes any in a file of its own for categories, and shows wrong values.
+                # All readers support pages of version 1.0; checksums detect flipped bits. No dictionaries:
+                # some readers fail at the empty dictionary of a column without values, and fastparquet reads
+                # dictionaries in files that it wrote as categories, and shows wrong values.
                 version="1.0",
                 data_page_version="1.0",
                 write_page_checksum=True,
@@ -87,14 +88,14 @@ class Writer:
         """Remove the temporary files."""
         # Otherwise pyarrow's finalizer would write to a closed file.
         self._writer.is_open = False
-        for file in (self._file, self._spill):
-            # What a full disk did not take is written once more, for nothing.
+        for file in (self._file, self._collected):
+            # After an error of a full disk, closing flushes again, and fails again.
             with suppress(OSError):
                 if file is not None:
                     file.close()
 
     def write(self, table: pa.Table) -> None:
-        """Take the next rows; they are of one row group.
+        """Write the next rows, which must belong to one row group.
 
         Args:
             table: The new columns of these rows, in the order of their fields.
@@ -102,36 +103,36 @@ class Writer:
         with self._building():
             self._write_empty_groups()
             rows = self._rows[len(self._nulls)]
-            if self._spill is None and len(table) == rows:
+            if self._collected is None and len(table) == rows:
                 self._write_group(table)
                 return
-            self._spill = self._spill or _Spill(self._folder, self._schema)
-            self._spill.add(table)
-            if self._spill.rows == rows:
-                self._spill.hand_over(self._write_group)
-                self._spill.close()
-                self._spill = None
+            self._collected = self._collected or _CollectedSlices(self._folder, self._schema)
+            self._collected.add(table)
+            if self._collected.rows == rows:
+                self._collected.pass_to(self._write_group)
+                self._collected.close()
+                self._collected = None
 
     def finish(self, source: SeekableFile, facts: Mapping[str, str]) -> Tail:
-        """Complete the tail: page index and footer.
+        """Complete the tail with page index and footer.
 
         Args:
             source: The open source.
             facts: Entries to add to the footer's metadata.
 
         Returns:
-            What is to be appended to the source; it is readable until the writer is left.
+            The bytes to append to the source; readable until the context is left.
 
         Raises:
-            PartitionError: The footer is not right.
+            PartitionError: The new footer is wrong.
         """
         with self._building():
             self._write_empty_groups()
             if len(self._nulls) != len(self._rows):
-                message = f"{self._name}: a row group lacks rows, or has too many"
+                message = f"{self._name}: a row group has too few or too many rows"
                 raise ValueError(message)
             self._writer.close()
-            complete(self._file, self._nulls, source, self._source, list(self._schema), facts)
+            complete_tail(self._file, self._nulls, source, self._source, list(self._schema), facts)
             return Tail(self._file, len(MAGIC), self._file.tell() - len(MAGIC))
 
     def _write_empty_groups(self) -> None:
@@ -143,27 +144,27 @@ class Writer:
         self._nulls.append([column.null_count for column in table.columns])
 
 
-class _Spill:
-    """The slices of one row group, in a temporary file."""
+class _CollectedSlices:
+    """The slices of one row group, collected in a temporary file."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.rows = 0
-        self._file = temporary_files.nameless_file(folder)
+        self._file = temporary_files.unnamed_file(folder)
         self._stream = pa.ipc.new_stream(self._file, schema)
 
     def add(self, table: pa.Table) -> None:
-        """Take some rows more."""
+        """Add rows."""
         self._stream.write_table(table)
         self.rows += len(table)
 
-    def hand_over(self, take: Callable[[pa.Table], object]) -> None:
-        """Give all rows to a function, as one table that is mapped into memory."""
+    def pass_to(self, write: Callable[[pa.Table], object]) -> None:
+        """Call a function with all rows, as one memory-mapped table."""
         self._stream.close()
         self._file.flush()
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        # Pages that were read count as memory of this process until they are released.
-        with periodic.every(_RELEASE_EVERY_S, lambda: mapped.madvise(mmap.MADV_DONTNEED)):
-            take(pa.ipc.open_stream(mapped).read_all())
+        # Mapped pages that were read count as memory of this process until they are released.
+        with periodic.call_every(_RELEASE_EVERY_S, lambda: mapped.madvise(mmap.MADV_DONTNEED)):
+            write(pa.ipc.open_stream(mapped).read_all())
 
     def close(self) -> None:
         """Remove the file."""

@@ -1,4 +1,4 @@
-"""A column chunk, as far as a footer describes it."""
+"""The description of a column chunk in a footer: position, codec and encodings."""
 
 from dataclasses import dataclass
 
@@ -14,19 +14,19 @@ from tasks.core.parquet.footer_fields import (
 from tasks.core.parquet.thrift import Lists, Struct
 
 _CODECS = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "snappy", 6: "zstd", 7: "lz4"}
-"""What pyarrow reads, and what it writes beside it: it cannot write Hadoop's LZ4, number 5."""
+"""Codecs that pyarrow can read, with the codec for new columns; it cannot write Hadoop's LZ4, number 5."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A column chunk: where it is and how it was written.
+    """Position and format of a column chunk.
 
     Attributes:
-        start: Where its first page is.
-        end: The place behind its last page.
-        codec: The codec for new chunks beside it, by pyarrow's name; empty when pyarrow cannot read its own.
+        start: Offset of its first page.
+        end: Offset after its last page.
+        codec: pyarrow's name of the codec for new columns; empty if pyarrow cannot read this chunk's codec.
         encodings: The numbers of its encodings.
-        is_elsewhere: It is in another file.
+        is_elsewhere: Whether it is in another file.
     """
 
     start: int
@@ -37,10 +37,10 @@ class Chunk:
 
     @classmethod
     def of(cls, chunk: Struct) -> "Chunk":
-        """A chunk of a footer."""
+        """Parse a ColumnChunk of a footer."""
         metadata = thrift.parse(chunk[CHUNK_METADATA].value, Lists({ENCODINGS: None}))
         offsets = [metadata[number].int for number in PAGE_OFFSETS if number in metadata]
-        # A chunk without a page may say 0.
+        # A chunk without pages may have offset 0.
         start = min(filter(None, offsets), default=0)
         return cls(
             start=start,

@@ -1,7 +1,7 @@
-"""Schemas that programs keep in a footer's entries beside Parquet's own, with the added columns in them.
+"""Adds the new columns to the schemas that other programs (Arrow, Spark, pandas, Avro) keep in a footer.
 
-Readers believe these and not the file: without the added columns in them Spark does not show them, DataFusion
-refuses the file, and pandas fails to name them. What cannot be read as such a schema is left as it is.
+Readers use these schemas instead of Parquet's own. If they lack the new columns, Spark does not show them,
+DataFusion rejects the file, and pandas fails. An entry that cannot be parsed as such a schema is not changed.
 """
 
 import ast
@@ -23,14 +23,14 @@ _NOT_A_SCHEMA = (*BAD_BYTES, ValueError, TypeError, LookupError, AttributeError,
 
 
 def with_columns(entries: Sequence[Entry], fields: Sequence[pa.Field]) -> list[Entry]:
-    """A footer's entries in which every known schema has some columns more, behind its own.
+    """Add columns at the end of every known schema in a footer's entries.
 
     Args:
-        entries: The source's.
-        fields: The columns that are added, of strings and 32-bit integers.
+        entries: The entries of the source.
+        fields: The new columns, of type string or int32.
 
     Returns:
-        The entries in the same order; one that does not change is the same object.
+        The entries in the same order; unchanged ones are the same objects.
     """
     return [_with_columns(entry, fields) for entry in entries]
 
@@ -47,7 +47,7 @@ def _with_columns(entry: Entry, fields: Sequence[pa.Field]) -> Entry:
 
 def _arrow(value: bytes, fields: Sequence[pa.Field]) -> bytes:
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(value, validate=True)))
-    # It has metadata of its own, pandas' for one.
+    # An Arrow schema has its own metadata, which may contain pandas' schema.
     metadata = dict(with_columns(list((schema.metadata or {}).items()), fields))
     longer = pa.schema([*schema, *fields], metadata=metadata or None)
     return base64.b64encode(longer.serialize())
@@ -71,7 +71,7 @@ def _spark(schema: Any, fields: Sequence[pa.Field]) -> None:
 
 def _avro(schema: Any, fields: Sequence[pa.Field]) -> None:
     if not all(_AVRO_NAME.fullmatch(field.name) for field in fields):
-        # Avro would refuse the whole schema; without the columns it shows all others.
+        # Avro would reject the whole schema; an unchanged one still shows all other columns.
         raise ValueError
     schema["fields"] += [
         {"name": field.name, "type": ["null", _AVRO_TYPES[field.type]], "default": None} for field in fields
@@ -79,10 +79,10 @@ def _avro(schema: Any, fields: Sequence[pa.Field]) -> None:
 
 
 def _pandas(schema: Any, fields: Sequence[pa.Field]) -> None:
-    """Add columns whose names are strings to a table whose names may be of another type.
+    """Add columns with string names to a table whose column names may have another type.
 
-    pandas gives all names of a level one type. In an output old names stay numbers where they are numbers;
-    those of other types, such as dates, become strings.
+    pandas gives all column names of a level the same type. In an output, names that are numbers stay numbers;
+    names of other types, such as dates, become strings.
     """
     levels = schema.get("column_indexes") or []
     kinds = [_python_type(level) for level in levels]
@@ -106,7 +106,7 @@ def _pandas(schema: Any, fields: Sequence[pa.Field]) -> None:
 
 
 def _python_type(level: Mapping[str, Any]) -> Callable[[str], object] | None:
-    """What makes a name of its text; None for names that are text."""
+    """The function that converts a name's text to its type; None for strings."""
     kind = level["pandas_type"]
     if kind in {"unicode", "string", "empty"} or "mixed" in kind:
         return None
@@ -137,4 +137,4 @@ _SCHEMAS: dict[bytes, Callable[[bytes, Sequence[pa.Field]], bytes]] = {
     b"avro.schema": _json(_avro),
     b"pandas": _json(_pandas),
 }
-"""The entries that are schemas, and how each gets columns more."""
+"""Entries that contain schemas, each with the function that adds columns to it."""

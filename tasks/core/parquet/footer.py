@@ -1,6 +1,6 @@
-"""A Parquet file's footer: parsed from the last bytes of the file, and cut down to the columns that are read.
+"""A Parquet file's footer: parsed from its bytes, and reduced to selected columns.
 
-Nothing is decoded that is not needed, so what pyarrow cannot read in other columns is no obstacle.
+Only the fields that are needed are decoded, so that other columns may use features that pyarrow cannot read.
 """
 
 import os
@@ -29,27 +29,28 @@ from tasks.core.parquet.footer_fields import (
     TYPE,
     VALUE,
 )
-from tasks.core.parquet.thrift import BINARY, Lists, Struct, edited
+from tasks.core.parquet.thrift import Lists, Struct, edited
+from tasks.core.parquet.thrift_values import BINARY, I32, ThriftError
 from tasks.core.storage.reading import SeekableFile
 
-BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, thrift.ThriftError)
-"""What is raised on bytes that are not Parquet; a column's name may be among them."""
+BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, ThriftError)
+"""Exceptions raised by bytes that are not valid Parquet, including column names."""
 
 MAGIC = b"PAR1"
 TRAILER_BYTES = 8
 _MAGIC_ENCRYPTED = b"PARE"
 _LISTS = Lists({SCHEMA: Lists(), ROW_GROUPS: Lists({CHUNKS: None}), ENTRIES: Lists(), COLUMN_ORDERS: None})
 _TEXT_ENCODINGS = {0, 2, 3, 4, 6, 7, 8}
-"""All but those of numbers: PLAIN, dictionaries, RLE and BIT_PACKED of levels, DELTA of byte arrays."""
+"""Encodings of text columns: PLAIN, dictionaries, RLE and BIT_PACKED of levels, DELTA of byte arrays."""
 _CORRUPT = "the footer is corrupt: restore the file and run again"
 
 Entry = tuple[bytes, bytes | None]
-"""Key and value of an entry of a footer's metadata; some have no value."""
+"""Key and value of an entry of a footer's metadata; the value may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column directly below the root: its schema elements and its leaves, each a range of places."""
+    """A top-level column: the index ranges of its schema elements and of its leaves."""
 
     elements: range
     leaves: range
@@ -61,9 +62,9 @@ class Footer:
 
     Attributes:
         fields: The fields of FileMetaData.
-        names: The names of the columns directly below the root, in order; bytes of no UTF-8 as surrogates.
-        columns: These columns, in the same order.
-        size_bytes: The footer's length, with its own length and the magic behind it.
+        names: The names of the top-level columns, in order; bytes that are not UTF-8 become surrogates.
+        columns: The top-level columns, in the same order.
+        size_bytes: Size of the footer, including the length and the magic number that follow it.
     """
 
     fields: Struct
@@ -73,40 +74,43 @@ class Footer:
 
     @property
     def row_groups(self) -> tuple[int, ...]:
-        """Rows of each row group, in order."""
+        """Number of rows of each row group, in order."""
         return tuple(group[GROUP_ROWS].int for group in self.fields[ROW_GROUPS].structs)
 
     @property
     def rows(self) -> int:
-        """Rows of the partition."""
+        """Number of rows of the file."""
         return sum(self.row_groups)
 
     @property
     def entries(self) -> list[Entry]:
-        """Its metadata, in order; a value that is no string, which some old writers wrote, counts as none."""
+        """The metadata entries, in order; a value that is not a string, as of some old writers, is None."""
         if ENTRIES not in self.fields:
             return []
         return [
-            (entry[KEY].bytes, entry[VALUE].bytes if VALUE in entry and entry[VALUE].kind == BINARY else None)
+            (
+                entry[KEY].bytes,
+                entry[VALUE].bytes if VALUE in entry and entry[VALUE].kind == BINARY else None,
+            )
             for entry in self.fields[ENTRIES].structs
         ]
 
     def entry(self, key: str) -> str:
-        """The last value of an entry; empty when it has none of that name."""
+        """The value of the last entry with this key; empty without one."""
         values = [value or b"" for name, value in self.entries if name == key.encode()]
         return values[-1].decode(errors="replace") if values else ""
 
     def chunks(self, name: str) -> "list[Chunk]":
-        """The chunks of a column without nesting, one per row group.
+        """The chunks of a column that is not nested, one per row group.
 
         Raises:
-            PartitionError: There is no such column, or the footer is corrupt.
+            PartitionError: The column does not exist, or the footer is corrupt.
         """
         leaf = self._column(name).leaves.start
         try:
             items = [group[CHUNKS].items[leaf] for group in self.fields[ROW_GROUPS].structs]
             return [Chunk.of(thrift.parse(item)) for item in items]
-        except (thrift.ThriftError, LookupError, ValueError):
+        except (ThriftError, LookupError, ValueError):
             raise PartitionError(_CORRUPT) from None
 
     def _column(self, name: str) -> Column:
@@ -116,44 +120,49 @@ class Footer:
         return self.columns[self.names.index(name)]
 
     def select(self, names: Sequence[str], *, with_rows: bool = True) -> pq.FileMetaData:
-        """The footer of a file that had only these columns, in the order of the file.
+        """Build a footer with only some of the columns, in the order of the file.
 
         Args:
-            names: Names of columns, each in the file once.
-            with_rows: Whether it lists the row groups; their schema alone is cheaper.
+            names: Names of columns, each unique in the file.
+            with_rows: Whether to include the row groups; the schema alone is cheaper.
 
         Raises:
-            PartitionError: pyarrow cannot read such columns.
+            PartitionError: pyarrow cannot read these columns.
         """
         columns = sorted(map(self._column, names), key=lambda column: column.elements.start)
         elements = self.fields[SCHEMA].items
-        schema = [edited(self.fields[SCHEMA].structs[0], thrift.integer(CHILDREN, len(columns), thrift.I32))]
+        schema = [
+            edited(
+                self.fields[SCHEMA].structs[0],
+                thrift.integer_field(CHILDREN, len(columns), I32),
+            )
+        ]
         schema += [elements[place] for column in columns for place in column.elements]
         leaves = [leaf for column in columns for leaf in column.leaves]
         groups = [self._cut(group, leaves) for group in self.fields[ROW_GROUPS].structs if with_rows]
         kept = {
             number: field for number, field in self.fields.items() if number not in {ENTRIES, COLUMN_ORDERS}
         }
-        cut = edited(kept, thrift.array(SCHEMA, schema), thrift.array(ROW_GROUPS, groups))
+        cut = edited(kept, thrift.list_field(SCHEMA, schema), thrift.list_field(ROW_GROUPS, groups))
         try:
             file = MAGIC + cut + len(cut).to_bytes(4, "little") + MAGIC
             return pq.ParquetFile(pa.BufferReader(file)).metadata
         except BAD_BYTES as error:
-            message = f"column '{names[0]}' is of a kind that pyarrow cannot read ({type(error).__name__})"
+            message = f"column '{names[0]}' has a type that pyarrow cannot read ({type(error).__name__})"
             raise PartitionError(message) from None
 
     @staticmethod
     def _cut(group: Struct, leaves: Sequence[int]) -> bytes:
         chunks = [group[CHUNKS].items[leaf] for leaf in leaves]
         kept = {number: group[number] for number in (GROUP_BYTES, GROUP_ROWS)}
-        return edited(kept, thrift.array(CHUNKS, chunks))
+        return edited(kept, thrift.list_field(CHUNKS, chunks))
 
 
-def text_problem(footer: Footer, name: str) -> str | None:
-    """Why a text column's chunks cannot be read, as far as a footer shows; None when they can."""
+def text_column_problem(footer: Footer, name: str) -> str | None:
+    """Why the chunks of a text column cannot be read, as far as the footer shows; None if they can."""
     for chunk in footer.chunks(name):
         if chunk.is_elsewhere:
-            return f"column '{name}' is in another file: this one only lists the files of a dataset"
+            return f"column '{name}' is in another file: this file only lists the files of a dataset"
         if not chunk.codec:
             return f"column '{name}' has a codec that pyarrow cannot read, such as LZO: write the file again"
         if not chunk.encodings <= _TEXT_ENCODINGS:
@@ -189,7 +198,7 @@ def parse_footer(tail: bytes) -> Footer:
     size_bytes = footer_bytes(tail)
     try:
         return parse(tail[max(0, len(tail) - size_bytes) : -TRAILER_BYTES])
-    except (thrift.ThriftError, LookupError):
+    except (ThriftError, LookupError):
         raise PartitionError(_CORRUPT) from None
 
 
@@ -206,10 +215,11 @@ def read_footer(file: SeekableFile) -> Footer:
 
 
 def parse(data: bytes) -> Footer:
-    """Parse a footer from its own bytes.
+    """Parse the bytes of a footer, without the trailing length and magic number.
 
     Raises:
-        ThriftError: It is corrupt; or a LookupError.
+        ThriftError: It is corrupt.
+        LookupError: It is corrupt.
         PartitionError: The file is encrypted.
     """
     fields = thrift.parse(data, _LISTS)
@@ -221,14 +231,14 @@ def parse(data: bytes) -> Footer:
     leaves = columns[-1].leaves.stop if columns else 0
     groups = fields[ROW_GROUPS].structs
     if any(len(group[CHUNKS].items) != leaves or group[GROUP_ROWS].int < 0 for group in groups):
-        raise thrift.ThriftError
+        raise ThriftError
     decode = partial(bytes.decode, errors="surrogateescape")
     names = tuple(decode(elements[column.elements[0]][NAME].bytes) for column in columns)
     return Footer(fields, names, columns, len(data) + TRAILER_BYTES)
 
 
 def _columns(elements: Sequence[Struct]) -> tuple[Column, ...]:
-    """The columns below the root, from all schema elements, depth first."""
+    """The top-level columns, from the list of all schema elements in depth-first order."""
     children = [element[CHILDREN].int if CHILDREN in element else 0 for element in elements]
     found, place, leaf = [], 1, 0
     for _ in range(children[0]):
@@ -239,5 +249,5 @@ def _columns(elements: Sequence[Struct]) -> tuple[Column, ...]:
             place += 1
         found.append(Column(range(start, place), range(first_leaf, leaf)))
     if place != len(children):
-        raise thrift.ThriftError
+        raise ThriftError
     return tuple(found)

@@ -1,4 +1,4 @@
-"""The numbers of fields in Parquet's footer: https://github.com/apache/parquet-format (parquet.thrift)."""
+"""Ids of the fields in Parquet's footer, from parquet.thrift of https://github.com/apache/parquet-format."""
 
 SCHEMA, ROWS, ROW_GROUPS, ENTRIES, COLUMN_ORDERS, ENCRYPTION = 2, 3, 4, 5, 7, 8
 """Fields of FileMetaData."""

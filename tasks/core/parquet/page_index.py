@@ -1,7 +1,8 @@
-"""The page index of an enriched file: all of its bodies side by side in front of the new footer.
+"""The page index of an enriched file: the indexes of all chunks are written together before the new footer.
 
-A reader may fetch everything between the first body and the last, so bodies at both ends of a file would make
-it read the whole file. Page locations in the bodies of old columns stay valid, since their pages do not move.
+A reader may fetch everything from the first to the last index, so indexes at both ends of a file would make
+it read the whole file. The page offsets in the indexes of old columns stay valid, since their pages do not
+move.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,41 +10,43 @@ from collections.abc import Callable, Iterator, Sequence
 from tasks.core.parquet import thrift
 from tasks.core.parquet.footer import Footer
 from tasks.core.parquet.footer_fields import CHUNKS, ROW_GROUPS
-from tasks.core.parquet.thrift import Lists, Struct, edited, integer
+from tasks.core.parquet.thrift import Lists, Struct, edited, integer_field
+from tasks.core.parquet.thrift_values import I32
 
 _OFFSET_INDEX, _COLUMN_INDEX = 4, 6
-"""Fields of ColumnChunk: where a body is; the next field is its length."""
+"""Fields of ColumnChunk with the offset of an index; the next field is its length."""
 _PAGES, _PAGE_OFFSET = 1, 1
-"""The locations in an OffsetIndex, and the offset in each."""
+"""The page locations in an OffsetIndex, and the offset in each."""
 _GAP_BYTES = 64 * 1024
-"""Between bodies that are read at once."""
+"""Indexes closer than this are read with one request: more requests against unneeded bytes; 64 KB take less
+time than another request. Not measured."""
 
 Bodies = dict[int, bytes]
-"""The bodies of one chunk, by the field that says where each is."""
+"""The serialized indexes of one chunk, by the field with their offset."""
 Read = Callable[[int, int], bytes]
-"""Reads so many bytes from a place of a file."""
+"""Reads a number of bytes (second argument) from an offset (first argument)."""
 
 
 def has_any(footer: Footer) -> bool:
-    """Whether a chunk of a file has a body."""
+    """Whether any chunk of a file has an index."""
     return any(
         _has_index(chunk) for group in footer.fields[ROW_GROUPS].structs for chunk in group[CHUNKS].items
     )
 
 
 def _has_index(chunk: bytes) -> bool:
-    # A chunk that ends with its metadata ends with two stops, that of the metadata and its own; to parse each
-    # of very many chunks would take a second.
+    # A chunk whose last field is its metadata ends with two stop bytes. This cheap check comes first, since
+    # parsing very many chunks would take a second.
     return not chunk.endswith(b"\0\0") and not {_OFFSET_INDEX, _COLUMN_INDEX}.isdisjoint(thrift.parse(chunk))
 
 
 def read_bodies(chunks: Sequence[Struct], read: Read, size_bytes: int) -> list[Bodies]:
-    """The bodies of every chunk; none for a chunk whose bodies are not within the file.
+    """Read the indexes of all chunks; an index with an offset outside of the file is ignored.
 
     Args:
         chunks: Chunks of one file.
-        read: Reads from that file.
-        size_bytes: Its size.
+        read: Reads from this file.
+        size_bytes: Size of the file.
     """
     spans = [dict(_spans(chunk, size_bytes)) for chunk in chunks]
     found: dict[tuple[int, int], bytes] = {}
@@ -54,36 +57,36 @@ def read_bodies(chunks: Sequence[Struct], read: Read, size_bytes: int) -> list[B
 
 
 def shifted(bodies: Bodies, shift_bytes: int) -> Bodies:
-    """The bodies of a chunk whose pages were moved."""
+    """The indexes of a chunk after its pages were moved."""
     if _OFFSET_INDEX not in bodies:
         return bodies
     index = thrift.parse(bodies[_OFFSET_INDEX], Lists({_PAGES: Lists()}))
     pages = [
-        edited(page, integer(_PAGE_OFFSET, page[_PAGE_OFFSET].int + shift_bytes))
+        edited(page, integer_field(_PAGE_OFFSET, page[_PAGE_OFFSET].int + shift_bytes))
         for page in index[_PAGES].structs
     ]
-    return bodies | {_OFFSET_INDEX: edited(index, thrift.array(_PAGES, pages))}
+    return bodies | {_OFFSET_INDEX: edited(index, thrift.list_field(_PAGES, pages))}
 
 
 def place(
     chunks: Sequence[Struct], bodies: Sequence[Bodies], at: int, write: Callable[[bytes], object]
 ) -> tuple[list[Struct], int]:
-    """Write the bodies of a row group, and say in its chunks where they are.
+    """Write the indexes of a row group, and set their offsets in its chunks.
 
     Args:
         chunks: The row group's chunks.
-        bodies: The bodies of each.
-        at: Where in the enriched file the first is written.
+        bodies: The indexes of each chunk.
+        at: Offset of the first index in the enriched file.
         write: Writes the next bytes.
 
     Returns:
-        The chunks, and where the next body is written.
+        The chunks with offsets, and the offset after the last index.
     """
     placed = list(chunks)
     for kind in (_COLUMN_INDEX, _OFFSET_INDEX):
         for number, body in enumerate(one.get(kind) for one in bodies):
             if body is not None:
-                where = integer(kind, at), integer(kind + 1, len(body), thrift.I32)
+                where = integer_field(kind, at), integer_field(kind + 1, len(body), I32)
                 placed[number] = placed[number] | {field.id: field for field in where}
                 write(body)
                 at += len(body)
@@ -99,7 +102,7 @@ def _spans(chunk: Struct, size_bytes: int) -> Iterator[tuple[int, tuple[int, int
 
 
 def _merged(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """Ranges that hold spans close to each other: start, end and the spans."""
+    """Merge spans that are close to each other: start and end of each range, and its spans."""
     members: list[tuple[int, int]] = []
     end = 0
     for span in spans:

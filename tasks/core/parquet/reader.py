@@ -1,4 +1,4 @@
-"""Reads some columns of a Parquet file in slices of bounded memory; the other columns are never looked at."""
+"""Reads selected columns of a Parquet file in slices of bounded memory; other columns are not read."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,23 +12,24 @@ from tasks.core.parquet.footer import BAD_BYTES, read_footer
 from tasks.core.storage.reading import SeekableFile
 
 _BUFFER_BYTES = 8 * 2**20
-"""One request to an object store; a chunk is never held whole."""
+"""Size of a request to an object store: larger needs fewer requests, smaller less memory. Not measured."""
 _SLICE_ROWS = 32_768
 _SLICE_BYTES = 32 * 2**20
-"""A larger slice looks up the ledger less often, and holds more rows in memory twice over."""
+"""A larger slice needs fewer lookups in the ledger; a smaller one less memory, which holds each row twice."""
 _BATCH_ROWS = 1024
-"""Rows that are decoded at once: few, since a dictionary may hold values far above the mean."""
+"""Rows decoded at once. More are decoded faster; fewer keep memory low when some values of a dictionary are
+far longer than the mean. Not measured."""
 
 
 class Reader:
     """The row groups of one partition.
 
     Args:
-        file: The open partition; it stays the caller's to close.
-        name: What to call it in messages.
+        file: The open partition; the caller closes it.
+        name: Its name for messages.
 
     Raises:
-        PartitionError: Its footer is corrupt, or it is encrypted.
+        PartitionError: The footer is corrupt, or the file is encrypted.
     """
 
     def __init__(self, file: SeekableFile, name: str) -> None:
@@ -41,18 +42,18 @@ class Reader:
             raise PartitionError(message) from None
 
     def slices(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
-        """The rows in order, some of each row group at a time; an empty row group has none.
+        """Read the rows in order; a slice never spans two row groups, and an empty row group has no slice.
 
         Args:
-            columns: Names of columns, each in the file once.
-            row_groups: Of these row groups only; by default of all.
+            columns: Names of columns, each unique in the file.
+            row_groups: The row groups to read; all by default.
 
         Raises:
-            PartitionError: Its data is corrupt.
+            PartitionError: The data is corrupt.
         """
         wanted = range(len(self.footer.row_groups)) if row_groups is None else row_groups
         metadata = self.footer.select(columns)
-        # Without pre_buffer a column streams; with it a whole file may be held in memory.
+        # Without pre_buffer pyarrow streams a column; with it, a whole file may be in memory.
         file = pq.ParquetFile(
             self._file,
             metadata=metadata,
@@ -76,7 +77,7 @@ class Reader:
                     yield pa.Table.from_batches(waiting).select(columns)
                     waiting, rows, rows_waiting, bytes_waiting = [], rows - rows_waiting, 0, 0
             if rows_waiting != rows:
-                message = "a number of rows that is not the footer's"
+                message = "the number of rows differs from the footer"
                 raise pa.ArrowInvalid(message)
         if waiting:
             yield pa.Table.from_batches(waiting).select(columns)
@@ -89,18 +90,18 @@ def _rows_a_batch(group: pq.RowGroupMetaData, rows: int) -> int:
 
 @contextmanager
 def _corruption(where: str) -> Iterator[None]:
-    """Turn what pyarrow raises on bad bytes into a PartitionError that says where.
+    """Translate pyarrow's exceptions for corrupt data into a PartitionError that names the row group.
 
-    pyarrow reports corruption as a plain OSError without an error number; a failing store's OSError has a
-    subclass or a number, and passes through to be reported as what it is.
+    For corrupt data pyarrow raises a plain OSError without an error number. The OSError of a failing store
+    has a subclass or a number, and is not translated here.
     """
     try:
         yield
     except pa.ArrowNotImplementedError:
-        message = f"{where} is written in a way that pyarrow cannot read: write the file again and run again"
+        message = f"{where} uses a feature that pyarrow cannot read: write the file again and run again"
         raise PartitionError(message) from None
     except BAD_BYTES as error:
         if not isinstance(error, OSError) or (type(error) is OSError and error.errno is None):
-            message = f"{where} cannot be read, its bytes are corrupt: restore the file and run again"
+            message = f"{where} is corrupt: restore the file and run again"
             raise PartitionError(message) from None
         raise

@@ -10,7 +10,7 @@ from tasks.core.partition.filled import Filled, RowRecorder
 from tasks.core.partition.opened import OpenPartition, open_partition
 from tasks.core.reporting.tally import Tally
 from tasks.core.rows.requester import Requester, RowService
-from tasks.core.rows.row_group_pipeline import summarized
+from tasks.core.rows.row_group_pipeline import summarize_slices
 from tasks.core.rows.row_source import RowSlice, RowSource
 
 
@@ -42,7 +42,7 @@ def fill_opened(opened: OpenPartition, rows: RowService) -> Filled:
     source = RowSource(opened.reader.slices([job.text_column]), job.request)
     keys = deque[Sequence[bytes | None]]()
     recorder, tally = RowRecorder(), Tally()
-    with summarized(_noting_keys(source, keys), requester) as slices:
+    with summarize_slices(_noting_keys(source, keys), requester) as slices:
         for outcomes in slices:
             tally += Tally.of(outcomes)
             slice_keys = keys.popleft()

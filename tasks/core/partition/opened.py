@@ -16,7 +16,7 @@ from tasks.core.parquet.reader import Reader
 from tasks.core.planning.preflight import footer_problems
 from tasks.core.storage import reading, stored_files
 from tasks.core.storage.reading import CountingFile
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class OpenPartition:
 
     job: Job
     partition: Partition
-    found: Found
+    found: StoredFile
     file: CountingFile
     reader: Reader
     close_source: Callable[[], None]
-    earlier: Found | None
+    earlier: StoredFile | None
     ledger: Ledger
     replies: PartitionLedger
 
@@ -62,7 +62,7 @@ def open_partition(partition: Partition, job: Job, ledger: Ledger) -> Iterator[O
     earlier = prior_outputs.find(partition.key, job)
     replies = ledger.open(partition.key, lambda: prior_outputs.paid_rows(earlier, partition.key, job))
     try:
-        found = stored_files.look_at(job.source, partition.path)
+        found = stored_files.stat(job.source, partition.path)
         partition = replace(partition, size_bytes=found.size_bytes, version=found.version)
         with ExitStack() as source:
             file = source.enter_context(reading.open_to_read(job.source, found))

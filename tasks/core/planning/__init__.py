@@ -1,4 +1,4 @@
-"""What a run would do: how every partition stands, what is wrong with it, what it costs.
+"""Planning a run: the status of every partition, the problems found, and the cost.
 
-Nothing in here spends a cent.
+Sends no request.
 """

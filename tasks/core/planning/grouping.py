@@ -1,7 +1,7 @@
-"""Which partitions share a task, and how many are open together.
+"""Groups small partitions into tasks, and decides how many partitions are open at once.
 
-One task per partition is the rule. Each task costs Prefect's server a few requests and its page a line, so of
-thousands of partitions the small ones that follow each other share one. Pure: names and sizes in, groups out.
+Normally each partition has its own Prefect task. Every task costs requests to Prefect's server and a line on
+its page, so when there are thousands of partitions, small ones with neighbouring keys share a task. Pure.
 """
 
 import math
@@ -13,32 +13,40 @@ from tasks.core.model import Partition, Plan
 from tasks.core.options import LimitOptions
 
 _OVERHEAD_BYTES = 2**16
-"""What opening and publishing a partition costs, in bytes of a partition that take as long."""
+"""Cost of opening and publishing a partition, expressed as bytes of a partition.
 
-_LEAST_OPEN, _MOST_OPEN = 4, 64
-_WINDOWS_HELD = 4
-"""Rows of open partitions, in windows; with 2, a hundred partitions of 20 rows left it a quarter empty."""
+A larger value balances groups by their number of partitions, a smaller one by their size. Not measured: 64
+KiB was chosen because requests take most of the time, so that only the order of magnitude matters."""
+
+_MIN_OPEN, _MAX_OPEN = 4, 64
+"""Bounds of the open partitions. At least 4, so that one partition is published while others are processed;
+at most 64, since each is a thread and holds some slices of a row group in memory. Chosen by reasoning: with
+20 rows in each partition, 64 hold 1,280 rows, 20 times the default window."""
+_WINDOWS_OPEN = 4
+"""Target number of rows in open partitions, as a multiple of the requests allowed in flight. A larger
+multiple keeps the window full while partitions wait for their slowest rows, but holds more memory. Measured
+with ``tests.bench.shapes``: with 2, a hundred partitions of 20 rows left a quarter of the window unused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Partitions that one task works on, one after the other; in the order of their keys."""
+    """Partitions that one task processes one after the other, in the order of their keys."""
 
     partitions: tuple[Partition, ...]
 
     def __str__(self) -> str:
-        """The range, for the task's name."""
+        """The first and the last key, for the task's name."""
         first, last = (printable(one.key) for one in (self.partitions[0], self.partitions[-1]))
         count = len(self.partitions)
         return first if count == 1 else f"{first} .. {last} ({count})"
 
 
 def group(partitions: Sequence[Partition], max_groups: int) -> tuple[Group, ...]:
-    """Groups of partitions that follow each other, at most so many, each about as much work.
+    """Split partitions into consecutive groups of about equal work.
 
     Args:
-        partitions: What there is to do, in order.
-        max_groups: Up to as many partitions, each is a group of its own.
+        partitions: The partitions to process, in order.
+        max_groups: Largest number of groups. With no more partitions than this, each is a group of its own.
     """
     if len(partitions) <= max_groups:
         return tuple(Group((partition,)) for partition in partitions)
@@ -46,20 +54,20 @@ def group(partitions: Sequence[Partition], max_groups: int) -> tuple[Group, ...]
     shares: dict[int, list[Partition]] = {}
     done, total = 0, sum(works)
     for partition, work in zip(partitions, works, strict=True):
-        # Where its middle lies on the whole, cut into equal shares; so a large one tends to be alone.
+        # The share that contains the midpoint of its work, so a large partition tends to be alone in a group.
         share = (2 * done + work) * max_groups // (2 * total)
         shares.setdefault(share, []).append(partition)
         done += work
     return tuple(Group(tuple(members)) for members in shares.values())
 
 
-def open_at_once(plan: Plan, limits: LimitOptions) -> int:
-    """How many partitions are open together: as few as keep the window full, unless a person chose.
+def partition_concurrency(plan: Plan, limits: LimitOptions) -> int:
+    """The number of partitions open at once: the user's choice, else as few as keep the window full.
 
-    The rows of a small one start together, and most have ended long before its slowest: others have to fill
-    its part of the window meanwhile, and while it is published.
+    All rows of a small partition start together, and most have a reply long before the slowest one. Rows of
+    other partitions must use the window while the partition waits for it and is published.
     """
     if limits.max_open_partitions is not None:
         return limits.max_open_partitions
     rows_in_each = max(plan.rows / max(len(plan.partitions), 1), 1.0)
-    return min(max(math.ceil(_WINDOWS_HELD * limits.max_concurrent / rows_in_each), _LEAST_OPEN), _MOST_OPEN)
+    return min(max(math.ceil(_WINDOWS_OPEN * limits.max_concurrent / rows_in_each), _MIN_OPEN), _MAX_OPEN)

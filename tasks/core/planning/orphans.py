@@ -1,8 +1,8 @@
-"""Outputs whose source partition is gone: finding them, and removing them when a person asked for it.
+"""Finds orphaned outputs, whose source partition was deleted, and removes them if ``prune`` is set.
 
-Nothing else in this program removes what readers see, so this is careful. An output is ours only if its
-footer tells, outside of what other writers copy, that it was made from this very key below this very source.
-What is gone is looked up twice, before the run and after it; files that fail any check are left alone.
+No other part of this program removes published files, so the checks are strict. An output may be removed only
+if its footer states that this program made it from the same key of the same source, and no other program has
+rewritten it since. Orphans are determined twice, before and after the run; a file that fails a check is kept.
 """
 
 import base64
@@ -19,30 +19,30 @@ from tasks.core.model import Discovery, Plan
 from tasks.core.options import RunOptions
 from tasks.core.output_facts import FAILED_ROWS, FINGERPRINT, ORIGIN, OutputFacts, fact_key
 from tasks.core.parquet.footer import BAD_BYTES, TRAILER_BYTES, Footer, footer_bytes
-from tasks.core.parquet.footers import read_footers
+from tasks.core.parquet.footer_batches import read_footers
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.discovery import discover, matches
 from tasks.core.storage.partition_names import is_partition
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.stored_files import StoredFile
 
 logger = logging.getLogger(__name__)
 
 
-def find(found: Discovery, listed: Mapping[str, Found], job: Job, run: RunOptions) -> tuple[str, ...]:
-    """Keys of our outputs that no partition of the source stands for.
+def find(found: Discovery, listed: Mapping[str, StoredFile], job: Job, run: RunOptions) -> tuple[str, ...]:
+    """Keys of outputs of this program that have no partition in the source.
 
     Args:
-        found: All that is in the source: its listing was limited by nothing.
-        listed: All that is in the destination, by key.
-        job: What the source and the destination are.
-        run: The suffixes of partitions, and the glob ``only``; outputs of other names are left alone.
+        found: All partitions of the source; the listing must be complete.
+        listed: All files of the destination, by key.
+        job: The run's job, with source and destination.
+        run: The suffixes of partitions, and the glob ``only``; outputs with other names are ignored.
 
     Raises:
-        StorageError: The destination does not answer.
+        StorageError: The destination does not respond.
     """
-    there = {partition.key for partition in found.partitions}
-    named = (key for key in listed if is_partition(key, run.suffix) and matches(key, run.only))
-    keys = sorted(key for key in named if key not in there)
+    sources = {partition.key for partition in found.partitions}
+    candidates = (key for key in listed if is_partition(key, run.suffix) and matches(key, run.only))
+    keys = sorted(key for key in candidates if key not in sources)
     footers = read_footers(job.destination, [listed[key] for key in keys])
     return tuple(
         key for key, footer in zip(keys, footers, strict=True) if _is_ours(footer, listed[key], key, job)
@@ -50,51 +50,53 @@ def find(found: Discovery, listed: Mapping[str, Found], job: Job, run: RunOption
 
 
 def prune(plan: Plan, job: Job, run: RunOptions) -> tuple[str, ...]:
-    """Remove what is gone, if that was asked for; returns the keys of what was removed."""
-    return remove(plan.gone, job, run) if run.prune and plan.gone else ()
+    """Remove a plan's orphaned outputs if ``run.prune`` is set; returns the keys of those removed."""
+    return remove(plan.orphans, job, run) if run.prune and plan.orphans else ()
 
 
 def remove(keys: Sequence[str], job: Job, run: RunOptions) -> tuple[str, ...]:
-    """Remove outputs whose source partition is still gone; what fails is logged.
+    """Remove those of the given outputs that are still orphaned; errors are logged, not raised.
 
     Args:
-        keys: What was found to be gone when the run began.
-        job: What the source and the destination are.
+        keys: Keys of the outputs that were orphaned when the run began.
+        job: The run's job, with source and destination.
         run: The options they were found with.
 
     Returns:
-        The keys of those that were removed.
+        The keys of the removed outputs.
     """
     try:
         return _remove(keys, job, run)
     except PipelineError as error:
-        logger.warning("Outputs whose source is gone could not be removed: %s", error)
+        logger.warning("Orphaned outputs could not be removed: %s", error)
         return ()
 
 
 def _remove(keys: Sequence[str], job: Job, run: RunOptions) -> tuple[str, ...]:
-    place, found = job.destination, discover(job.pattern, run)
+    destination, found = job.destination, discover(job.pattern, run)
     if len(keys) > len(found.partitions):
-        # More likely a source that is not all there, such as a folder that is not mounted.
+        # The source is probably incomplete, for example because a folder is not mounted.
         logger.warning(
-            "%d outputs without a source are left alone, since they are more than the %d partitions of %s: "
-            "if that is right, remove them by hand.",
-            *(len(keys), len(found.partitions), job.source.url),
+            "%d orphaned outputs were not removed, because %s has only %d partitions and may be incomplete. "
+            "If it is complete, remove the outputs by hand.",
+            *(len(keys), job.source.url, len(found.partitions)),
         )
         return ()
-    files = [(key, file) for key in keys for file in stored_files.find(place, place.path(key))]
-    listed = {key: file for key, file in files if file.path == place.path(key)}
-    gone = find(found, listed, job, run)
-    atomic_write.remove(place, gone)
-    for key in gone:
-        logger.info("Partition %s: its output is removed, its source is gone", printable(key))
+    files = [
+        (key, file) for key in keys for file in stored_files.list_files(destination, destination.path(key))
+    ]
+    listed = {key: file for key, file in files if file.path == destination.path(key)}
+    orphaned = find(found, listed, job, run)
+    atomic_write.remove(destination, orphaned)
+    for key in orphaned:
+        logger.info("Partition %s: orphaned output removed, its source partition was deleted", printable(key))
         if "/" in key:
-            atomic_write.remove_empty_folder(place, key.rpartition("/")[0])
-    return gone
+            atomic_write.remove_empty_folder(destination, key.rpartition("/")[0])
+    return orphaned
 
 
-def _is_ours(footer: Footer | PipelineError, file: Found, key: str, job: Job) -> bool:
-    """Whether a file is the output that was made of a key below this source, and was not written again."""
+def _is_ours(footer: Footer | PipelineError, file: StoredFile, key: str, job: Job) -> bool:
+    """Whether this program made the file from this key of this source, and no other program rewrote it."""
     made = OutputFacts.of(footer) if isinstance(footer, Footer) else None
     return (
         isinstance(footer, Footer)
@@ -108,8 +110,8 @@ def _is_ours(footer: Footer | PipelineError, file: Found, key: str, job: Job) ->
     )
 
 
-def _holds_source(made: OutputFacts, file: Found, job: Job) -> bool:
-    """Whether the source's footer still ends where the source ended."""
+def _holds_source(made: OutputFacts, file: StoredFile, job: Job) -> bool:
+    """Whether the source's bytes still end, with a Parquet footer, where the output's footer says."""
     size_bytes = made.source_bytes or 0
     (tail,) = stored_files.read_tails(job.destination, [(file.path, size_bytes)], TRAILER_BYTES)
     try:
@@ -119,10 +121,11 @@ def _holds_source(made: OutputFacts, file: Found, job: Job) -> bool:
 
 
 def _is_rewritten(footer: Footer, made: OutputFacts) -> bool:
-    """Whether another writer carried the entries of an output of 0.1.0 along.
+    """Whether another program rewrote an output of version 0.1.0 and copied its footer entries.
 
-    Its last entries are not in Arrow's own copy of the schema, which was made first; a program that reads a
-    file and writes it again puts them there. A copy that cannot be read counts as another program's.
+    0.1.0 added its entries after Arrow had stored a copy of the schema, so that copy lacks them. A program
+    that reads the file and writes it again includes them in the copy. A copy that cannot be parsed counts as
+    rewritten.
     """
     copy = next((value for name, value in footer.entries if name == b"ARROW:schema"), None)
     if copy is None:

@@ -1,18 +1,21 @@
-"""What a run would do, and what that would cost: records and sums, nothing is read here.
+"""The plan of a run: what it would do and what that would cost. Records and sums; reads nothing.
 
-Every row of a partition that runs is one of five: empty, paid for, equal to a row of the same partition,
-equal to a row of another one, or to be requested.
+Every row of a selected partition is counted once: empty, paid for, equal to a row of the same partition,
+equal to a row of another partition, or to be requested.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from tasks.core.model import LeftOut, OpenStrEnum
 from tasks.core.planning.sampling import Estimate, Range
 from tasks.core.pricing import Price
 
 
-class Why(OpenStrEnum):
-    """Why a partition runs or does not; in the words people read."""
+class Reason(OpenStrEnum):
+    """Why a partition is processed by the run or skipped; the values are shown to the user."""
 
     NEW = "new"
     INTERRUPTED = "interrupted"
@@ -27,30 +30,30 @@ class Why(OpenStrEnum):
     LEFT = "left for another run"
 
     @property
-    def runs(self) -> bool:
-        """The partition is worked on."""
-        return self not in {Why.FINISHED, Why.LEFT}
+    def is_selected(self) -> bool:
+        """Whether the run processes a partition with this reason."""
+        return self not in {Reason.FINISHED, Reason.LEFT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionPlan:
-    """What a run would do with one partition; rows are counted of those that run.
+    """What a run would do with one partition. Rows are counted for selected partitions only.
 
     Attributes:
-        key: Which one.
-        why: Why it runs, or does not.
-        rows: Its rows; None for one that is left, which nobody has opened.
+        key: The partition's key.
+        reason: Why the partition is selected, or is not; ``why`` in JSON.
+        rows: Rows in the partition; None if it is left for another run, since it is not opened then.
         empty: Rows that are never sent: null, blank, not valid UTF-8.
-        paid: Rows whose answer is in the ledger, or in the earlier output.
-        equal_in_partition: Rows that share the answer of an equal row of this partition ...
-        equal_in_run: ... or of a partition before it.
+        paid: Rows whose reply is in the ledger or in the earlier output.
+        equal_in_partition: Rows that share the reply of an equal row of this partition.
+        equal_in_run: Rows that share the reply of an equal row of an earlier partition.
         requests: Rows to be requested.
         prompt: Prompt tokens of these requests.
         sampled: Rows whose tokens were counted.
     """
 
     key: str
-    why: Why
+    reason: Annotated[Reason, Field(alias="why")]
     rows: int | None = None
     empty: int = 0
     paid: int = 0
@@ -63,15 +66,16 @@ class PartitionPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What turns requests into tokens and dollars.
+    """Factors that convert requests into tokens and dollars.
 
     Attributes:
-        tokenizer: The vocabulary prompt tokens were counted with.
-        tokenizer_is_assumed: Nobody knows whether it is the model's.
-        completion_tokens: Likely tokens of a reply.
-        observed_replies: Replies to this very request that the likely number is the mean of; 0 for a guess.
-        max_output_tokens: The longest reply.
-        price: What tokens cost; None when nobody knows.
+        tokenizer: Name of the vocabulary that prompt tokens were counted with.
+        tokenizer_is_assumed: True when the model's own vocabulary is unknown.
+        completion_tokens: Expected tokens of a reply.
+        observed_replies: Earlier replies to the same request that ``completion_tokens`` is the mean of;
+            0 if there are none and it is a guess.
+        max_output_tokens: The largest reply the request allows.
+        price: Price of tokens; None when it is unknown.
     """
 
     tokenizer: str = ""
@@ -87,13 +91,14 @@ class RunPlan:
     """What a run would do.
 
     Attributes:
-        source: Where the partitions are, as a URL.
-        destination: Where they would be published, as a URL.
-        partitions: One plan each, in the order of their keys.
+        source: URL of the folder, glob or file that holds the partitions.
+        destination: URL of the folder they would be published in.
+        partitions: One plan per partition, in the order of their keys.
         left_out: Names under the source that are not partitions.
-        rates: What turns requests into tokens and dollars.
-        gone: Keys of outputs whose source partition is gone; None when that cannot be known.
-        prunes: Whether the run would remove them.
+        rates: Factors that convert requests into tokens and dollars.
+        orphans: Keys of outputs whose source partition was deleted, ``gone`` in JSON; None when this cannot
+            be determined.
+        prunes: Whether the run would remove the orphaned outputs.
     """
 
     source: str
@@ -101,26 +106,26 @@ class RunPlan:
     partitions: tuple[PartitionPlan, ...]
     left_out: LeftOut = LeftOut()
     rates: Rates = Rates()
-    gone: tuple[str, ...] | None = None
+    orphans: Annotated[tuple[str, ...] | None, Field(alias="gone")] = None
     prunes: bool = False
 
     @property
-    def running(self) -> tuple[PartitionPlan, ...]:
-        """The partitions that would be worked on."""
-        return tuple(partition for partition in self.partitions if partition.why.runs)
+    def selected(self) -> tuple[PartitionPlan, ...]:
+        """The partitions that the run would process."""
+        return tuple(partition for partition in self.partitions if partition.reason.is_selected)
 
     def prompt_tokens(self, *partitions: PartitionPlan) -> Range:
-        """Prompt tokens of some partitions, without what is sent again after failures."""
+        """Prompt tokens of the given partitions; retries are not included."""
         return sum((partition.prompt for partition in partitions), Estimate()).range
 
     def completion_tokens(self, *partitions: PartitionPlan) -> Range:
-        """Completion tokens of some partitions: from nothing at all to the longest reply, every time."""
+        """Completion tokens of the given partitions; low: empty replies, high: all of maximum length."""
         requests = sum(partition.requests for partition in partitions)
         rates = self.rates
         return Range(0.0, requests * rates.completion_tokens, float(requests * rates.max_output_tokens))
 
     def cost_usd(self, *partitions: PartitionPlan) -> Range | None:
-        """US dollars for some partitions by the price list; None when nobody knows."""
+        """Cost of the given partitions in US dollars; None when the price is unknown."""
         price = self.rates.price
         if price is None:
             return None

@@ -1,6 +1,6 @@
-"""A plan for people and programs: terminal table, markdown, JSON.
+"""Renders a plan as a terminal table, markdown or JSON.
 
-Lists some of the partitions that would run, and always the totals; JSON has all of them. Shows no row's text.
+Tables list the first selected partitions and the totals; JSON lists all partitions. Never shows a row's text.
 """
 
 import json
@@ -15,85 +15,88 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.core.escaping import printable
-from tasks.core.planning.plan import PartitionPlan, RunPlan, Why
+from tasks.core.planning.plan import PartitionPlan, Reason, RunPlan
 from tasks.core.planning.sampling import Range
-from tasks.core.storage.left_out_files import in_words
+from tasks.core.storage.left_out_files import describe_left_out
 
-_PARTITIONS_TOLD = 30
-_KEYS_TOLD = 10
+_MAX_PARTITIONS_SHOWN = 30
+_MAX_KEYS_SHOWN = 10
+"""Limits of tables. Longer ones would hide the totals on a terminal; JSON is complete. Not measured."""
 _COLUMNS = ("partition", "why", "rows", "paid", "equal", "to request", "tokens in", "USD")
 
 
 def headline(plan: RunPlan) -> str:
     """The plan in one line."""
-    running = plan.running
-    if not running:
-        return (
-            f"Nothing to do: {_count(plan, Why.FINISHED)} partitions are finished and unchanged{_left(plan)}"
-        )
-    requests = sum(partition.requests for partition in running)
+    selected = plan.selected
+    if not selected:
+        finished = _count(plan, Reason.FINISHED)
+        return f"Nothing to do: {finished} partitions are finished and unchanged{_left(plan)}"
+    requests = sum(partition.requests for partition in selected)
     return (
-        f"{len(running)} of {len(plan.partitions)} partitions would run, {requests:,} requests{_left(plan)}"
+        f"{len(selected)} of {len(plan.partitions)} partitions would run, {requests:,} requests{_left(plan)}"
     )
 
 
 def facts(plan: RunPlan) -> list[tuple[str, str]]:
-    """What the plan adds up to, as label and value, in the order they are read."""
-    running = plan.running
-    reasons = Counter(partition.why for partition in plan.partitions)
-    told = [
-        ("partitions", ", ".join(f"{reasons[why]:,} {why}" for why in Why if reasons[why])),
-        ("left out", in_words(plan.left_out)),
+    """The plan's totals as label and value, in the order they are shown."""
+    selected = plan.selected
+    reasons = Counter(partition.reason for partition in plan.partitions)
+    shown = [
+        ("partitions", ", ".join(f"{reasons[one]:,} {one}" for one in Reason if reasons[one])),
+        ("left out", describe_left_out(plan.left_out)),
     ]
-    if running:
-        told += [
-            ("rows", _rows(running)),
-            ("requests", f"{sum(partition.requests for partition in running):,}, and those that fail again"),
-            ("prompt tokens", _span(plan.prompt_tokens(*running), "{:,.0f}")),
+    if selected:
+        shown += [
+            ("rows", _rows(selected)),
+            (
+                "requests",
+                f"{sum(partition.requests for partition in selected):,}, plus retries of failed requests",
+            ),
+            ("prompt tokens", _span(plan.prompt_tokens(*selected), "{:,.0f}")),
             ("", _prompt_basis(plan)),
-            ("completion tokens", _span(plan.completion_tokens(*running), "{:,.0f}")),
+            ("completion tokens", _span(plan.completion_tokens(*selected), "{:,.0f}")),
             ("", _completion_basis(plan)),
             ("cost", _cost(plan)),
         ]
-    if plan.gone:
-        told.append(("gone", _gone(plan, plan.gone)))
-    return [*told, ("output", plan.destination)]
+    if plan.orphans:
+        shown.append(("orphaned outputs", _orphans(plan, plan.orphans)))
+    return [*shown, ("output", plan.destination)]
 
 
 def to_table(plan: RunPlan) -> RenderableType:
-    """The plan for a terminal."""
+    """The plan as a table for a terminal."""
     listing = Table(title=f"Plan for {plan.source}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in _COLUMNS:
         numeric = name not in {"partition", "why"}
         listing.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for cells in _lines(plan):
-        # As Text, since a key may hold what rich takes for markup.
+        # As Text, since rich would interpret a key such as [b] as markup.
         listing.add_row(*map(Text, cells))
     totals = Table(show_header=False)
     totals.add_column(style="bold", no_wrap=True)
     totals.add_column(overflow="fold")
     for label, value in facts(plan):
         totals.add_row(label, Text(value))
-    parts = [listing, totals] if plan.running else [totals]
+    parts = [listing, totals] if plan.selected else [totals]
     return Group(*parts, Text(f"{headline(plan)}."))
 
 
 def to_markdown(plan: RunPlan) -> str:
-    """The plan for Prefect's page."""
+    """The plan as markdown, for Prefect's page."""
     lines = ["# Plan", "", headline(plan), "", "| | |", "|---|---|"]
     lines += [f"| {label} | {_cell(value)} |" for label, value in facts(plan)]
-    if plan.running:
+    if plan.selected:
         lines += ["", f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * 2}{'---:|' * (len(_COLUMNS) - 2)}"]
         lines += [f"| {' | '.join(map(_cell, cells))} |" for cells in _lines(plan)]
     return "\n".join(lines)
 
 
 def to_json(plan: RunPlan) -> str:
-    """The plan for programs: every partition, and the totals."""
-    running = plan.running
+    """The plan as JSON: every partition, and the totals."""
+    selected = plan.selected
     counts = ("rows", "empty", "paid", "equal_in_partition", "equal_in_run", "requests", "sampled")
-    totals = {name: sum(getattr(partition, name) for partition in running) for name in counts}
-    told: dict[str, Any] = {
+    totals = {name: sum(getattr(partition, name) for partition in selected) for name in counts}
+    content: dict[str, Any] = {
         "source": plan.source,
         "destination": plan.destination,
         "headline": headline(plan),
@@ -101,23 +104,23 @@ def to_json(plan: RunPlan) -> str:
         "rates": asdict(plan.rates),
         "totals": {
             "partitions": len(plan.partitions),
-            "running": len(running),
+            "running": len(selected),
             **totals,
-            **_money(plan, *running),
+            **_tokens_and_cost(plan, *selected),
         },
-        "gone": plan.gone,
+        "gone": plan.orphans,
         "prunes": plan.prunes,
         "partitions": [
-            {"key": one.key, "why": one.why, "runs": one.why.runs}
+            {"key": one.key, "why": one.reason, "runs": one.reason.is_selected}
             | {name: getattr(one, name) for name in counts}
-            | _money(plan, one)
+            | _tokens_and_cost(plan, one)
             for one in plan.partitions
         ],
     }
-    return json.dumps(told, indent=2)
+    return json.dumps(content, indent=2)
 
 
-def _money(plan: RunPlan, *partitions: PartitionPlan) -> dict[str, Any]:
+def _tokens_and_cost(plan: RunPlan, *partitions: PartitionPlan) -> dict[str, Any]:
     cost = plan.cost_usd(*partitions)
     return {
         "prompt_tokens": asdict(plan.prompt_tokens(*partitions)),
@@ -127,12 +130,12 @@ def _money(plan: RunPlan, *partitions: PartitionPlan) -> dict[str, Any]:
 
 
 def _lines(plan: RunPlan) -> list[tuple[str, ...]]:
-    """The first partitions that run, what is not shown of them, and all together."""
-    shown, others = plan.running[:_PARTITIONS_TOLD], plan.running[_PARTITIONS_TOLD:]
-    lines = [(printable(one.key), str(one.why), *_numbers(plan, one)) for one in shown]
+    """The first selected partitions, the sum of those not shown, and the sum of all."""
+    shown, others = plan.selected[:_MAX_PARTITIONS_SHOWN], plan.selected[_MAX_PARTITIONS_SHOWN:]
+    lines = [(printable(one.key), str(one.reason), *_numbers(plan, one)) for one in shown]
     if others:
         lines.append((f"and {len(others):,} more", "", *_numbers(plan, *others)))
-    return [*lines, ("all that run", "", *_numbers(plan, *plan.running))]
+    return [*lines, ("total", "", *_numbers(plan, *plan.selected))]
 
 
 def _numbers(plan: RunPlan, *partitions: PartitionPlan) -> tuple[str, ...]:
@@ -150,52 +153,54 @@ def _numbers(plan: RunPlan, *partitions: PartitionPlan) -> tuple[str, ...]:
     )
 
 
-def _rows(running: tuple[PartitionPlan, ...]) -> str:
+def _rows(selected: tuple[PartitionPlan, ...]) -> str:
     counts = {
-        "empty": sum(one.empty for one in running),
-        "paid for": sum(one.paid for one in running),
-        "equal to a row of the same partition": sum(one.equal_in_partition for one in running),
-        "equal to a row of another": sum(one.equal_in_run for one in running),
-        "to request": sum(one.requests for one in running),
+        "empty": sum(one.empty for one in selected),
+        "paid for": sum(one.paid for one in selected),
+        "equal to a row of the same partition": sum(one.equal_in_partition for one in selected),
+        "equal to a row of another": sum(one.equal_in_run for one in selected),
+        "to request": sum(one.requests for one in selected),
     }
-    told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    return f"{sum(one.rows or 0 for one in running):,} ({told or 'none'})"
+    shown = ", ".join(f"{count:,} {label}" for label, count in counts.items() if count)
+    return f"{sum(one.rows or 0 for one in selected):,} ({shown or 'none'})"
 
 
 def _prompt_basis(plan: RunPlan) -> str:
-    rates, running = plan.rates, plan.running
-    sampled, requests = sum(one.sampled for one in running), sum(one.requests for one in running)
-    assumed = ", though nobody knows whether this model counts so" if rates.tokenizer_is_assumed else ""
+    rates, selected = plan.rates, plan.selected
+    sampled, requests = sum(one.sampled for one in selected), sum(one.requests for one in selected)
+    assumed = ", which may differ from this model's own vocabulary" if rates.tokenizer_is_assumed else ""
     if sampled == requests:
         return f"every row counted with {rates.tokenizer}{assumed}"
     return (
         f"{sampled:,} of these rows, picked by hash, counted with {rates.tokenizer}{assumed}; "
-        "low and high: three standard errors"
+        "low and high are three standard errors away"
     )
 
 
 def _completion_basis(plan: RunPlan) -> str:
     rates = plan.rates
-    bounds = f"low: nothing, high: max_output_tokens {rates.max_output_tokens:,} each"
+    bounds = f"low: 0, high: max_output_tokens {rates.max_output_tokens:,} each"
     if rates.observed_replies:
         mean = f"{rates.completion_tokens:.0f} each, the mean of {rates.observed_replies:,} earlier replies"
     else:
-        mean = f"{rates.completion_tokens:.0f} each, a guess, as there is no earlier reply to learn from"
+        mean = (
+            f"{rates.completion_tokens:.0f} each, a guess, because there is no earlier reply to this request"
+        )
     return f"{mean}; {bounds}"
 
 
 def _cost(plan: RunPlan) -> str:
-    cost = plan.cost_usd(*plan.running)
+    cost = plan.cost_usd(*plan.selected)
     if cost is None:
-        return "unknown: the model is not in the price list, give --input- and --output-usd-per-million"
+        return "unknown: the model is not in the price list, set --input- and --output-usd-per-million"
     return f"{_span(cost, '{:,.4f}')} USD by the price list"
 
 
-def _gone(plan: RunPlan, gone: tuple[str, ...]) -> str:
-    what = "would be removed" if plan.prunes else "left alone, prune removes them"
-    more = f" and {len(gone) - _KEYS_TOLD:,} more" if len(gone) > _KEYS_TOLD else ""
-    told = ", ".join(map(printable, gone[:_KEYS_TOLD]))
-    return f"{len(gone):,} outputs without a source ({what}): {told}{more}"
+def _orphans(plan: RunPlan, keys: tuple[str, ...]) -> str:
+    effect = "would be removed" if plan.prunes else "kept, prune removes them"
+    more = f" and {len(keys) - _MAX_KEYS_SHOWN:,} more" if len(keys) > _MAX_KEYS_SHOWN else ""
+    shown = ", ".join(map(printable, keys[:_MAX_KEYS_SHOWN]))
+    return f"{len(keys):,} whose source partition was deleted ({effect}): {shown}{more}"
 
 
 def _span(numbers: Range, form: str) -> str:
@@ -205,15 +210,15 @@ def _span(numbers: Range, form: str) -> str:
     return f"about {likely} ({low} to {high})"
 
 
-def _count(plan: RunPlan, why: Why) -> int:
-    return sum(partition.why is why for partition in plan.partitions)
+def _count(plan: RunPlan, reason: Reason) -> int:
+    return sum(partition.reason is reason for partition in plan.partitions)
 
 
 def _left(plan: RunPlan) -> str:
-    left = _count(plan, Why.LEFT)
+    left = _count(plan, Reason.LEFT)
     return f", {left:,} left for another run" if left else ""
 
 
 def _cell(text: str) -> str:
-    """Text that stays one cell of a markdown table."""
+    """Escape text for one cell of a markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")

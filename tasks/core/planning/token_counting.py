@@ -1,7 +1,7 @@
-"""Tokens as the models count them, by tiktoken; nothing is downloaded.
+"""Counts prompt tokens with tiktoken, offline.
 
-LlamaIndex ships the two vocabularies that Azure's chat models use. A model tiktoken does not know is counted
-with the newer of them, and the tokenizer says so.
+LlamaIndex's package contains the two vocabularies that Azure's chat models use. A model that tiktoken does
+not list is counted with the newer one, and the tokenizer is marked as assumed.
 """
 
 import importlib.util
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tiktoken
 
-_SHIPPED = ("o200k_base", "cl100k_base")
-_DEFAULT = _SHIPPED[0]
-_CACHE = "TIKTOKEN_CACHE_DIR"
-_A_MESSAGE = 4
-"""Tokens around each message's content, its role among them ..."""
-_A_REPLY = 3
-"""... and those that begin the reply: OpenAI's cookbook, "How to count tokens with tiktoken"."""
+_BUNDLED = ("o200k_base", "cl100k_base")
+_DEFAULT = _BUNDLED[0]
+_CACHE_VARIABLE = "TIKTOKEN_CACHE_DIR"
+_TOKENS_PER_MESSAGE = 4
+"""Tokens around the content of each message, including its role. Source: OpenAI's cookbook, "How to count
+tokens with tiktoken"; 3 and a role of one token."""
+_TOKENS_BEFORE_REPLY = 3
+"""Tokens that begin the reply; billed as prompt tokens. The same source."""
 _loading = threading.Lock()
 
 Messages = Iterable[tuple[str, str]]
@@ -34,8 +35,8 @@ class Tokenizer:
 
     Attributes:
         name: The vocabulary.
-        is_assumed: Nobody knows whether it is this model's.
-        count: Tokens of a request's messages.
+        is_assumed: True when the model's own vocabulary is unknown.
+        count: Returns the tokens of a request's messages.
     """
 
     name: str
@@ -44,40 +45,41 @@ class Tokenizer:
 
 
 def tokenizer_for(model: str) -> Tokenizer:
-    """The tokenizer of a model, or the likeliest one."""
-    import tiktoken  # noqa: PLC0415 - only who makes a plan counts tokens
+    """The tokenizer of a model; for an unknown model, the newest vocabulary."""
+    import tiktoken  # noqa: PLC0415 - only plans count tokens; a run starts faster without it
 
     try:
         name = tiktoken.encoding_name_for_model(model)
     except KeyError:
         name = ""
-    is_assumed = name not in _SHIPPED
+    is_assumed = name not in _BUNDLED
     name = _DEFAULT if is_assumed else name
     with _loading:
         encoding = _load(name)
 
     def count(messages: Messages) -> int:
-        return _A_REPLY + sum(_A_MESSAGE + len(encoding.encode_ordinary(content)) for _, content in messages)
+        contents = (len(encoding.encode_ordinary(content)) for _, content in messages)
+        return _TOKENS_BEFORE_REPLY + sum(_TOKENS_PER_MESSAGE + tokens for tokens in contents)
 
     return Tokenizer(name, is_assumed, count)
 
 
 def _load(name: str) -> "tiktoken.Encoding":
-    """A vocabulary from LlamaIndex's package, unless the user has a place of their own for it."""
+    """Load a vocabulary from LlamaIndex's package, or from the folder the user has set for tiktoken."""
     import tiktoken  # noqa: PLC0415 - see above
 
-    if _CACHE in os.environ:
+    if _CACHE_VARIABLE in os.environ:
         return tiktoken.get_encoding(name)
-    # tiktoken takes the folder from the environment alone, and remembers what it has read.
-    os.environ[_CACHE] = str(_shipped_folder())
+    # tiktoken accepts the folder only through this variable, and caches a vocabulary once it is loaded.
+    os.environ[_CACHE_VARIABLE] = str(_bundled_folder())
     try:
         return tiktoken.get_encoding(name)
     finally:
-        del os.environ[_CACHE]
+        del os.environ[_CACHE_VARIABLE]
 
 
-def _shipped_folder() -> Path:
-    """Where LlamaIndex keeps them; found without importing it, which takes seconds."""
+def _bundled_folder() -> Path:
+    """LlamaIndex's folder of vocabularies; located without importing LlamaIndex, which takes seconds."""
     spec = importlib.util.find_spec("llama_index.core")
     (folder,) = spec.submodule_search_locations or [""] if spec else [""]
     return Path(folder) / "_static" / "tiktoken_cache"

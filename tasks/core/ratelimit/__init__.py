@@ -1,4 +1,5 @@
-"""When a request may start: how many are in flight, how fast they go, and when to wait or to give up.
+"""Rate limiting of requests to one deployment: how many at once, how fast, and when to wait or stop.
 
-What a request is about is not used here.
+A refusal is a reply with status 429. Refusals of requests that were in flight together form one episode. The
+content of requests is not used here.
 """

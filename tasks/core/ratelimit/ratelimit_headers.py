@@ -1,4 +1,4 @@
-"""Parses the rate limit headers of a reply. Nothing here decides how fast to send."""
+"""Parses the rate limit headers of a reply. ``request_rate`` decides how fast to send."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ _FIELDS = {
 
 @dataclass(slots=True)
 class RateLimitHeaders:
-    """The quota as one reply reported it; None for what it did not report.
+    """The quota as one reply reported it; None for a value that it did not report.
 
     Attributes:
-        requests_per_s: Requests that flow in per second, from the limit per minute.
-        requests_left: Requests that would have passed after this one.
-        tokens_per_s: Tokens that flow in per second.
-        tokens_left: Tokens that would have passed after this one.
+        requests_per_s: The quota of requests per second; the header has it per minute.
+        requests_left: Requests that are left after this one.
+        tokens_per_s: The quota of tokens per second.
+        tokens_left: Tokens that are left after this request.
     """
 
     requests_per_s: float | None = None
@@ -30,7 +30,7 @@ class RateLimitHeaders:
 
 
 def parse(headers: Iterable[tuple[bytes, bytes]]) -> RateLimitHeaders:
-    """Parse the headers; values that are no numbers, and Azure's -1 for unknown, are ignored."""
+    """Parse the headers; values that are not numbers, and Azure's -1 for unknown, are ignored."""
     found = RateLimitHeaders()
     for name, value in headers:
         if field := _FIELDS.get(name.lower()):

@@ -1,7 +1,7 @@
-"""One request's place among those in flight.
+"""Slot: held by the sender of a request while the request is in flight.
 
-The sender of a request holds a slot while the request is in flight. The slot reports the rate limit headers
-of the reply, and how the request ended, to the limiter, which decides when the next request starts.
+The slot reports the rate limit headers of the reply, and how the request ended, to the limiter, which decides
+when the next request starts.
 """
 
 import asyncio
@@ -9,52 +9,52 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tasks.core.errors import RateLimitError, StopRunError
-from tasks.core.ratelimit.pacer import Start
 from tasks.core.ratelimit.ratelimit_headers import RateLimitHeaders
+from tasks.core.ratelimit.request_rate import RequestStart
 
 
 class SlotOwner(Protocol):
-    """What a slot needs of the limiter."""
+    """The part of the limiter that a slot uses."""
 
     def enter(self, slot: "Slot") -> bool:
-        """Start a request now, or put it in line; returns which."""
+        """Start a request now and return True, or add it to the queue and return False."""
 
     def confirm(self) -> None:
-        """Raise, and take the slot back, if the run was stopped between its turn and now."""
+        """Take the slot back and raise if the limiter was stopped after the request left the queue."""
 
     def leave(self) -> None:
-        """A request ended."""
+        """Count a request that ended."""
 
     def observe(self, slot: "Slot", headers: RateLimitHeaders) -> None:
-        """Take in the rate limit headers of a slot's reply."""
+        """Adjust the request rate to the rate limit headers of a slot's reply."""
 
     def rate_limited(self, retry_after_s: float | None, slot: "Slot | None" = None) -> None:
-        """A slot's request was answered 429."""
+        """Count a request that was answered 429."""
 
     def stop(self, error: StopRunError) -> None:
-        """No row would be served."""
+        """Start no further request."""
 
 
 class Slot:
-    """One request's place among those in flight; an async context manager, for one use.
+    """Permission for one request to be in flight; an async context manager, to be used once.
 
     Attributes:
         start: When the request started, and the rate limit headers of its reply.
-        turn: Done when its turn has come, if it had to wait.
+        turn: Set when the request leaves the queue; None if it did not have to wait.
     """
 
     __slots__ = ("_limiter", "start", "turn")
 
     def __init__(self, limiter: SlotOwner, tokens: float) -> None:
         self._limiter = limiter
-        self.start = Start(tokens)
+        self.start = RequestStart(tokens)
         self.turn: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Wait for the turn.
+        """Wait until the request may start.
 
         Raises:
-            StopRunError: The run is stopped; no request may start.
+            StopRunError: The limiter is stopped.
         """
         if not self._limiter.enter(self) and self.turn:
             await self._wait(self.turn)
@@ -63,10 +63,10 @@ class Slot:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Make room for the next, once the limiter has what it needs to decide.
+        """Report how the request ended, then free the slot.
 
         Raises:
-            ParkedError: The deployment asks for a wait too long to sit out.
+            ParkedError: The deployment requests a wait of more than ``max_wait_s``.
         """
         try:
             if isinstance(error, RateLimitError):
@@ -86,7 +86,7 @@ class Slot:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and not turn.exception():
-                # Its turn had come, and it does not want it any more.
+                # Cancelled after it left the queue, when it already counts as in flight.
                 self._limiter.leave()
             raise
         self._limiter.confirm()

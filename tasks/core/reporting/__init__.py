@@ -1,4 +1,1 @@
-"""The report of a run: counts that add up, the report, and the ways to show it.
-
-Nothing in here decides anything.
-"""
+"""Reporting on a run: counts, progress, the report, and its forms: terminal table, HTML, markdown, JSON."""

@@ -1,6 +1,6 @@
-"""The run's report, kept beside its output: ``DESTINATION/_reports/NAME.html`` and ``.json``.
+"""Stores reports beside the output, as ``DESTINATION/_reports/NAME.html`` and ``.json``, and reads them.
 
-Reports are small and never removed; readers of the destination skip names that start with ``_``.
+Reports are small and never removed. Readers of the dataset ignore names that start with ``_``.
 """
 
 import logging
@@ -19,55 +19,59 @@ logger = logging.getLogger(__name__)
 FOLDER = "_reports"
 
 
-def write(report: RunReport, job: Job, sample_rows: int, name: str, healing: str) -> tuple[str, ...]:
-    """Write a report as a page and as JSON.
+def write(report: RunReport, job: Job, sample_rows: int, name: str, retry_command: str) -> tuple[str, ...]:
+    """Write a report as an HTML page and as JSON.
 
     Args:
-        report: What happened.
-        job: Tells the destination.
-        sample_rows: Rows whose text is shown on the page.
-        name: Of the files; no other run has it.
-        healing: What to run for what needs attention.
+        report: The report.
+        job: The run's job, with the destination.
+        sample_rows: Number of rows whose text is shown on the page.
+        name: Name of the files without suffix; must be unique.
+        retry_command: Command that retries what needs attention, shown on the page; may be empty.
 
     Returns:
-        The files' addresses; none when they could not be written, which is logged.
+        The URLs of the files; fewer or none if writing failed, which is logged.
     """
-    place, written = job.destination, []
+    destination, written = job.destination, []
     try:
         contents = {
-            "html": to_html(report, samples.take(report, job, sample_rows), healing),
+            "html": to_html(report, samples.read_samples(report, job, sample_rows), retry_command),
             "json": to_json(report),
         }
         for form, content in contents.items():
             key = f"{FOLDER}/{name}.{form}"
-            atomic_write.create(place, key, content.encode())
-            written.append(place.url_of(key))
+            atomic_write.write(destination, key, content.encode())
+            written.append(destination.url_of(key))
     except Exception as error:
-        # Whatever it is, it must not take the place of what the run ended with.
+        # It must not replace the error that the run may have ended with.
         logger.warning(
-            "The report could not be written to %s: %s", place.url_of(FOLDER), type(error).__name__
+            "The report could not be written to %s: %s", destination.url_of(FOLDER), type(error).__name__
         )
-        logger.debug("Why the report could not be written", exc_info=True)
+        logger.debug("Error while writing the report", exc_info=True)
     return tuple(written)
 
 
 def read(destination: str, run_id: str) -> RunReport:
-    """The report of a run that ended, wherever it ran.
+    """Read the report of a finished run, which may have run on another machine.
 
     Args:
-        destination: The run's, as a URL.
-        run_id: Prefect's id of the flow run; the files' names end with the beginning of it.
+        destination: URL of the run's destination.
+        run_id: Prefect's id of the flow run; names of report files end with its first 8 characters.
 
     Raises:
-        SourceError: There is no report of this run: it was killed, or failed before it had a plan.
-        InputError: It cannot be read; a later version may have written it.
+        SourceError: The run has no report: it was killed, or failed before it had a plan.
+        InputError: The report cannot be parsed, for example because a later version wrote it.
     """
-    place = locate(destination)
+    location = locate(destination)
     ending = f"-{run_id[:8]}.json"
-    written = [name for name in stored_files.names(place, FOLDER, "") if name.endswith(ending)]
+    written = [name for name in stored_files.names_with_prefix(location, FOLDER, "") if name.endswith(ending)]
     if not written:
-        message = f"No report of the run {run_id} is in {place.url_of(FOLDER)}: its page tells how it ended."
+        message = (
+            f"No report of the run {run_id} is in {location.url_of(FOLDER)}: see the run's page in Prefect "
+            "for how it ended."
+        )
         raise SourceError(message)
-    found = stored_files.look_at(place, place.path(f"{FOLDER}/{max(written)}"))
-    with reading.open_to_read(place, found) as file:
-        return from_json(file.read(), place.url_of(f"{FOLDER}/{max(written)}"))
+    key = f"{FOLDER}/{max(written)}"
+    found = stored_files.stat(location, location.path(key))
+    with reading.open_to_read(location, found) as file:
+        return from_json(file.read(), location.url_of(key))

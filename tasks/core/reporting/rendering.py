@@ -1,6 +1,6 @@
-"""A run report for people and programs: terminal table, markdown, JSON.
+"""Renders a run's report as a terminal table, markdown or JSON, and its progress as a line.
 
-Says what happened and what to do next; never shows a row's text.
+Shows the result and what to do next; never a row's text.
 """
 
 import json
@@ -18,20 +18,22 @@ from tasks.core.formats import FORMAT, PROGRAM, VERSION, check_format
 from tasks.core.pricing import Price
 from tasks.core.reporting.histogram import Histogram
 from tasks.core.reporting.report import PartitionReport, PartitionState, RunReport
-from tasks.core.reporting.series import Pulse
+from tasks.core.reporting.series import Snapshot
 from tasks.core.reporting.tally import Bill
-from tasks.core.storage.left_out_files import in_words
+from tasks.core.storage.left_out_files import describe_left_out
 
-AGAIN = "Run again when the cause is gone: only what is missing is asked for."
+RUN_AGAIN = "Fix the cause and run again: only rows without a reply are requested."
 REPORT_FORMAT = 2
-"""Of the JSON; reports of 0.1.0 and 0.2.0, without the entry, are 1."""
-_PARTITIONS_TOLD = 50
-_ROWS_TOLD = 3
+"""Version of the JSON. Reports of 0.1.0 and 0.2.0 have no such entry and count as version 1."""
+_MAX_PARTITIONS_SHOWN = 50
+_MAX_ROWS_SHOWN = 3
+"""Limits of tables. Longer ones would hide the totals; JSON is complete. Not measured."""
+_REPORT = TypeAdapter(RunReport)
 _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 def facts(report: RunReport) -> list[tuple[str, str]]:
-    """The run's figures as label and value, in the order they are read."""
+    """The run's figures as label and value, in the order they are shown."""
     tally = report.tally
     by_status = {
         **{str(one): rows for one, rows in tally.by_status.items()},
@@ -40,15 +42,15 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
     statuses = ", ".join(f"{count} {status}" for status, count in by_status.items() if count) or "none"
     return [
         ("partitions", _partitions(report)),
-        ("left out", in_words(report.left_out)),
+        ("left out", describe_left_out(report.left_out)),
         ("rows", f"{tally.rows} ({statuses})"),
         ("requests", _requests(report.bill)),
-        ("reused", f"{tally.reused} rows, paid for earlier or sharing an equal row's answer"),
+        ("reused", f"{tally.reused} rows with a reply paid for earlier or for an equal row"),
         ("tokens", _tokens(report.bill)),
         ("cost", _cost(report)),
-        ("latency", _latency(report.observed.requests.latency_s)),
+        ("latency", _latency(report.metrics.requests.latency_s)),
         ("data", _data(report.partitions)),
-        *([("gone", _gone(report))] if report.gone else []),
+        *([("orphaned outputs", _orphans(report))] if report.orphans else []),
         ("time", f"{report.seconds:.1f} s, {report.rows_per_s:.1f} rows/s"),
         ("output", report.destination),
     ]
@@ -56,7 +58,7 @@ def facts(report: RunReport) -> list[tuple[str, str]]:
 
 def _requests(bill: Bill) -> str:
     lost = f", {bill.lost} without a reply (they may be billed too)" if bill.lost else ""
-    repeated = f", {bill.retried} of them repetitions" if bill.retried else ""
+    repeated = f", {bill.retried} of them retries" if bill.retried else ""
     unsent = f"; {bill.unsent} attempts were not sent" if bill.unsent else ""
     return f"{bill.sent} sent{repeated}, {bill.answered} answered, {bill.refused} refused{lost}{unsent}"
 
@@ -68,7 +70,7 @@ def _tokens(bill: Bill) -> str:
 def _latency(seconds: Histogram) -> str:
     median, most = seconds.quantile(0.5), seconds.quantile(0.95)
     if median is None or most is None:
-        return "nothing was answered"
+        return "no request was answered"
     return f"median about {median:.2g} s, 95% within about {most:.2g} s"
 
 
@@ -99,67 +101,71 @@ def _partitions(report: RunReport) -> str:
     return f"{counts[PartitionState.PUBLISHED]} of {len(report.partitions)} published{before}{later}{undone}"
 
 
-def _gone(report: RunReport) -> str:
-    gone, pruned = report.gone or (), set(report.pruned)
-    kept = [key for key in gone if key not in pruned]
-    more = f" and {len(kept) - _PARTITIONS_TOLD} more" if len(kept) > _PARTITIONS_TOLD else ""
-    left = f", left alone: {', '.join(map(printable, kept[:_PARTITIONS_TOLD]))}{more}" if kept else ""
-    return f"{len(gone)} outputs have no source any more, {len(pruned)} removed{left}"
+def _orphans(report: RunReport) -> str:
+    orphans, pruned = report.orphans or (), set(report.pruned)
+    kept = [key for key in orphans if key not in pruned]
+    more = f" and {len(kept) - _MAX_PARTITIONS_SHOWN} more" if len(kept) > _MAX_PARTITIONS_SHOWN else ""
+    left = f", kept: {', '.join(map(printable, kept[:_MAX_PARTITIONS_SHOWN]))}{more}" if kept else ""
+    return f"{len(orphans)} whose source partition was deleted, {len(pruned)} removed{left}"
 
 
 def attention(report: RunReport) -> list[PartitionReport]:
-    """The partitions someone should look at: not published, or with failed rows."""
+    """The partitions that need attention: failed, or with failed rows."""
     failed = set(report.failed_partitions)
     return [p for p in report.partitions if p in failed or p.tally.failed]
 
 
 def reason(partition: PartitionReport) -> str:
-    """Why a partition needs attention, in words."""
+    """Why a partition needs attention, as a phrase."""
     if partition.error:
         return partition.error
-    first = ", ".join(f"row {failure.row}: {failure.reason}" for failure in partition.failures[:_ROWS_TOLD])
+    first = ", ".join(
+        f"row {failure.row}: {failure.reason}" for failure in partition.failures[:_MAX_ROWS_SHOWN]
+    )
     return f"{partition.tally.failed} of {partition.tally.rows} rows failed ({first})"
 
 
 def to_table(report: RunReport) -> Table:
-    """The report for a terminal."""
+    """The report as a table for a terminal."""
     table = Table(title="summarize-parquet", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for label, value in facts(report):
-        # As Text, since a path may hold what rich takes for markup.
+        # As Text, since rich would interpret a path such as [b] as markup.
         table.add_row(label, Text(value))
-    for partition in attention(report)[:_PARTITIONS_TOLD]:
+    for partition in attention(report)[:_MAX_PARTITIONS_SHOWN]:
         table.add_row("attention", Text(f"{printable(partition.key)}: {reason(partition)}"))
     return table
 
 
-def to_markdown(report: RunReport, healing: str = "", files: Sequence[str] = ()) -> str:
-    """The report for Prefect's page.
+def to_markdown(report: RunReport, retry_command: str = "", files: Sequence[str] = ()) -> str:
+    """The report as markdown, for Prefect's page.
 
     Args:
-        report: What happened.
-        healing: What to run for what needs attention.
-        files: Where the report is kept in other forms.
+        report: The report.
+        retry_command: Command that retries what needs attention; may be empty.
+        files: URLs of the report's other forms.
     """
     lines = ["# summarize-parquet", "", "| | |", "|---|---|"]
     lines += [f"| {label} | {_cell(value)} |" for label, value in facts(report)]
-    if needy := attention(report):
+    if listed := attention(report):
         lines += ["", "## Needs attention", "", "| partition | why |", "|---|---|"]
-        lines += [f"| {_cell(printable(p.key))} | {_cell(reason(p))} |" for p in needy[:_PARTITIONS_TOLD]]
-        lines += ["", f"{len(needy)} partitions."]
+        lines += [
+            f"| {_cell(printable(p.key))} | {_cell(reason(p))} |" for p in listed[:_MAX_PARTITIONS_SHOWN]
+        ]
+        lines += ["", f"{len(listed)} partitions."]
     if not report.succeeded:
-        lines += ["", AGAIN, *(["", "```", healing, "```"] if healing else [])]
+        lines += ["", RUN_AGAIN, *(["", "```", retry_command, "```"] if retry_command else [])]
     lines += ["", *(f"- `{file}`" for file in files)]
     return "\n".join(lines)
 
 
 def to_rows(report: RunReport) -> list[dict[str, str | float]]:
-    """One row per partition for a table, those that need attention first."""
-    needy = attention(report)
-    first = set(needy)
+    """One row per partition for a table; partitions that need attention come first."""
+    listed = attention(report)
+    first = set(listed)
     others = [one for one in report.partitions if one not in first]
-    return [_row(one) for one in (*needy, *others)]
+    return [_row(one) for one in (*listed, *others)]
 
 
 def _row(one: PartitionReport) -> dict[str, str | float]:
@@ -176,46 +182,47 @@ def _row(one: PartitionReport) -> dict[str, str | float]:
 
 
 def to_json(report: RunReport) -> str:
-    """The report for programs: the fields of ``RunReport``, with the totals beside them."""
+    """The report as JSON: the fields of ``RunReport`` and the totals."""
     written_by = {FORMAT: REPORT_FORMAT, PROGRAM: VERSION}
     totals = {"tally": asdict(report.tally), "succeeded": report.succeeded}
-    return json.dumps({**written_by, **asdict(report), **totals})
+    return json.dumps({**written_by, **_REPORT.dump_python(report, mode="json", by_alias=True), **totals})
 
 
 def from_json(data: bytes, where: str) -> RunReport:
-    """A report from what ``to_json`` made, of this version or another; unknown fields are left out.
+    """Parse a report that ``to_json`` of this or another version wrote; ignores unknown fields.
 
     Args:
         data: The JSON.
-        where: The report, as a message names it.
+        where: URL of the report, for error messages.
 
     Raises:
-        InputError: A later version wrote it, in a format that cannot be read here; or it is not a report.
+        InputError: It is not a report, or a later version wrote it in a format that is too new.
     """
     try:
         written = json.loads(data)
         found, program = (str(written.get(name, "")) for name in (FORMAT, PROGRAM))
         check_format(found, REPORT_FORMAT, program, where)
-        return TypeAdapter(RunReport).validate_python(written)
+        return _REPORT.validate_python(written)
     except (ValueError, AttributeError) as error:
         message = f"{where} is not a report of this program ({type(error).__name__})."
         raise InputError(message) from None
 
 
-def to_line(now: Pulse, before: Pulse, price: Price | None) -> str:
-    """How far a run is, in one line.
+def progress_line(now: Snapshot, before: Snapshot, price: Price | None) -> str:
+    """The progress of a run in one line.
 
     Args:
-        now: The run.
-        before: The same a while ago; between them lies the rate.
-        price: What tokens cost; None when it is unknown.
+        now: The current snapshot.
+        before: An earlier snapshot; the rate is that between the two.
+        price: Price of tokens; None when it is unknown.
     """
     seconds = now.seconds - before.seconds
-    # Rows of a partition that is retried are taken back, and counted again as they are found in the ledger.
+    # Can be negative: a retry subtracts the partition's rows, and counts them again while it reads the
+    # ledger.
     rate = max(now.rows - before.rows, 0) / seconds if seconds > 0 else 0.0
     left = f"{_duration((now.total_rows - now.rows) / rate)} left" if rate else "time left unknown"
     cost = "" if price is None else f"{price.cost_usd(*now.bill.tokens):.4f} USD so far, "
-    # The page shows the beginning, which is what most people look for.
+    # Prefect's page shows only the beginning, so the most important figures come first.
     return (
         f"{now.percent:.0f}%, {rate:,.1f} rows/s, {left}, {cost}{now.rows:,} of {now.total_rows:,} rows, "
         f"{now.failed_rows:,} failed, {now.in_flight} of {now.window} requests in flight"
@@ -227,5 +234,5 @@ def _duration(seconds: float) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that stays one cell of a markdown table."""
+    """Escape text for one cell of a markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")

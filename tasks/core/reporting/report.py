@@ -1,21 +1,23 @@
-"""The report of a run: one per partition, and one of the whole.
+"""The report of a run, with a report of each partition.
 
-Small, immutable and free of row text, so it may be returned, stored and shown. How it is shown is
-``rendering``'s to know.
+Small, immutable and without row text, so that it can be returned, stored and shown. ``rendering`` formats it.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from tasks.core.model import LeftOut, OpenStrEnum
 from tasks.core.planning.plan import RunPlan
 from tasks.core.pricing import Price
 from tasks.core.reporting.histogram import Histograms
-from tasks.core.reporting.series import Pulse
+from tasks.core.reporting.series import Snapshot
 from tasks.core.reporting.tally import Bill, Tally
 
 
 class PartitionState(OpenStrEnum):
-    """How a partition ended."""
+    """The state of a partition at the end of a run."""
 
     PUBLISHED = "published"
     SKIPPED = "skipped"
@@ -27,7 +29,7 @@ class PartitionState(OpenStrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailedRow:
-    """A row that ended as failed: its place in the partition, counted from 0, and why."""
+    """A failed row: its index in the partition, counted from 0, and why it failed."""
 
     row: int
     reason: str
@@ -35,20 +37,20 @@ class FailedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionReport:
-    """What happened to one partition.
+    """The report of one partition.
 
     Attributes:
-        key: Which one.
+        key: The partition's key.
         state: ``published``; ``skipped``, because an earlier output is complete and its source unchanged;
             ``failed``; ``unfinished``, because the run stopped first (in these two an earlier output is
             untouched); ``left`` for another run, by the options of this one; or ``planned``, in a dry run.
         tally: Its rows, requests and tokens.
         seconds: Wall time from opening to publishing.
-        error: Why it failed; None when it was published.
-        failures: Its first failed rows and why, counted from 0.
-        bytes_read: Bytes of the source that came to this machine.
-        bytes_copied: Bytes of the source that the store or the disk copied by itself.
-        bytes_uploaded: Bytes that were sent to the destination.
+        error: Why it failed; None if it was published.
+        failures: Its first failed rows.
+        bytes_read: Bytes of the source that this machine read.
+        bytes_copied: Bytes of the source that the store or the disk copied without this machine reading them.
+        bytes_uploaded: Bytes that this machine wrote to the destination.
     """
 
     key: str
@@ -63,34 +65,35 @@ class PartitionReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """What was seen of a run while it ran.
+class RunMetrics:
+    """Measurements of a run over time.
 
     Attributes:
-        series: Its pulse, once a second or less often, in order; at most some hundreds.
-        requests: What its answered requests took.
+        series: Snapshots in order, taken once a second or less often; at most 600.
+        requests: Latency and tokens of the answered requests.
     """
 
-    series: tuple[Pulse, ...] = ()
+    series: tuple[Snapshot, ...] = ()
     requests: Histograms = Histograms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What happened in one run; small, and free of row text.
+    """The report of one run.
 
     Attributes:
-        source: Where the partitions were read, as a URL.
-        destination: Where they were published, as a URL.
-        partitions: One report each, in the order of their keys.
+        source: URL of the folder, glob or file that the partitions were read from.
+        destination: URL of the folder they were published in.
+        partitions: One report per partition, in the order of their keys.
         left_out: Names under the source that are not partitions.
         seconds: Wall time of the run.
-        bill: What was sent to the deployment and received, by this run alone.
-        price: What tokens cost; None when it is unknown.
-        gone: Keys of outputs whose source partition is gone; None when that cannot be known.
-        pruned: Those of them that were removed.
-        plan: What a run would do; of a dry run.
-        observed: What was seen of it while it ran.
+        bill: Requests and tokens of this run.
+        price: Price of tokens; None when it is unknown.
+        orphans: Keys of outputs whose source partition was deleted, ``gone`` in JSON; None when this cannot
+            be determined.
+        pruned: Keys of the orphaned outputs that the run removed.
+        plan: The plan that a dry run made; None for other runs.
+        metrics: Measurements over time; ``observed`` in JSON.
     """
 
     source: str
@@ -100,19 +103,19 @@ class RunReport:
     seconds: float
     bill: Bill = Bill()
     price: Price | None = None
-    gone: tuple[str, ...] | None = None
+    orphans: Annotated[tuple[str, ...] | None, Field(alias="gone")] = None
     pruned: tuple[str, ...] = ()
     plan: RunPlan | None = None
-    observed: Observed = Observed()
+    metrics: Annotated[RunMetrics, Field(alias="observed")] = RunMetrics()
 
     @property
     def cost_usd(self) -> float | None:
-        """What the answers cost by the price list; None when it is unknown."""
+        """Cost of the replies by list price; None when the price is unknown."""
         return None if self.price is None else self.price.cost_usd(*self.bill.tokens)
 
     @property
     def saved_usd(self) -> float | None:
-        """What reused answers would have cost; None when it is unknown."""
+        """Cost saved by reusing replies; None when the price is unknown."""
         if self.price is None:
             return None
         tally = self.tally
@@ -120,18 +123,18 @@ class RunReport:
 
     @property
     def tally(self) -> Tally:
-        """All partitions together."""
+        """The sum over all partitions."""
         return sum((partition.tally for partition in self.partitions), Tally())
 
     @property
     def rows_per_s(self) -> float:
-        """Rows that got an outcome, those of unfinished partitions too, per second."""
-        seen = self.observed.series[-1].rows if self.observed.series else 0
-        return max(seen, self.tally.rows) / self.seconds if self.seconds else 0.0
+        """Rows with an outcome per second, including rows of unfinished partitions."""
+        observed = self.metrics.series[-1].rows if self.metrics.series else 0
+        return max(observed, self.tally.rows) / self.seconds if self.seconds else 0.0
 
     @property
     def failed_partitions(self) -> tuple[PartitionReport, ...]:
-        """The partitions that could not be published."""
+        """The partitions that failed."""
         return self.in_state(PartitionState.FAILED)
 
     @property
@@ -141,16 +144,16 @@ class RunReport:
 
     @property
     def unfinished_partitions(self) -> tuple[PartitionReport, ...]:
-        """The partitions the run did not come to, or not to the end of."""
+        """The partitions that the run did not start or did not finish."""
         return self.in_state(PartitionState.UNFINISHED)
 
     def in_state(self, state: PartitionState) -> tuple[PartitionReport, ...]:
-        """The partitions that ended like this."""
+        """The partitions with this state."""
         return tuple(partition for partition in self.partitions if partition.state is state)
 
     @property
     def succeeded(self) -> bool:
-        """Every partition is published and every row has an outcome other than failed."""
+        """Whether no row failed, and no partition failed or is unfinished."""
         return not self.failed_partitions and not self.unfinished_partitions and not self.tally.failed
 
     @property

@@ -1,4 +1,4 @@
-"""A few rows of what was published, for a person to read; only when asked for, since row text is private."""
+"""Reads a few published rows for the report, if the user requests them; row text is private."""
 
 import logging
 from collections.abc import Iterator
@@ -14,13 +14,15 @@ from tasks.core.storage import reading, stored_files
 
 logger = logging.getLogger(__name__)
 
-_PER_PARTITION = 5
-_TEXT_CHARACTERS = 600
+_ROWS_PER_PARTITION = 5
+"""Rows of one partition, at most. Fewer would show more partitions, but read more files. Not measured."""
+_MAX_TEXT_CHARACTERS = 600
+"""Characters shown of a text. More would show more context, but make the page longer. Not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A row: where it is, counted from 0, the beginning of its text, and its summary."""
+    """A row: its partition, its index counted from 0, the beginning of its text, and its summary."""
 
     partition: str
     row: int
@@ -28,28 +30,28 @@ class Sample:
     summary: str
 
 
-def take(report: RunReport, job: Job, most: int) -> list[Sample]:
-    """The first summarized rows of the first partitions this run published, a few of each.
+def read_samples(report: RunReport, job: Job, max_rows: int) -> list[Sample]:
+    """Read the first summarized rows of the first partitions this run published, a few from each.
 
     Args:
-        report: Names those partitions.
-        job: Where they are and which columns to read.
-        most: Rows at most; with 0 nothing is read.
+        report: The run's report, which lists these partitions.
+        job: The run's job, with destination and columns.
+        max_rows: Largest number of rows; with 0 nothing is read.
     """
     samples: list[Sample] = []
     published = (one.key for one in report.partitions if one.state is PartitionState.PUBLISHED)
-    while len(samples) < most and (key := next(published, None)) is not None:
+    while len(samples) < max_rows and (key := next(published, None)) is not None:
         try:
-            wanted = min(_PER_PARTITION, most - len(samples))
-            samples += [sample for sample, _ in zip(_of(key, job), range(wanted), strict=False)]
+            wanted = min(_ROWS_PER_PARTITION, max_rows - len(samples))
+            samples += [sample for sample, _ in zip(_rows(key, job), range(wanted), strict=False)]
         except PipelineError as error:
-            logger.warning("No sample of %s for the report: %s", printable(key), error)
+            logger.warning("Partition %s: no sample for the report: %s", printable(key), error)
     return samples
 
 
-def _of(key: str, job: Job) -> Iterator[Sample]:
+def _rows(key: str, job: Job) -> Iterator[Sample]:
     """The summarized rows of a partition's first row group."""
-    found = stored_files.look_at(job.destination, job.destination.path(key))
+    found = stored_files.stat(job.destination, job.destination.path(key))
     with reading.open_to_read(job.destination, found) as file:
         table = next(Reader(file, key).slices([job.text_column, job.columns.prefix]), None)
     if table is None:
@@ -57,4 +59,4 @@ def _of(key: str, job: Job) -> Iterator[Sample]:
     texts, summaries = TextColumn(table[job.text_column]), table[job.columns.prefix].to_pylist()
     for row, (text, summary) in enumerate(zip(texts, summaries, strict=True)):
         if isinstance(text, str) and summary:
-            yield Sample(key, row, text[:_TEXT_CHARACTERS], summary)
+            yield Sample(key, row, text[:_MAX_TEXT_CHARACTERS], summary)

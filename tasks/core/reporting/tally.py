@@ -1,4 +1,4 @@
-"""Counts that add up: rows by how they ended, and what was sent for them."""
+"""Counts of rows by status, and of requests and tokens; both add up."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,15 +14,15 @@ class Tally:
     """Counts over rows; tallies add up with ``+``.
 
     Attributes:
-        ok: Rows with this status; the same for the six that follow.
-        other: Rows with a status that this version does not know.
-        requests: Attempts made, rejected ones included; the bill says how many were sent.
-        lost_replies: Requests whose reply never arrived; they may be on the bill.
-        prompt_tokens: Tokens sent, as billed; those of reused answers are not among them.
-        completion_tokens: Tokens received, as billed; the same.
-        reused: Rows whose answer was paid for earlier, or for another row ...
-        reused_prompt_tokens: ... and the tokens that were not sent for them ...
-        reused_completion_tokens: ... or received.
+        ok: Rows with this status; the next six attributes are the same for other statuses.
+        other: Rows with a status of a later version of this program.
+        requests: Attempts, including rejected and unsent ones; ``Bill.sent`` counts the sent requests.
+        lost_replies: Requests whose reply never arrived; the provider may bill them.
+        prompt_tokens: Billed prompt tokens, without those of reused replies.
+        completion_tokens: Billed completion tokens, without those of reused replies.
+        reused: Rows with a reply that was paid for earlier or for an equal row.
+        reused_prompt_tokens: Prompt tokens of the reused replies.
+        reused_completion_tokens: Completion tokens of the reused replies.
     """
 
     ok: int = 0
@@ -58,7 +58,7 @@ class Tally:
 
     @property
     def rows(self) -> int:
-        """All rows counted."""
+        """Number of rows counted."""
         return sum(self.by_status.values()) + self.other
 
     @property
@@ -67,24 +67,24 @@ class Tally:
         return {status: getattr(self, status.value) for status in Status}
 
     def __add__(self, other: "Tally") -> "Tally":
-        """Both together."""
+        """The sum of two tallies."""
         return Tally(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """What a run sent to the deployment and got for it, whatever became of the rows.
+    """Requests of a run and the tokens billed for them, including those for rows that failed.
 
     Attributes:
-        sent: HTTP requests; each was answered, refused or lost.
+        sent: HTTP requests sent; each was answered, refused or lost.
         answered: Requests with a final answer for their row.
-        refused: Requests the deployment turned down: limits, faults, wrong settings. Not billed.
-        lost: Requests whose reply never arrived; they may be billed, and billed again for their repetition.
-        retried: Those of the requests that repeat one which was refused or lost.
-        unsent: Attempts that found no connection or no token, or a text that cannot be sent; no requests.
-        prompt_tokens: Tokens sent, as the replies say.
-        completion_tokens: Tokens received, as the replies say.
-        cached_tokens: Those of the prompt tokens the deployment had in its cache.
+        refused: Requests that the deployment rejected: rate limit, fault, wrong settings. Not billed.
+        lost: Requests whose reply never arrived; the provider may bill them, and their retries too.
+        retried: Requests that repeat a refused or lost one.
+        unsent: Attempts without a request: no connection, no token, or a text that cannot be encoded.
+        prompt_tokens: Prompt tokens, as stated by the replies.
+        completion_tokens: Completion tokens, as stated by the replies.
+        cached_tokens: Prompt tokens that the deployment had in its cache.
     """
 
     sent: int = 0
@@ -99,5 +99,9 @@ class Bill:
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """Tokens sent and received."""
+        """Prompt tokens and completion tokens."""
         return self.prompt_tokens, self.completion_tokens
+
+    def __add__(self, other: "Bill") -> "Bill":
+        """The sum of two bills."""
+        return Bill(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Bill)})

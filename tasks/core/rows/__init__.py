@@ -1,1 +1,1 @@
-"""Rows on their way to the deployment and back, each in its place: bounded, shared, retried, in order."""
+"""Requests rows: sliced, rendered, looked up in the ledger, sent with retries, and returned in order."""

@@ -1,4 +1,4 @@
-"""Rows that were handed in together: pulled one by one, their outcomes in their places, one end for all."""
+"""Batch: rows that are summarized together. Returns one outcome per row, in order, when all have ended."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -16,10 +16,10 @@ OnRow = Callable[[int, Outcome], object]
 
 
 class Batch:
-    """Rows and, as they come in, their outcomes; belongs to the summarizer's event loop.
+    """Rows and their outcomes so far; belongs to the summarizer's event loop.
 
     Args:
-        rows: The rows.
+        rows: The rows; pulled one by one.
         on_row: Called with each row's place and outcome.
     """
 
@@ -29,18 +29,18 @@ class Batch:
         self._outcomes: list[Outcome | None] = []
         self._error: BaseException | None = None
         self._workers: set[asyncio.Task[None] | None] = set()
-        self._parked = 0
-        self._is_pulled = False
+        self._waiting = 0
+        self._is_exhausted = False
         self._is_cancelled = False
         self._ended = asyncio.Event()
 
     def pull(self) -> tuple[int, Row] | None:
-        """The next row with its place, None after the last; an error of the rows fails the batch."""
-        if not self._is_pulled:
+        """The next row with its place; None after the last. An error of the iterator fails the batch."""
+        if not self._is_exhausted:
             try:
                 row = next(self._rows)
             except StopIteration:
-                self._is_pulled = True
+                self._is_exhausted = True
             except Exception as error:  # noqa: BLE001 - raised where the outcomes are awaited
                 self.fail(error)
             else:
@@ -50,8 +50,8 @@ class Batch:
         return None
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """A worker works on a row; an error that concerns all rows fails the batch."""
+    def working(self) -> Iterator[None]:
+        """Mark the current task as working on a row; an exception fails the batch."""
         worker = asyncio.current_task()
         self._workers.add(worker)
         try:
@@ -62,49 +62,49 @@ class Batch:
             self._workers.discard(worker)
             self._end_if_done()
 
-    def park(self) -> None:
-        """A row waits for an equal row's reply: it holds no worker, and the batch does not end before it."""
-        self._parked += 1
+    def begin_wait(self) -> None:
+        """Count a row that waits for an equal row's reply, without a worker; the batch ends after it."""
+        self._waiting += 1
 
-    def unpark(self) -> bool:
-        """A row waits no longer.
+    def end_wait(self) -> bool:
+        """Count a row that no longer waits.
 
         Returns:
-            Whether it may be requested now: not when the batch has failed or was cancelled.
+            Whether it may be requested now, which is not so after the batch failed or was cancelled.
         """
-        self._parked -= 1
+        self._waiting -= 1
         if self._error is None and not self._is_cancelled:
             return True
         self._end_if_done()
         return False
 
     def put(self, place: int, outcome: Outcome) -> None:
-        """Take a row's outcome; a cancelled batch ignores it."""
+        """Store a row's outcome; a cancelled batch ignores it."""
         if not self._is_cancelled:
             self._on_row(place, outcome)
-            # The raw reply is for the ledger: thousands of them are not held until the batch ends.
+            # Only the ledger needs the raw reply, so it is not kept until the batch ends.
             self._outcomes[place] = replace(outcome, reply=None) if outcome.reply else outcome
 
     def fail(self, error: BaseException) -> None:
-        """Pull no further row; the first error is the one that is raised."""
+        """Pull no further row; the first error is raised by ``outcomes``."""
         self._error = self._error or error
-        self._is_pulled = True
+        self._is_exhausted = True
 
     async def outcomes(self) -> list[Outcome]:
-        """Wait until no row is worked on or parked; one outcome per row, in the rows' order."""
+        """Wait until all rows have ended; one outcome per row, in the rows' order."""
         await self._ended.wait()
         if self._error:
             raise self._error
         return [outcome for outcome in self._outcomes if outcome is not None]
 
     def cancel(self) -> set[asyncio.Task[None]]:
-        """Cancel the rows in flight, whose outcomes are not wanted any more; returns their workers."""
-        self._is_pulled = self._is_cancelled = True
+        """Cancel the rows in flight; returns their workers."""
+        self._is_exhausted = self._is_cancelled = True
         workers = {worker for worker in self._workers if worker}
         for worker in workers:
             worker.cancel()
         return workers
 
     def _end_if_done(self) -> None:
-        if self._is_pulled and not self._workers and not self._parked:
+        if self._is_exhausted and not self._workers and not self._waiting:
             self._ended.set()

@@ -1,8 +1,8 @@
-"""The event loop of a run: one summarizer over the run's lanes, used by all partition threads.
+"""Gateway: runs the summarizer in its own event loop and thread, for all partition threads of a run.
 
-The loop runs in a thread of its own. Its clients and limiters are built and closed there: a client used from
-two loops hangs or pays twice. Once the gateway closes, no further request starts, those in flight have a few
-seconds, and every call that waits in it ends.
+Clients and limiters are built and closed in that loop, since a client that is used from two loops hangs or
+sends requests twice. When the gateway closes, no further request starts, requests in flight get a few
+seconds, and every waiting call returns or raises.
 """
 
 import asyncio
@@ -19,63 +19,64 @@ from tasks.core.errors import InterruptedRunError, StopRunError
 from tasks.core.llm.budget import Budget
 from tasks.core.llm.chat_model import ChatModel
 from tasks.core.llm.metering import Meter
-from tasks.core.llm.telemetry import RequestMetrics
+from tasks.core.llm.request_metrics import RequestMetrics
 from tasks.core.model import Outcome
 from tasks.core.prompt import RenderedRow
 from tasks.core.ratelimit.limiter import Limiter
 from tasks.core.reporting.histogram import Histograms
 from tasks.core.reporting.tally import Bill
 from tasks.core.rows.batch import OnRow, Row
-from tasks.core.rows.lane import Lane, next_lane
+from tasks.core.rows.lane import Lane, least_loaded_lane
 from tasks.core.rows.summarizer import RetryPolicy, Summarizer
 
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 5.0
-"""For requests in flight when the run ends. A longer time saves more replies that are paid for; a shorter one
-lets Ctrl-C end sooner, and a container is killed ten seconds after SIGTERM."""
+"""How long requests in flight may still be answered when the run ends. Longer saves more paid replies;
+shorter ends sooner after Ctrl-C. A container is killed ten seconds after SIGTERM, and replies must be stored
+before."""
 
 OpenModel = Callable[[Callable[[ChatModel], ChatModel]], AbstractAsyncContextManager[ChatModel]]
-"""Opens a model in the running loop; the argument wraps the part that sends one request."""
+"""Opens a model in the running loop; the argument wraps the model that sends one request."""
 
 
 @dataclass(frozen=True, slots=True)
-class LanePlan:
-    """What a lane is built from, in the gateway's loop.
+class LaneSpec:
+    """Functions that build a lane in the gateway's loop.
 
     Attributes:
         open_model: Opens the endpoint's model.
-        make_limiter: Builds its limiter.
-        charged_tokens: What a request is charged to the endpoint's quota of tokens.
+        make_limiter: Builds the endpoint's limiter.
+        quota_tokens: Tokens that a row's request is charged to the endpoint's quota.
     """
 
     open_model: OpenModel
     make_limiter: Callable[[], Limiter]
-    charged_tokens: Callable[[RenderedRow], float] = lambda _: 0.0
+    quota_tokens: Callable[[RenderedRow], float] = lambda _: 0.0
 
 
 class Gateway:
-    """Takes rows of partition threads and returns their outcomes; a context manager.
+    """Summarizes rows that partition threads submit; a context manager.
 
     Args:
-        plans: One for each lane.
-        policy: How often, how long and how soon a row is tried.
-        budget: What may be spent.
-        on_outcome: Called with each outcome, for progress; on the gateway's thread.
-        metrics: OpenTelemetry's instruments, if metrics are exported.
+        specs: One for each lane.
+        policy: Retries and timeouts.
+        budget: The run's budget.
+        on_outcome: Called with each outcome on the gateway's thread, for progress.
+        metrics: OpenTelemetry metrics of the requests.
         grace_s: How long requests in flight may still be answered when the gateway closes.
     """
 
     def __init__(
         self,
-        plans: Sequence[LanePlan],
+        specs: Sequence[LaneSpec],
         policy: RetryPolicy,
         budget: Budget | None = None,
         on_outcome: Callable[[Outcome], object] = lambda _: None,
         metrics: RequestMetrics | None = None,
         grace_s: float = _GRACE_S,
     ) -> None:
-        self._plans = plans
+        self._specs = specs
         self._policy = policy
         self._budget = budget or Budget()
         self._meter = Meter(self._budget, metrics)
@@ -85,17 +86,17 @@ class Gateway:
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Event | None = None
-        # Guards the last moment work is taken: after it, everything taken is cancelled, and nothing is lost.
-        self._door = threading.Lock()
-        self._is_shut = False
+        # Makes closing atomic: rows are either submitted before and cancelled by it, or rejected.
+        self._closing_lock = threading.Lock()
+        self._is_closed = False
         self._lanes: tuple[Lane, ...] = ()
         self._stopped: StopRunError | None = None
 
     def __enter__(self) -> Self:
-        """Start the loop and open the model.
+        """Start the loop and open the models.
 
         Raises:
-            SettingsError: LlamaIndex does not know the model.
+            SettingsError: LlamaIndex does not support the model.
             DeploymentError: There is neither key nor token.
             RequestError: Entra ID did not answer.
         """
@@ -106,21 +107,21 @@ class Gateway:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what still waits, close the model, stop the loop."""
-        with self._door:
-            self._is_shut = True
+        """End all waiting calls, close the models, stop the loop."""
+        with self._closing_lock:
+            self._is_closed = True
         if self._loop and self._closing and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
     @property
     def bill(self) -> Bill:
-        """What was sent and received; final once the gateway is closed."""
+        """Counts of requests and tokens; final once the gateway is closed."""
         return self._meter.bill
 
     @property
     def state(self) -> str:
-        """What the limiters do, in a few words for people; from any thread."""
+        """The state of the limiters, in words; from any thread."""
         return "; ".join(lane.limiter.state for lane in self._lanes) or "not open"
 
     @property
@@ -139,19 +140,19 @@ class Gateway:
         return sum(lane.limiter.window for lane in self._lanes)
 
     def begin(self, rows: Iterable[Row], on_row: OnRow = lambda *_: None) -> Callable[[], list[Outcome]]:
-        """Take rows and return at once; from any number of threads.
+        """Submit rows and return at once; from any number of threads.
 
         Args:
             rows: The rows; pulled on the gateway's thread. Rows with equal keys are requested once.
             on_row: Called on the gateway's thread with a row's place and its outcome as soon as it has one.
 
         Returns:
-            Waits for the rows, blocking the thread that calls it: one outcome per row, in the rows' order. It
-            raises StopRunError when no row would be served, or the gateway was closed meanwhile.
+            A function that blocks until all rows have ended, and returns one outcome per row, in the rows'
+            order. It raises StopRunError if an error concerns every row, or the gateway was closed meanwhile.
         """
         summarizer = self._ready.result()
-        with self._door:
-            if self._is_shut or self._loop is None:
+        with self._closing_lock:
+            if self._is_closed or self._loop is None:
                 return _raise_interrupted
             begun = asyncio.run_coroutine_threadsafe(summarizer.summarize(rows, on_row), self._loop)
 
@@ -164,10 +165,10 @@ class Gateway:
         return wait
 
     def stop(self, error: StopRunError) -> None:
-        """Let no further request start; from any thread, and no harm when the gateway is closed already.
+        """Start no further request; from any thread, also after the gateway was closed.
 
         Args:
-            error: Why; raised in every partition that still has rows to request.
+            error: Raised in every partition that still has rows to request.
         """
         self._stopped = self._stopped or error
         if self._loop:
@@ -175,23 +176,23 @@ class Gateway:
                 self._loop.call_soon_threadsafe(self._stop_lanes, error)
 
     def check(self) -> None:
-        """Refuse to begin what could not be finished.
+        """Raise if a partition that begins now could not be finished.
 
         Raises:
-            StopRunError: The gateway was stopped, or no lane serves rows.
+            StopRunError: The gateway or all its lanes are stopped.
         """
         if self._stopped:
             raise self._stopped
         if self._lanes:
-            next_lane(self._lanes)
+            least_loaded_lane(self._lanes)
 
     def _run(self) -> None:
         try:
-            # Leaving asyncio.run cancels what is still running, which ends every waiting partition thread.
+            # When asyncio.run ends, it cancels all tasks, which wakes every waiting partition thread.
             asyncio.run(self._serve())
-        except Exception as error:  # an edge: told to the thread that waits for the start, or recorded
+        except Exception as error:  # thread boundary: raised in `__enter__`, or logged
             if self._ready.done():
-                logger.exception("The gateway did not close in order")
+                logger.exception("The gateway failed while it was open or closing")
             else:
                 self._ready.set_exception(error)
 
@@ -199,17 +200,17 @@ class Gateway:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         async with AsyncExitStack() as stack:
             models = [
-                await stack.enter_async_context(plan.open_model(self._meter.around)) for plan in self._plans
+                await stack.enter_async_context(spec.open_model(self._meter.wrap)) for spec in self._specs
             ]
             self._lanes = tuple(
-                Lane(model, plan.make_limiter(), plan.charged_tokens)
-                for model, plan in zip(models, self._plans, strict=True)
+                Lane(model, spec.make_limiter(), spec.quota_tokens)
+                for model, spec in zip(models, self._specs, strict=True)
             )
             if self._stopped:
                 self._stop_lanes(self._stopped)
             self._ready.set_result(Summarizer(self._lanes, self._policy, on_outcome=self._on_outcome))
             await self._closing.wait()
-            # Closing cancels requests: no row may mistake that for an answer, or for a fault of its own.
+            # Before requests are cancelled, so that no row retries or ends as failed because of that.
             self._stop_lanes(_interrupted())
             await _end_others(self._grace_s)
 
@@ -228,10 +229,7 @@ def _interrupted() -> InterruptedRunError:
 
 
 async def _end_others(grace_s: float) -> None:
-    """End the calls in flight while the client is still open, so that nothing is left half closed.
-
-    They are paid for, so they get some time to be answered first.
-    """
+    """End all other tasks while the clients are still open, after some time for paid replies to arrive."""
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others, timeout=grace_s)
     for task in others:

@@ -1,7 +1,7 @@
-"""One endpoint with a rate limiter and a circuit breaker of its own.
+"""Lane: one endpoint with its own rate limiter and circuit breaker.
 
-A lane that stops, because its endpoint serves no request or asks for a long wait, does not stop the run: its
-rows go to the other lanes. The run stops when all lanes have.
+A lane stops when its endpoint fails for every row or requests a long wait. Its rows go to the other lanes
+then; the run stops when all lanes have stopped.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ class Lane:
 
     Args:
         model: The endpoint's model.
-        limiter: Bounds the requests in flight to the endpoint; the circuit breaker is in it.
-        charged_tokens: What a request is charged to the endpoint's quota of tokens.
+        limiter: Limits the requests to the endpoint; contains the circuit breaker.
+        quota_tokens: Tokens that a row's request is charged to the endpoint's quota.
     """
 
     def __init__(
         self,
         model: ChatModel,
         limiter: Limiter,
-        charged_tokens: Callable[[RenderedRow], float] = lambda _: 0.0,
+        quota_tokens: Callable[[RenderedRow], float] = lambda _: 0.0,
     ) -> None:
         self._model = model
-        self._charged_tokens = charged_tokens
+        self._quota_tokens = quota_tokens
         self.limiter = limiter
 
     @property
     def stopped_by(self) -> StopRunError | None:
-        """Why no further request is sent to the endpoint; None while requests are sent."""
+        """The error that stopped the lane; None while it sends requests."""
         return self.limiter.stopped_by
 
     async def attempt(self, row: RenderedRow, timeout_s: float) -> Outcome:
@@ -47,11 +47,11 @@ class Lane:
             timeout_s: Total deadline of the request.
 
         Raises:
-            RateLimitError: The endpoint asked to wait; the limiter waits before the next request.
-            RequestError: No usable reply; another attempt may get one.
+            RateLimitError: The endpoint requested a wait; the limiter waits before the next request.
+            RequestError: There was no usable reply; a retry may get one.
             StopRunError: The lane is stopped.
         """
-        async with self.limiter.slot(self._charged_tokens(row)) as slot:
+        async with self.limiter.slot(self._quota_tokens(row)) as slot:
             answer = await self._send(row, slot, timeout_s)
         outcome = answer.outcome
         if outcome.status is Status.FAILED and outcome.model is None:
@@ -75,11 +75,11 @@ class Lane:
         return answer
 
 
-def next_lane(lanes: Sequence[Lane]) -> Lane:
+def least_loaded_lane(lanes: Sequence[Lane]) -> Lane:
     """The lane with the lowest load of those that are not stopped.
 
     Raises:
-        StopRunError: All are stopped; the first lane's reason.
+        StopRunError: All are stopped; the first lane's error.
     """
     running = [lane for lane in lanes if lane.stopped_by is None]
     if not running:

@@ -1,4 +1,4 @@
-"""Requests the rows of a partition that its ledger lacks, and appends their replies to the ledger at once."""
+"""Requests the rows of a partition that its ledger lacks, and appends each reply to the ledger at once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -11,63 +11,67 @@ from tasks.core.ledger.partition_ledger import PartitionLedger
 from tasks.core.ledger.reply_index import is_final
 from tasks.core.model import Outcome, Status
 from tasks.core.rows.batch import OnRow, Row
-from tasks.core.rows.row_source import Picked, RowSlice
+from tasks.core.rows.row_source import RowSlice, SelectedRows
 
-Waiting = Callable[[], Sequence[Outcome]]
-"""Waits for rows that were handed in: one outcome per row, in the rows' order."""
+WaitForOutcomes = Callable[[], Sequence[Outcome]]
+"""Blocks until all submitted rows have ended; returns one outcome per row, in the rows' order."""
 
 
 class Rows(Protocol):
-    """Rows that are pulled one by one, with their number."""
+    """An iterable of rows with a length."""
 
     def __iter__(self) -> Iterator[Row]:
         """Each row."""
         ...
 
     def __len__(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         ...
 
 
 class RowService(Protocol):
-    """Summarizes rows that are handed in; the gateway is one."""
+    """Summarizes submitted rows; implemented by the gateway."""
 
-    def begin(self, rows: Rows, on_row: OnRow) -> Waiting:
-        """Take rows and return at once; ``on_row`` is called with each row's place and its outcome."""
+    def begin(self, rows: Rows, on_row: OnRow) -> WaitForOutcomes:
+        """Submit rows and return at once; ``on_row`` is called with each row's place and its outcome."""
         ...
 
 
-class Requested:
-    """Rows that were handed in.
+class RequestedRows:
+    """The rows of a slice: some found in the ledger, the others requested.
 
     Args:
-        known: Each row's outcome in the ledger, None for a row without one.
+        found: Each row's outcome in the ledger; None for a row without one.
         pulled: The rows that are requested.
-        waiting: Waits for the outcomes of these.
-        max_output_tokens: The limit they are requested under.
+        wait_for_outcomes: Waits for the outcomes of these.
+        max_output_tokens: The limit of their requests.
     """
 
     def __init__(
-        self, known: Sequence[Outcome | None], pulled: "_UntilEnded", waiting: Waiting, max_output_tokens: int
+        self,
+        found: Sequence[Outcome | None],
+        pulled: "_UntilEnded",
+        wait_for_outcomes: WaitForOutcomes,
+        max_output_tokens: int,
     ) -> None:
-        self._known = known
+        self._found = found
         self._max_output_tokens = max_output_tokens
         self._pulled = pulled
-        self._waiting = waiting
+        self._wait_for_outcomes = wait_for_outcomes
 
     def outcomes(self) -> list[Outcome]:
         """Wait for all: one outcome per row, in the rows' order.
 
         Raises:
-            StopRunError: No row would be served; replies received before are kept.
-            StorageError: Replies cannot be kept, so no further row is requested.
+            StopRunError: An error concerns every row; replies received before are in the ledger.
+            StorageError: Replies cannot be stored, so no further row is requested.
         """
-        requested = iter(self._waiting())
+        requested = iter(self._wait_for_outcomes())
         return [
-            known
-            if known is not None and is_final(known, self._max_output_tokens)
-            else _better(known, next(requested))
-            for known in self._known
+            found
+            if found is not None and is_final(found, self._max_output_tokens)
+            else _better(found, next(requested))
+            for found in self._found
         ]
 
     def give_up(self) -> None:
@@ -75,9 +79,9 @@ class Requested:
         self._pulled.end()
 
     def wait(self) -> None:
-        """Wait for the rows in flight, whatever their outcome."""
+        """Wait for the rows in flight, also if they fail."""
         with suppress(PipelineError):
-            self._waiting()
+            self._wait_for_outcomes()
 
 
 class Requester:
@@ -85,7 +89,7 @@ class Requester:
 
     Args:
         service: Summarizes rows.
-        ledger: The partition's replies: those that are paid for, and those that come now.
+        ledger: The partition's ledger: replies are looked up in it and appended to it.
         earlier: Keys that rows may have in ledgers of versions before 0.3.0.
         max_output_tokens: The limit of the requests.
     """
@@ -102,44 +106,45 @@ class Requester:
         self._earlier = earlier
         self._max_output_tokens = max_output_tokens
 
-    def request(self, rows: RowSlice) -> Requested:
-        """Hand in rows; those without a final reply in the ledger are requested from now on."""
+    def request(self, rows: RowSlice) -> RequestedRows:
+        """Begin to request the rows that have no final reply in the ledger; returns at once."""
         limit = self._max_output_tokens
-        known = self._ledger.find(rows.keys, rows.texts, self._earlier)
-        is_missing = [outcome is None or not is_final(outcome, limit) for outcome in known]
-        missing = rows.pick(is_missing)
-        self._ledger.count_reused(len(known) - len(missing))
+        found = self._ledger.find(rows.keys, rows.texts, self._earlier)
+        is_missing = [outcome is None or not is_final(outcome, limit) for outcome in found]
+        missing = rows.select(is_missing)
+        self._ledger.count_reused(len(found) - len(missing))
         pulled = _UntilEnded(missing, self._ledger)
-        return Requested(known, pulled, self._begin(pulled, missing.keys) if len(missing) else list, limit)
+        wait = self._begin(pulled, missing.keys) if len(missing) else list
+        return RequestedRows(found, pulled, wait, limit)
 
     def store_now(self) -> None:
-        """Store the last replies without waiting for more; returns at once."""
+        """Commit the last replies to the ledger without waiting for more; returns at once."""
         self._ledger.store_now()
 
-    def _begin(self, rows: "_UntilEnded", keys: Sequence[bytes | None]) -> Waiting:
+    def _begin(self, rows: "_UntilEnded", keys: Sequence[bytes | None]) -> WaitForOutcomes:
         def keep(place: int, outcome: Outcome) -> None:
             self._ledger.count(1, failed=outcome.status is Status.FAILED)
             key = keys[place]
             if key is not None and outcome.status.is_answered:
                 self._ledger.append(key, outcome)
             else:
-                # Equal rows that wait for this one would be requested next.
+                # Raises before an equal row that waits for this one is requested.
                 rows.check()
 
         return self._service.begin(rows, keep)
 
 
 def _better(before: Outcome | None, now: Outcome) -> Outcome:
-    """A row's outcome: a reply that was cut at a smaller limit is better than none."""
+    """The new outcome if it is a reply; else the one in the ledger, truncated at a smaller limit."""
     if before is None or now.status.is_answered:
         return now
     return replace(before, requests=now.requests, lost_replies=now.lost_replies)
 
 
 class _UntilEnded:
-    """Rows as they are pulled; raises instead of yielding the next one when replies cannot be kept."""
+    """Yields rows until ``end`` is called; raises if replies cannot be stored."""
 
-    def __init__(self, rows: Picked, ledger: PartitionLedger) -> None:
+    def __init__(self, rows: SelectedRows, ledger: PartitionLedger) -> None:
         self._rows = rows
         self._ledger = ledger
         self._is_ended = False
@@ -155,14 +160,14 @@ class _UntilEnded:
             yield row
 
     def check(self) -> None:
-        """Refuse to request another row.
+        """Raise if no further row may be requested.
 
         Raises:
-            InterruptedRunError: The rows were given up.
-            StorageError: Replies cannot be kept.
+            InterruptedRunError: ``end`` was called.
+            StorageError: Replies cannot be stored.
         """
         if self._is_ended:
-            message = "The partition was given up: no further row of it is requested."
+            message = "The partition was interrupted: no further row of it is requested."
             raise InterruptedRunError(message)
         self._ledger.check()
 

@@ -1,7 +1,7 @@
-"""Pipeline of slices: the next ones are read and requested while one is summarized.
+"""Pipeline of slices: the next slices are read and requested before the first has ended.
 
-So the window stays full at the end of a slice, while the one before is written, and when row groups are
-small. How far ahead is bounded by rows and by bytes.
+So the window stays full at the end of a slice, while a slice is written, and with small row groups. Rows and
+bytes ahead of the first slice are bounded.
 """
 
 from collections import deque
@@ -10,51 +10,55 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from tasks.core.model import Outcome
-from tasks.core.rows.requester import Requested, Requester
+from tasks.core.rows.requester import RequestedRows, Requester
 from tasks.core.rows.row_source import RowSlice
 
 _ROWS_AHEAD = 4096
-"""Rows that wait behind the first slice; some times the widest window in use."""
+"""Rows that are requested after the first slice, at most. Fewer may leave the window empty at the end of a
+slice; more uses memory. Chosen as several times a usual window, not measured; ``tests.bench.shapes`` reports
+how full the window is."""
 
 _BYTES_AHEAD = 64 * 2**20
+"""Memory of the texts of all slices, at most. Fewer limits the rows ahead when texts are long; more uses
+memory in every partition thread. Chosen, not measured: 4,096 texts of 16 KiB."""
 
 
 Summarized = Generator[list[Outcome]]
-"""The outcomes of slices, in order."""
+"""Yields the outcomes of each slice, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
     rows: int
     size_bytes: int
-    requested: Requested
+    requested: RequestedRows
 
 
-def summarized(
+def summarize_slices(
     source: Iterable[RowSlice], requester: Requester, *, bytes_ahead: int = _BYTES_AHEAD
 ) -> closing[Summarized]:
-    """The outcomes of slices, in order; to be entered, and left when the last is written.
+    """Yield the outcomes of each slice, in order; a context manager.
 
-    Leaving it early begins no further row, and waits for those in flight: they are paid for.
+    If it is left early, no further row is requested, and it waits for those in flight, since they are billed.
 
     Args:
         source: The rows.
         requester: Requests them.
-        bytes_ahead: The texts in memory together; of one slice they always are.
+        bytes_ahead: Memory of the texts of all slices, at most; a single slice may exceed it.
 
     Raises:
-        StopRunError: No row would be served.
-        StorageError: Replies cannot be kept.
+        StopRunError: An error concerns every row.
+        StorageError: Replies cannot be stored.
     """
-    return closing(_summarized(source, requester, bytes_ahead))
+    return closing(_summarize_slices(source, requester, bytes_ahead))
 
 
-def _summarized(source: Iterable[RowSlice], requester: Requester, bytes_ahead: int) -> Summarized:
+def _summarize_slices(source: Iterable[RowSlice], requester: Requester, bytes_ahead: int) -> Summarized:
     begun: deque[_Begun] = deque()
     try:
         for rows in source:
             begun.append(_Begun(len(rows), rows.size_bytes, requester.request(rows)))
-            del rows  # or it would stay in memory while the next one is read
+            del rows  # frees its memory before the next one is read
             while not _has_room(begun, bytes_ahead):
                 yield begun.popleft().requested.outcomes()
         while begun:
@@ -65,7 +69,7 @@ def _summarized(source: Iterable[RowSlice], requester: Requester, bytes_ahead: i
 
 def _has_room(begun: deque[_Begun], bytes_ahead: int) -> bool:
     """Whether another slice is begun before the first has ended."""
-    if len(begun) < 2:  # noqa: PLR2004 - one that is summarized, one that waits
+    if len(begun) < 2:  # noqa: PLR2004 - the one that is written, and one ahead
         return not begun or begun[0].size_bytes < bytes_ahead
     few = sum(one.rows for one in begun) - begun[0].rows < _ROWS_AHEAD
     return few and sum(one.size_bytes for one in begun) < bytes_ahead

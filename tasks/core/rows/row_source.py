@@ -1,7 +1,7 @@
-"""The rows of a partition as they are to be sent, in slices of bounded memory.
+"""Row source: the rows of a partition, in slices of bounded memory.
 
-A slice computes the keys of all its rows at once, since the ledger is looked up by them, and renders a row
-only when it is about to be requested.
+A slice computes the keys of all its rows at once, to look them up in the ledger. It renders a row only when
+the row is pulled to be requested.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,14 +16,14 @@ from tasks.core.rows.batch import Row
 
 
 class Texts(Protocol):
-    """Texts that can be gone through more than once."""
+    """Texts that can be iterated over more than once."""
 
     def __iter__(self) -> Iterator[Text]:
         """Each row's text."""
         ...
 
     def __len__(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         ...
 
 
@@ -32,7 +32,7 @@ class RowSlice:
 
     Args:
         texts: Their texts.
-        request: What is requested for each.
+        request: What all requests have in common.
         size_bytes: Memory of the texts.
 
     Attributes:
@@ -48,33 +48,33 @@ class RowSlice:
         self._request = request
 
     def __len__(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return len(self.keys)
 
-    def pick(self, is_wanted: Sequence[bool]) -> "Picked":
-        """Some of the rows, to be rendered one by one.
+    def select(self, is_wanted: Sequence[bool]) -> "SelectedRows":
+        """Select rows, to be rendered one by one.
 
-        Picked at once and not while they are pulled: passing over thousands of rows would delay the event
-        loop that all partitions share.
+        The rows are selected here, and not while they are pulled: to skip thousands of rows would delay the
+        event loop that all partitions share.
 
         Args:
-            is_wanted: For each row of the slice, whether it is among them.
+            is_wanted: For each row of the slice, whether it is selected.
         """
         if all(is_wanted):
-            return Picked(self.texts, self.keys, self._request)
+            return SelectedRows(self.texts, self.keys, self._request)
         wanted = [
             (text, key) for text, key, wanted in zip(self.texts, self.keys, is_wanted, strict=True) if wanted
         ]
-        return Picked([text for text, _ in wanted], [key for _, key in wanted], self._request)
+        return SelectedRows([text for text, _ in wanted], [key for _, key in wanted], self._request)
 
 
-class Picked:
+class SelectedRows:
     """Rows that are rendered while they are pulled.
 
     Args:
         texts: The rows' texts.
         keys: The rows' keys.
-        request: What is requested for each.
+        request: What all requests have in common.
 
     Attributes:
         keys: The rows' keys.
@@ -86,11 +86,11 @@ class Picked:
         self._request = request
 
     def __len__(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return len(self.keys)
 
     def __iter__(self) -> Iterator[Row]:
-        """Each row, ready to be sent."""
+        """Render each row."""
         for text, key in zip(self._texts, self.keys, strict=True):
             yield self._request.render(text, key)
 
@@ -100,7 +100,7 @@ class RowSource:
 
     Args:
         slices: Tables of the text column alone, of bounded size; read as they are needed.
-        request: What is requested for each row.
+        request: What all requests have in common.
     """
 
     def __init__(self, slices: Iterable[pa.Table], request: Request) -> None:
@@ -111,6 +111,6 @@ class RowSource:
         """The slices, in the order of the rows."""
         for table in self._slices:
             rows = RowSlice(TextColumn(table.column(0)), self._request, table.nbytes)
-            del table  # or it would stay in memory while the next one is read
+            del table  # frees its memory before the next one is read
             yield rows
             del rows

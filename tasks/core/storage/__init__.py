@@ -1,4 +1,1 @@
-"""Files on any filesystem: finding, reading, and publishing each in one step.
-
-What a file contains is not decided here.
-"""
+"""Files on any filesystem: listing, reading, and atomic publishing, independent of their content."""

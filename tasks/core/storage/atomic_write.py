@@ -1,8 +1,7 @@
-"""How a finished file becomes visible in the destination: built aside, then published in one step.
+"""Atomic writes of small files, and a check that the destination can be written.
 
-A reader of the destination sees the old complete file or the new complete file, after any exception and any
-kill. An exception leaves nothing behind; a kill may leave an unfinished file in the folder ``_aside``, which
-readers skip, or among this machine's temporary files.
+A reader sees a complete file or none, also after an exception or a kill. After an exception nothing is left
+behind; after a kill an unfinished file may be left in the folder ``_aside``, which readers skip.
 """
 
 import errno
@@ -15,39 +14,39 @@ from pathlib import Path
 from tasks.core.errors import InputError
 from tasks.core.storage import atomic_write_local, temporary_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of, is_taken
+from tasks.core.storage.storage_errors import is_name_taken, translate_errors
 
 ASIDE_FOLDER = atomic_write_local.ASIDE_FOLDER
 _CANNOT_BE_WRITTEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 
 
-def building_folder(location: Location) -> Path:
-    """The folder for temporary files of an output: on the disk of a local destination, else this machine's.
+def temporary_folder(location: Location) -> Path:
+    """The folder for temporary files of an output: the destination if that is local, else ``TMPDIR``.
 
     Raises:
-        StorageError: It cannot be made.
+        StorageError: It cannot be created.
     """
     if not location.is_local:
         return temporary_files.folder()
     folder = Path(location.root)
-    with failures_of(location.url):
+    with translate_errors(location.url):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def check_writable(location: Location) -> None:
-    """Write and remove a small file, so that a missing bucket or right is known before money is spent.
+    """Write and remove a small file, to detect a missing bucket or permission before the first request.
 
     Raises:
-        InputError: The place is not there, or may not be written.
+        InputError: The destination does not exist, or write access is denied.
         StorageError: The store does not answer.
     """
-    with failures_of(location.url):
+    with translate_errors(location.url):
         try:
             if location.is_local:
-                with atomic_write_local.building(location.root):
+                with atomic_write_local.unfinished_file(location.root):
                     return
-            with temporary_files.nameless_file(temporary_files.folder()):
+            with temporary_files.unnamed_file(temporary_files.folder()):
                 pass
             probe = location.path(f"{ASIDE_FOLDER}/probe-{uuid.uuid4().hex}")
             location.fs.pipe_file(probe, b"probe")
@@ -55,26 +54,26 @@ def check_writable(location: Location) -> None:
             if error.errno not in _CANNOT_BE_WRITTEN and not isinstance(error, FileNotFoundError):
                 raise
             message = (
-                f"Destination {location.url} cannot be written: create it, correct its name, or its rights."
+                f"Destination {location.url} cannot be written: create it, correct its name, or grant access."
             )
             raise InputError(message) from None
         location.fs.rm_file(probe)
 
 
-def create(location: Location, key: str, data: bytes) -> None:
-    """Make a small file that is complete or not there; when this returns it is durable.
+def write(location: Location, key: str, data: bytes) -> None:
+    """Write a small file atomically; it is durable when this returns.
 
     Args:
-        location: Where.
-        key: A name that only this content ever has, or only one writer; so writing it twice, as after a lost
-            reply, is no harm.
+        location: The folder.
+        key: A name that is used for this content only, or by one writer only, so that writing it twice, as
+            after a lost reply, does no harm.
         data: The content.
 
     Raises:
-        StorageError: It may or may not be there; trying again is safe.
+        StorageError: The file may or may not exist; trying again is safe.
     """
     target = location.path(key)
-    with failures_of(location.url, key):
+    with translate_errors(location.url, key):
         if location.is_local:
             path = Path(target)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,31 +87,31 @@ def create(location: Location, key: str, data: bytes) -> None:
         location.fs.pipe_file(target, data)
 
 
-def create_new(location: Location, key: str, data: bytes) -> bool:
-    """Create a small file under a name that is free; of all callers that try, one succeeds.
+def create_exclusive(location: Location, key: str, data: bytes) -> bool:
+    """Create a small file unless it exists; of several concurrent callers exactly one succeeds.
 
     Args:
-        location: Where.
+        location: The folder.
         key: The name.
-        data: The content, of which no other caller has the same.
+        data: The content; it must differ between callers.
 
     Returns:
-        Whether this call made it.
+        Whether this call created the file.
 
     Raises:
-        StorageError: It may or may not be there.
+        StorageError: The file may or may not exist.
     """
     target = location.path(key)
-    with failures_of(location.url, key):
+    with translate_errors(location.url, key):
         try:
             if location.is_local:
-                atomic_write_local.create_by_link(data, Path(target))
+                atomic_write_local.create_exclusive(data, Path(target))
             else:
                 location.fs.pipe_file(target, data, mode="create")
         except OSError as error:
-            if not is_taken(error):
+            if not is_name_taken(error):
                 raise
-            # Perhaps by this very call: when a reply is lost, the store's client asks again.
+            # Maybe this call created it: the store's client repeats a request whose reply was lost.
             with suppress(FileNotFoundError):
                 return bool(location.fs.cat_file(target) == data)
             return False
@@ -120,15 +119,16 @@ def create_new(location: Location, key: str, data: bytes) -> bool:
 
 
 def remove(location: Location, keys: Sequence[str]) -> None:
-    """Remove files, of which some may be gone.
+    """Remove files; missing ones are ignored.
 
     Raises:
-        StorageError: Some are still there.
+        StorageError: Some files were not removed.
     """
     paths = [location.path(key) for key in keys]
-    with failures_of(location.url):
+    with translate_errors(location.url):
         if location.is_s3 and paths and not any(map(has_magic, paths)):
-            # A thousand names in one request, none of which needs to be there; it would expand patterns.
+            # Removes 1,000 keys in one request, missing ones included. It expands patterns, so keys with
+            # wildcards are removed one by one below.
             location.fs.rm(paths)
             return
         for path in paths:

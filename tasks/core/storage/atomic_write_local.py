@@ -1,6 +1,6 @@
-"""Files on a local disk that appear complete or not at all: built in ``_aside``, synced, linked or renamed.
+"""Atomic writes on a local disk: a file is written to ``_aside``, synced, then linked or renamed.
 
-The folder ``_aside`` is inside the destination, so that publishing stays on one filesystem; readers skip it.
+The folder ``_aside`` is in the destination, so that a rename stays on one filesystem; readers skip it.
 """
 
 import os
@@ -11,13 +11,15 @@ from pathlib import Path
 
 ASIDE_FOLDER = "_aside"
 _CREATE_TRIES = 100
+"""A try fails only if another thread removes the empty folder in the same microseconds; 100 such failures in
+a row mean another error, which is then raised within milliseconds."""
 
 
 @contextmanager
-def building(root: str) -> Iterator[Path]:
-    """An empty file in ``_aside`` below a folder, removed at the end unless it was renamed.
+def unfinished_file(root: str) -> Iterator[Path]:
+    """Create an empty file in ``_aside`` below a folder; it is removed at the end unless it was renamed.
 
-    It has the permissions of any new file.
+    Its permissions are those of any new file.
     """
     folder = Path(root, ASIDE_FOLDER)
     built = _create(folder / f"building-{uuid.uuid4().hex}.tmp")
@@ -34,7 +36,7 @@ def _create(path: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(exist_ok=False)
         except (FileNotFoundError, FileExistsError):
-            # Another partition, finished at this moment, may have removed the empty folder.
+            # Another partition that has just finished may have removed the empty folder.
             if not tries_left:
                 raise
         else:
@@ -42,11 +44,11 @@ def _create(path: Path) -> Path:
     return path
 
 
-def create_by_link(data: bytes, target: Path) -> None:
-    """Create a small file under a name that is free.
+def create_exclusive(data: bytes, target: Path) -> None:
+    """Create a small file unless it exists.
 
     Raises:
-        FileExistsError: The name is taken.
+        FileExistsError: The file exists.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     built = target.with_name(f".{uuid.uuid4().hex}")
@@ -54,12 +56,12 @@ def create_by_link(data: bytes, target: Path) -> None:
         built.write_bytes(data)
         sync_to_disk(built)
         try:
-            # Unlike a rename it fails when the name is taken; unlike an exclusive open it is whole at once.
+            # A rename would replace an existing file; an exclusive open would show an incomplete one.
             target.hardlink_to(built)
         except FileExistsError:
             raise
         except OSError:
-            # Some mounted file systems have no links.
+            # Some mounted filesystems do not support links.
             with target.open("xb") as file:
                 file.write(data)
     finally:
@@ -67,11 +69,11 @@ def create_by_link(data: bytes, target: Path) -> None:
     sync_to_disk(target.parent)
 
 
-def publish_new(built: Path, target: Path) -> None:
-    """Publish a built file under a name that is free.
+def publish_exclusive(built: Path, target: Path) -> None:
+    """Publish a finished file unless the target exists.
 
     Raises:
-        FileExistsError: The name is taken.
+        FileExistsError: The target exists.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sync_to_disk(built)
@@ -80,7 +82,7 @@ def publish_new(built: Path, target: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # Without links nothing checks and renames in one step.
+        # Without links no single call both checks and renames.
         if os.path.lexists(target):
             raise FileExistsError from None
         built.replace(target)
@@ -88,7 +90,7 @@ def publish_new(built: Path, target: Path) -> None:
 
 
 def publish_by_rename(built: Path, target: Path) -> None:
-    """Publish a built file under a name, whether it is free or not."""
+    """Publish a finished file; an existing target is replaced."""
     target.parent.mkdir(parents=True, exist_ok=True)
     sync_to_disk(built)
     built.replace(target)
@@ -96,14 +98,14 @@ def publish_by_rename(built: Path, target: Path) -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder unless something is in it."""
-    # Another partition may be building there, or may have removed it already.
+    """Remove a folder if it is empty."""
+    # Another partition may be writing into it, or may have removed it.
     with suppress(OSError):
         folder.rmdir()
 
 
 def sync_to_disk(path: Path) -> None:
-    """Wait until a file's or folder's content is on the disk."""
+    """Flush a file or folder to the disk (``fsync``)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,7 +1,7 @@
-"""CRC-32 of joined pieces from the CRC-32 of each: what S3 calls the checksum of a full object.
+"""Combines the CRC-32 of two pieces into that of both: S3's checksum of type ``FULL_OBJECT``.
 
-As in zlib's ``crc32_combine``, which Python does not offer: appending n bytes multiplies the first checksum
-by x to the power of 8n, modulo the polynomial. Bit 31 of a number is the coefficient of x to the power of 0.
+It does the same as ``crc32_combine`` of zlib, which Python does not offer: appending n bytes multiplies the
+first checksum by x to the power of 8n, modulo the polynomial. Bit 31 of a number is the coefficient of x^0.
 """
 
 import base64
@@ -11,7 +11,7 @@ _ONE, _X_TO_8 = 1 << 31, 1 << 23
 
 
 def combine(first: int, second: int, second_bytes: int) -> int:
-    """Checksum of two pieces, one after the other.
+    """Checksum of two concatenated pieces.
 
     Args:
         first: Checksum of the first piece.
@@ -28,12 +28,12 @@ def combine(first: int, second: int, second_bytes: int) -> int:
 
 
 def encode(checksum: int) -> str:
-    """As S3 writes it."""
+    """Encode a checksum as S3 does, in Base64."""
     return base64.b64encode(checksum.to_bytes(4, "big")).decode()
 
 
 def decode(text: str) -> int:
-    """As S3 writes it."""
+    """Decode a checksum from S3's Base64."""
     return int.from_bytes(base64.b64decode(text), "big")
 
 

@@ -1,9 +1,8 @@
-"""Which partitions a source holds.
+"""Discovery: lists the partitions of a source, in the order of their keys.
 
 A source is a prefix, a glob (``*``, ``**`` and ``?``; brackets are ordinary characters, since keys contain
-them) or one file. Discovery reads listings only; whether a partition can be enriched is the preflight's
-question. The order is that of the keys, whatever order the store lists in. Which names are partitions is in
-``naming``.
+them) or one file. Discovery reads listings only, no files: the preflight checks their footers. The rules for
+names are in ``partition_names``.
 """
 
 import os
@@ -16,14 +15,14 @@ from tasks.core.model import Discovery, LeftOut, Partition
 from tasks.core.options import NO_SUFFIX, RunOptions
 from tasks.core.storage import left_out_files, stored_files, table_formats
 from tasks.core.storage.location import Location, locate
-from tasks.core.storage.partition_names import Names, glob_pattern, names_files
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.partition_names import NameFilter, glob_pattern, names_files
+from tasks.core.storage.stored_files import StoredFile
 
 _WILDCARD = re.compile(r"[*?]")
 
 
 def source_location(source: str) -> Location:
-    """The folder that partition keys are relative to: of a glob the last one before the first wildcard.
+    """The folder that partition keys are relative to; for a glob, the last one before the first wildcard.
 
     Raises:
         InputError: The URL cannot be opened.
@@ -41,49 +40,51 @@ def discover(source: str, run: RunOptions = RunOptions()) -> Discovery:
     """List the partitions of a source.
 
     Args:
-        source: As the user wrote it.
-        run: The suffixes of partitions, and whether a table's folder is taken.
+        source: The source as the user wrote it.
+        run: The suffixes of partitions, and whether a table's folder is accepted.
 
     Raises:
-        TableFolderError: The source is a table, is part of one, or holds one.
-        SourceError: No partition is there; the message says where was looked and for what.
+        TableFolderError: The source is a table, is part of one, or contains one.
+        SourceError: No partition was found; the message names the folder and the pattern.
         StorageError: The store does not answer.
     """
     root, wild = source_location(source), _split(source)[1]
-    # Two files may have one key; which of them comes first is the same in every run.
-    found = sorted(((_key(root, file), file) for file in stored_files.find(root, root.root)), key=_order)
+    # Two files may have the same key; their order has to be the same in every run.
+    found = sorted(
+        ((_key(root, file), file) for file in stored_files.list_files(root, root.root)), key=_order
+    )
     keys = [key for key, _ in found]
     is_one_file = not wild and len(found) == 1 and found[0][1].path == root.root
-    inside = table_formats.find(root, keys) if found else ()
+    inside = table_formats.find_tables(root, keys) if found else ()
     if inside and not (is_one_file or run.allow_table_folder):
-        raise table_formats.refusal(inside)
-    names = Names(keys[0] if is_one_file else wild, run.suffix)
-    reasons = [names.why_not(key) for key in keys]
+        raise table_formats.table_error(inside)
+    names = NameFilter(keys[0] if is_one_file else wild, run.suffix)
+    reasons = [names.skip_reason(key) for key in keys]
     partitions = [_partition(*one) for one, reason in zip(found, reasons, strict=True) if reason is None]
     left_out = left_out_files.count(keys, reasons)
     if not partitions:
-        stored_files.check_bucket(root)
+        stored_files.check_bucket_exists(root)
         raise SourceError(_nothing_found(source, run, left_out))
     return Discovery(tuple(partitions), left_out, inside)
 
 
 def is_whole_folder(source: str, found: Discovery) -> bool:
-    """Whether a source's listing shows its whole folder: it has no wildcard and is not one file."""
+    """Whether a source is a whole folder: it has no wildcard and is not a single file."""
     root = source_location(source).root
     return not _split(source)[1] and all(partition.path != root for partition in found.partitions)
 
 
 def matches(key: str, glob: str | None) -> bool:
-    """Whether a partition's key matches a glob, with the wildcards of a source; every key matches None."""
+    """Whether a partition's key matches a glob with the wildcards of a source; None matches every key."""
     return glob is None or glob_pattern(glob).fullmatch(key) is not None
 
 
 def check_distinct(partitions: Sequence[Partition], destination: Location) -> None:
-    """Refuse partitions of which one output would replace another.
+    """Reject partitions whose outputs would overwrite each other.
 
     Raises:
-        InputError: Two keys differ only in empty parts, which disks and many object stores drop; or, on a
-            disk, one would be a folder of another.
+        InputError: Two keys differ only in empty parts (``a//b``), which disks and many object stores drop;
+            or, on a disk, one key is also a folder of another key.
     """
     taken: dict[str, Partition] = {}
     for partition in partitions:
@@ -100,21 +101,21 @@ def check_distinct(partitions: Sequence[Partition], destination: Location) -> No
 def _same_output(one: Partition, other: Partition, destination: Location) -> str:
     return (
         f"{printable(one.path)} and {printable(other.path)} cannot both have an output in {destination.url}: "
-        f"both need the place of {printable(one.key)} there. Rename one, or summarize them from two "
+        f"both outputs would be written to {printable(one.key)}. Rename one, or summarize them from two "
         "sources to two destinations; nothing was spent."
     )
 
 
 def check_apart(source: Location, destination: Location) -> None:
-    """Refuse a destination whose outputs could overwrite the source, be taken for it, or get lost.
+    """Reject a destination whose outputs could overwrite the source, be mistaken for it, or be lost.
 
     Raises:
-        InputError: One lies inside the other, or the destination lost its scheme.
+        InputError: One is inside the other, or the destination seems to lack its scheme.
     """
     if destination.is_local and not source.is_local and _is_bare(destination.url):
         message = (
-            f"Destination {destination.url} is a folder on the machine that runs this, while the source is "
-            f"not: write {source.url.partition('://')[0]}://{destination.url}, or an absolute path."
+            f"Destination {destination.url} is a local folder, but the source is not local: "
+            f"write {source.url.partition('://')[0]}://{destination.url}, or an absolute path."
         )
         raise InputError(message)
     if source.fs.protocol != destination.fs.protocol:
@@ -129,17 +130,17 @@ def check_apart(source: Location, destination: Location) -> None:
 
 
 def _is_bare(url: str) -> bool:
-    """Whether it may be a bucket whose scheme was forgotten."""
+    """Whether it may be a bucket without its scheme."""
     return "://" not in url and not url.startswith(("/", ".", "~"))
 
 
 def real_path(place: Location) -> str:
-    """A folder's one true path: a link to the source is the source."""
+    """A folder's path with symbolic links resolved, so that a link to the source is recognized."""
     return os.path.realpath(place.root) if place.is_local else place.root
 
 
 def _split(source: str) -> tuple[str, str]:
-    """A source as its fixed folder and its wildcard part; the latter is empty when there is none."""
+    """Split a source into its fixed folder and its wildcard part, which may be empty."""
     wildcard = _WILDCARD.search(source)
     if wildcard is None:
         return source, ""
@@ -147,26 +148,26 @@ def _split(source: str) -> tuple[str, str]:
     return folder or slash or ".", source[len(folder) + len(slash) :]
 
 
-def _key(root: Location, file: Found) -> str:
-    """The path below the root; a source that is one file is its own name."""
+def _key(root: Location, file: StoredFile) -> str:
+    """The path below the root; the file's name if the source is one file."""
     if file.path == root.root:
         return file.path.rpartition("/")[2]
     return file.path[len(root.root) :].lstrip("/")
 
 
-def _order(found: tuple[str, Found]) -> tuple[str, str]:
+def _order(found: tuple[str, StoredFile]) -> tuple[str, str]:
     return found[0], found[1].path
 
 
-def _partition(key: str, file: Found) -> Partition:
+def _partition(key: str, file: StoredFile) -> Partition:
     return Partition(key=key, path=file.path, size_bytes=file.size_bytes, version=file.version)
 
 
 def _nothing_found(source: str, run: RunOptions, left_out: LeftOut) -> str:
-    hint = f" To look in a bucket, write s3://{source}." if _is_bare(source) else ""
+    hint = f" For a bucket, write s3://{source}." if _is_bare(source) else ""
     ends = ("without a dot" if suffix == NO_SUFFIX else f"*{suffix}" for suffix in run.suffix)
-    wanted = "like it" if names_files(_split(source)[1]) else f"named {' or '.join(ends)}"
+    wanted = "that match it" if names_files(_split(source)[1]) else f"named {' or '.join(ends)}"
     return (
-        f"No partition found: looked under {source} for files {wanted} and found none "
-        f"(left out: {left_out_files.in_words(left_out)}).{hint}"
+        f"No partition found: {source} has no files {wanted} "
+        f"(left out: {left_out_files.describe_left_out(left_out)}).{hint}"
     )

@@ -1,4 +1,4 @@
-"""What is left out of a source: counted by reason, and in words."""
+"""Files of a source that are not partitions: counted by reason, and described for messages."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ _WORDS = {
     "other_files": "other files",
     "maybe_parquet": "files that may be Parquet under another suffix",
     "table_metadata": "files of table metadata",
-    "unmatched": "files not like the glob",
+    "unmatched": "files that do not match the glob",
 }
 
 
 def count(keys: Iterable[str], reasons: Iterable[str | None]) -> LeftOut:
-    """Count the keys that are left out, those with a reason, which is as ``Names.why_not`` gives it."""
+    """Count the keys that have a reason to be left out; reasons are those of ``NameFilter.skip_reason``."""
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
     for key, reason in zip(keys, reasons, strict=True):
         if reason is not None:
@@ -30,15 +30,15 @@ def count(keys: Iterable[str], reasons: Iterable[str | None]) -> LeftOut:
 
 
 def _examples(keys: list[str]) -> tuple[str, ...]:
-    """The first keys, those of different suffixes before others."""
+    """The first keys; one of each suffix comes before more of the same suffix."""
     firsts: dict[str, str] = {}
     for key in keys:
         firsts.setdefault(suffix_like_parquet(key), key)
     return tuple(dict.fromkeys([*firsts.values(), *keys[:_EXAMPLES]]))[:_EXAMPLES]
 
 
-def in_words(found: LeftOut) -> str:
-    """What is left out, for people: counts, examples, and how to take what may be Parquet."""
+def describe_left_out(found: LeftOut) -> str:
+    """Describe the files left out: counts, examples, and how to include files that may be Parquet."""
     counts = {reason: getattr(found, reason) for reason in _WORDS}
     parts = [f"{n:,} {_WORDS[reason]}{_such_as(found, reason)}" for reason, n in counts.items() if n]
     return ", ".join(parts) or "nothing"
@@ -52,5 +52,5 @@ def _such_as(found: LeftOut, reason: str) -> str:
     hint = ""
     if reason == "maybe_parquet":
         suffixes = dict.fromkeys(suffix_like_parquet(key) for key in keys)
-        hint = f"; to take them, add {', '.join(suffixes)} to --suffix"
+        hint = f"; to include them, add {', '.join(suffixes)} to --suffix"
     return f" ({', '.join(map(printable, keys))}{more}{hint})"

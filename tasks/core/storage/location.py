@@ -1,7 +1,6 @@
-"""Where something is: a folder of any filesystem that fsspec knows, from a URL or a local path.
+"""Resolves a URL or local path into a folder of an fsspec filesystem.
 
-Listings are never cached, and a store that does not answer is given up within seconds. What is in there is
-``storage``'s to say.
+Listings are never cached, and timeouts are set to seconds. Listing and reading are in ``stored_files``.
 """
 
 import os
@@ -15,14 +14,17 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.errors import InputError
 from tasks.core.escaping import printable
-from tasks.core.storage.storage_errors import failures_of
+from tasks.core.storage.storage_errors import translate_errors
 
 _CONNECT_TIMEOUT_S = 5
+"""Higher survives slower networks; lower detects a dead store sooner. By default botocore waits 60 s."""
 _READ_TIMEOUT_S = 10
-"""Two tries of a renewal that hang still leave the lease alive."""
+"""Low enough that a lease renewal may time out twice before the lease expires, and high enough for a part
+copy of 16 MB, which S3 answers when it is done."""
 _S3FS_TRIES = 2
-"""s3fs retries on top of botocore's retries: with two each, a store that never answers costs a minute a call,
-and one that refuses is asked six times in two or three seconds."""
+"""More survives longer outages within one call; fewer reports a failure sooner. s3fs retries on top of
+botocore's retries: with two each, a call to a store that never answers takes a minute, and a rejected call is
+sent six times in two or three seconds."""
 _S3 = {"s3", "s3a"}
 _NO_FOLDERS = {"http", "https", "data"}
 
@@ -32,8 +34,8 @@ class Location:
     """A folder of some filesystem.
 
     Attributes:
-        url: What the user wrote, for people.
-        root: The folder's path as the filesystem knows it, without a trailing slash.
+        url: The URL or path as the user wrote it, for messages.
+        root: The folder's path in the filesystem, without a trailing slash.
         fs: The fsspec filesystem.
     """
 
@@ -43,24 +45,24 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """The folder is on a disk of this machine, where a rename publishes."""
+        """Whether the folder is on a disk of this machine."""
         return isinstance(self.fs, LocalFileSystem)
 
     @property
     def is_s3(self) -> bool:
-        """The folder is in an S3 bucket."""
+        """Whether the folder is in an S3 bucket."""
         protocol = self.fs.protocol
         return not _S3.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
 
     def with_own_connections(self, most: int) -> "Location":
-        """The same folder through other connections than those of this location.
+        """The same folder with a connection pool of its own.
 
-        A client of S3 has ten connections, and its requests queue for them in the order they came: a small
-        write waits for all uploads before it. Measured: 8.0 s behind 40 uploads that took so long, 5 ms
-        through connections of its own; a second client costs 0.08 s of CPU once a process.
+        An S3 client has ten connections, and its requests queue for them in order: a small write waits for
+        all uploads before it. Measured: 8.0 s behind 40 uploads that took 8 s, 5 ms with a pool of its own;
+        a second client costs 0.08 s of CPU once per process.
 
         Args:
-            most: Connections at most. Locations that ask for the same number share them.
+            most: Maximum number of connections. Locations with the same maximum share a pool.
         """
         if not self.is_s3:
             return self
@@ -71,11 +73,11 @@ class Location:
         return replace(self, fs=fs)
 
     def path(self, key: str) -> str:
-        """The full path of a key below the folder."""
+        """The full path of a key in the folder."""
         return f"{self.root.rstrip('/')}/{key}"
 
     def url_of(self, key: str) -> str:
-        """The full URL of a key below the folder, for people."""
+        """The full URL of a key in the folder, for messages."""
         return printable(f"{self.url.rstrip('/')}/{key}")
 
 
@@ -83,11 +85,11 @@ def locate(url: str) -> Location:
     """Resolve a URL or local path.
 
     Raises:
-        InputError: No installed package serves the URL's scheme, or it names no folder.
+        InputError: No installed package supports the URL's scheme, or the URL names no folder.
     """
     scheme = split_protocol(url)[0] or "file"
     _check_url(url, scheme)
-    with failures_of(url):
+    with translate_errors(url):
         try:
             fs, root = fsspec.url_to_fs(os.path.expanduser(url), **_options(scheme))  # noqa: PTH111 - a URL
         except (ImportError, ValueError) as error:
@@ -104,10 +106,10 @@ def locate(url: str) -> Location:
 
 
 def _check_url(url: str, scheme: str) -> None:
-    """Refuse what fsspec would take for something else than was meant."""
+    """Reject URLs that fsspec would interpret differently than the user meant."""
     if re.match(r"\w[\w+.-]*://[^/]*:[^/]*@", url):
-        # Not repeated in the message: it holds a password.
-        message = f"A {scheme}:// URL holds a user and password: give them in the environment instead."
+        # The URL is not in the message, since it contains a password.
+        message = f"A {scheme}:// URL contains a user and password: set them in the environment instead."
     elif not url.strip():
         message = "A source or destination is empty: use s3://bucket/folder or a local path."
     elif "::" in url:
@@ -128,7 +130,7 @@ def _check_url(url: str, scheme: str) -> None:
 def _options(scheme: str) -> dict[str, Any]:
     if scheme not in _S3:
         return {}
-    # s3fs caches listings for the whole process, so new keys would stay invisible; and by default a dead
-    # endpoint costs seven seconds a call, one that accepts and never answers, an hour.
+    # s3fs caches listings for the whole process, so new keys would stay invisible. With default timeouts a
+    # call takes seven seconds if the endpoint is down, and an hour if it accepts and never answers.
     timeouts = {"connect_timeout": _CONNECT_TIMEOUT_S, "read_timeout": _READ_TIMEOUT_S}
     return {"use_listings_cache": False, "config_kwargs": {"retries": {"max_attempts": 2}, **timeouts}}

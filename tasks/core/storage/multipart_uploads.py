@@ -1,7 +1,7 @@
-"""Multipart uploads to S3, each recorded in the ledger from before its first part until its end.
+"""Multipart uploads to S3; each is recorded in the ledger's folder from before its first part until its end.
 
-The parts of an upload that never ends are stored, and billed, for ever. An upload whose process was killed is
-found by its record and aborted by the next run; uploads of other programs are never touched.
+S3 keeps and bills the parts of an unfinished upload until it is aborted. The next run finds the upload of a
+killed process by its record and aborts it; uploads of other programs are never touched.
 """
 
 import base64
@@ -18,21 +18,23 @@ from typing import Any, Self
 
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import STORE_FAILURES, failures_of, status_of
+from tasks.core.storage.storage_errors import STORE_ERRORS, status_of, translate_errors
 
 FOLDER = "_ledger/uploads"
 _RECORD = re.compile(r"[0-9a-f]{32}\.json")
 _ABORT_TRIES = 5
-"""A part on its way may be stored after the upload was aborted, so AWS advises to look and repeat."""
+"""A part in flight may be stored after its upload was aborted, so AWS recommends to list the parts and to
+abort again. More tries delay the error for a store that never finishes, fewer report it too early; not
+measured."""
 _NO_LISTING = {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 
 
 class Upload:
-    """One upload; parts may be sent and copied from several threads. Raises what the store's client raises.
+    """One upload. Parts may be sent and copied from several threads; errors of the client are not translated.
 
     Args:
         place: The destination.
-        which: Bucket, key and id of the upload, as botocore names them.
+        which: Bucket, key and id of the upload, as parameters of botocore.
         record: Key of its record.
     """
 
@@ -46,7 +48,7 @@ class Upload:
 
         Args:
             place: The destination.
-            key: What is uploaded, relative to the destination.
+            key: The target key, relative to the destination.
             options: Parameters of ``create_multipart_upload``.
         """
         reply = place.fs.call_s3("create_multipart_upload", **_object(place, key), **options)
@@ -55,7 +57,7 @@ class Upload:
         upload = cls(place, which, record)
         try:
             content = {"key": key, "upload_id": reply["UploadId"]}
-            atomic_write.create(place, record, json.dumps(content).encode())
+            atomic_write.write(place, record, json.dumps(content).encode())
         except BaseException:
             upload.abort()
             raise
@@ -64,7 +66,7 @@ class Upload:
     def copy(
         self, number: int, origin: Mapping[str, str], version: str, start: int, stop: int
     ) -> dict[str, Any]:
-        """Copy a range of an object of the same store as a part; returns the store's answer."""
+        """Copy a range of an object of the same store as a part; returns the store's reply."""
         reply = self._call(
             "upload_part_copy",
             PartNumber=number,
@@ -75,11 +77,11 @@ class Upload:
         return reply.get("CopyPartResult") or {}
 
     def send(self, number: int, data: bytes, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a part, whose checksum the store compares; returns the store's answer."""
+        """Send a part with a checksum that the store verifies; returns the store's reply."""
         return self._call("upload_part", PartNumber=number, Body=data, ContentMD5=md5_of(data), **options)
 
     def parts(self) -> dict[int, tuple[str, int]]:
-        """ETag and size in bytes of every part that the store holds, by number."""
+        """ETag and size in bytes of each stored part, by part number."""
         listed: dict[int, tuple[str, int]] = {}
         page: dict[str, Any] = {}
         while True:
@@ -91,21 +93,21 @@ class Upload:
             page = {"PartNumberMarker": reply["NextPartNumberMarker"]}
 
     def complete(self, parts: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the object visible; returns the store's answer."""
+        """Make the object visible; returns the store's reply."""
         return self._call("complete_multipart_upload", MultipartUpload={"Parts": list(parts)}, **options)
 
     def end(self) -> None:
-        """Forget an upload that is complete; a record that stays costs the next run one request."""
+        """Remove the record of a completed upload; a record left behind costs the next run one request."""
         self._has_ended = True
-        with suppress(*STORE_FAILURES):
+        with suppress(*STORE_ERRORS):
             self._place.fs.rm_file(self._place.path(self._record))
 
     def abort(self) -> None:
-        """Abort and forget it; a store that does not answer leaves the record for the next run."""
+        """Abort the upload and remove its record; if the store does not answer, the record stays."""
         if self._has_ended:
             return
         self._has_ended = True
-        with suppress(*STORE_FAILURES):
+        with suppress(*STORE_ERRORS):
             _abort(self._place.fs, self._which)
             self.end()
 
@@ -115,19 +117,22 @@ class Upload:
 
 
 def abort_recorded(place: Location) -> int:
-    """Abort the uploads of killed runs; only for who holds the destination's lease. Returns how many.
+    """Abort the uploads of killed runs; requires the destination's lease.
+
+    Returns:
+        The number of uploads aborted.
 
     Raises:
         StorageError: The store does not answer.
     """
-    found = stored_files.find(place, place.path(FOLDER)) if place.is_s3 else []
+    found = stored_files.list_files(place, place.path(FOLDER)) if place.is_s3 else []
     records = [file for file in found if _RECORD.fullmatch(file.path.rpartition("/")[2])]
-    contents = stored_files.read_whole(place, [file.path for file in records]) if records else []
+    contents = stored_files.read_files(place, [file.path for file in records]) if records else []
     for file, content in zip(records, contents, strict=True):
-        with failures_of(place.url, FOLDER):
+        with translate_errors(place.url, FOLDER):
             if isinstance(content, Exception):
                 raise content
-            # Others' files are nothing to abort.
+            # A file of another program is not a record of an upload.
             with suppress(ValueError, LookupError, TypeError):
                 record = json.loads(content)
                 _abort(place.fs, {**_object(place, record["key"]), "UploadId": record["upload_id"]})
@@ -136,7 +141,7 @@ def abort_recorded(place: Location) -> int:
 
 
 def md5_of(data: bytes) -> str:
-    """What ``Content-MD5`` says of a body; stores compare it, and it is no protection against intent."""
+    """The ``Content-MD5`` header of a body: protects against transmission errors, not against attacks."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
@@ -146,9 +151,9 @@ def _object(place: Location, key: str) -> dict[str, str]:
 
 
 def _abort(fs: Any, which: Mapping[str, str]) -> None:
-    """Abort an upload until nothing of it is left."""
+    """Abort an upload until no part of it is left."""
     for _ in range(_ABORT_TRIES):
-        # Not there: aborted before, or completed.
+        # Not found: already aborted, or completed.
         with suppress(FileNotFoundError):
             fs.call_s3("abort_multipart_upload", **which)
         try:
@@ -156,7 +161,7 @@ def _abort(fs: Any, which: Mapping[str, str]) -> None:
                 return
         except FileNotFoundError:
             return
-        except STORE_FAILURES as error:
+        except STORE_ERRORS as error:
             if status_of(error) in _NO_LISTING:
                 return
             raise

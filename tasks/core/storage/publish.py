@@ -1,34 +1,39 @@
-"""Publishes an output that is a whole source file and a tail, in the way that suits the destination."""
+"""Publishes an output (source file plus tail) with the method for its destination: disk, S3 or other."""
 
 from tasks.core.storage import publish_local, publish_s3, publish_stream
 from tasks.core.storage.location import Location
-from tasks.core.storage.output_bytes import Moved, OutputBytes, Tail
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.output_bytes import OutputBytes, Tail, Transfer
+from tasks.core.storage.stored_files import StoredFile
 
-__all__ = ["Moved", "Tail", "publish_appended"]
+__all__ = ["Tail", "Transfer", "publish_appended"]
 
 
 def publish_appended(
-    source: Location, file: Found, tail: Tail, destination: Location, key: str, replaces: Found | None
-) -> Moved:
-    """Publish a source with a tail under a key, in one step.
+    source: Location,
+    file: StoredFile,
+    tail: Tail,
+    destination: Location,
+    key: str,
+    replaces: StoredFile | None,
+) -> Transfer:
+    """Publish a source file with a tail under a key, atomically.
 
-    The source's bytes do not travel where source and destination are in one S3 store or on one disk; else
-    they are streamed once. A reader sees the old complete file or the new complete one.
+    If source and destination are in the same S3 store or on the same disk, the store or filesystem copies the
+    source's bytes itself; else they are streamed once. Readers see the old complete file or the new one.
 
     Args:
-        source: Where the source is.
-        file: The source file as ``storage`` found it; it must still be that.
-        tail: What is appended.
-        destination: Where the output goes.
-        key: Its key there.
-        replaces: What is under the key by now, as ``storage`` found it; None when nothing is.
+        source: Location of the source.
+        file: The source file as listed; it must not have changed since.
+        tail: The bytes to append.
+        destination: Location of the output.
+        key: The output's key.
+        replaces: The file under this key as listed; None when there is none.
 
     Returns:
-        What it took.
+        The bytes transferred.
 
     Raises:
-        InputError: The source or the destination may not be read or written.
+        InputError: Access to the source or the destination is denied.
         StorageError: The store or the disk failed, or source or destination were replaced meanwhile; trying
             again is safe.
     """

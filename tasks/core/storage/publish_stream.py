@@ -1,9 +1,8 @@
-"""Publishes a source with a tail to any other store: assembled in a temporary file, then uploaded.
+"""Publishes an output to any other store: builds it in a temporary file, then uploads that.
 
-The temporary file has no name, so that nothing of it is left when the process is killed. It is uploaded by
-the filesystem's own ``put_file``: object stores (Azure, Google) make an object visible when all of it has
-arrived. File servers that fsspec supports (``sftp``, ``smb``, ``hdfs``) show a file while it is written, as
-they do for every program that uses them through fsspec.
+The temporary file has no name, so a killed process leaves nothing behind. It is uploaded with the
+filesystem's ``put_file``. Object stores (Azure, Google) show an object when its upload is complete. File
+servers that fsspec supports (``sftp``, ``smb``, ``hdfs``) show a file while it is written.
 """
 
 import os
@@ -11,44 +10,44 @@ import os
 from tasks.core.errors import StorageError
 from tasks.core.storage import stored_files, temporary_files
 from tasks.core.storage.location import Location
-from tasks.core.storage.output_bytes import Moved, OutputBytes, digest_of, read_range
-from tasks.core.storage.storage_errors import failures_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.output_bytes import OutputBytes, Transfer, digest_of, read_range
+from tasks.core.storage.storage_errors import translate_errors
+from tasks.core.storage.stored_files import StoredFile
 
 
-def publish(output: OutputBytes, destination: Location, key: str, replaces: Found | None) -> Moved:
+def publish(output: OutputBytes, destination: Location, key: str, replaces: StoredFile | None) -> Transfer:
     """Publish an output in a store without conditional writes.
 
     Raises:
-        InputError: The source or the destination may not be read or written.
+        InputError: Access to the source or the destination is denied.
         StorageError: The store or the disk failed, or source or destination were replaced meanwhile.
     """
     target = destination.path(key)
     with (
-        failures_of(destination.url, key),
-        temporary_files.nameless_file(temporary_files.folder()) as whole,
+        translate_errors(destination.url, key),
+        temporary_files.unnamed_file(temporary_files.folder()) as whole,
     ):
         digest = output.write_to(whole, 0)
         output.check_source()
         if digest_of(whole, 0) != digest:
-            message = f"{temporary_files.folder()} does not hold what was written to it; check the disk."
+            message = f"A temporary file in {temporary_files.folder()} has wrong content; check the disk."
             raise StorageError(message)
-        stored_files.check_replaces(destination, key, replaces)
-        # Clients take a path; this one is of an open file.
+        stored_files.check_not_replaced(destination, key, replaces)
+        # Clients need a path; this one refers to the open file.
         whole.seek(0)
         destination.fs.put_file(f"/dev/fd/{whole.fileno()}", target)
-        found = stored_files.found_at(destination, target)
+        found = stored_files.find_file(destination, target)
         if (
             not found
             or found.size_bytes != output.size_bytes
             or not _is_equal(output, destination, found, whole.fileno())
         ):
-            message = f"{destination.url_of(key)} is not what was uploaded; check the store, and run again."
+            message = f"{destination.url_of(key)} differs from the upload; check the store, and run again."
             raise StorageError(message)
-    return Moved(bytes_read=output.bytes_read, bytes_uploaded=output.size_bytes)
+    return Transfer(bytes_read=output.bytes_read, bytes_uploaded=output.size_bytes)
 
 
-def _is_equal(output: OutputBytes, destination: Location, found: Found, whole: int) -> bool:
+def _is_equal(output: OutputBytes, destination: Location, found: StoredFile, whole: int) -> bool:
     return all(
         read_range(destination, found, start, stop) == os.pread(whole, stop - start, start)
         for start, stop in output.samples()

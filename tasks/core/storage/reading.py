@@ -1,4 +1,4 @@
-"""Files opened for reading in ranges: counted, and checked to be one version from first byte to last."""
+"""Reads ranges of a file, counts the bytes, and checks that the file does not change meanwhile."""
 
 import io
 import os
@@ -9,41 +9,43 @@ from typing import BinaryIO, Protocol
 
 from tasks.core.errors import PartitionError
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
-from tasks.core.storage.stored_files import Found, check_unchanged
+from tasks.core.storage.storage_errors import translate_errors
+from tasks.core.storage.stored_files import StoredFile, check_unchanged
 
 _WHOLE_BYTES = 4 * 2**20
-"""A request takes as long as some MB: smaller files come whole, larger ones by what is asked for."""
+"""Smaller files are read with one request, larger ones by range: the latency of a request equals the transfer
+of a few MB."""
 _LEAST_BYTES = 256 * 1024
-"""Of small row groups several come with one request; of large ones this much is read too much at most."""
+"""Fewer requests against unneeded bytes: one request covers several small row groups; of a large one at most
+this much is read in vain."""
 
 
 class SeekableFile(Protocol):
-    """What is read of an open file."""
+    """An open file that can be read and positioned."""
 
     def read(self, size: int = -1, /) -> bytes:
         """The next bytes."""
         ...
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to a place, which is returned."""
+        """Set the position, and return it."""
         ...
 
 
 class CountingFile(io.RawIOBase):
-    """An open file that counts the bytes read from it, and raises this project's errors.
+    """An open file that counts the bytes read, and raises this project's errors.
 
     Args:
         file: The file.
-        where: The place, as the user wrote it.
-        what: Which file in that place.
-        least_bytes: Read at once at least, so that small reads close to each other are one request.
+        where: The location as the user wrote it, for messages.
+        what: The file's path in it, for messages.
+        least_bytes: Minimum size of a read, so that small reads close to each other are one request.
     """
 
     def __init__(self, file: BinaryIO, where: str, what: str, least_bytes: int = 0) -> None:
         super().__init__()
         self._file = file
-        self._failures = partial(failures_of, where, what)
+        self._failures = partial(translate_errors, where, what)
         self._least_bytes = least_bytes
         self._at = self._held_at = 0
         self._held = b""
@@ -67,44 +69,43 @@ class CountingFile(io.RawIOBase):
         self.bytes_read += len(self._held)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a place."""
+        """Set the position, and return it."""
         with self._failures():
             self._at = offset + self._at if whence == os.SEEK_CUR else self._file.seek(offset, whence)
         return self._at
 
     def tell(self) -> int:
-        """The place of the next byte."""
+        """The position."""
         return self._at
 
     def seekable(self) -> bool:
-        """Any place can be read next."""
+        """Always."""
         return True
 
     def readable(self) -> bool:
-        """It can be read."""
+        """Always."""
         return True
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         self._file.close()
         super().close()
 
 
 @contextmanager
-def open_to_read(location: Location, found: Found) -> Iterator[CountingFile]:
+def open_to_read(location: Location, found: StoredFile) -> Iterator[CountingFile]:
     """Open a file for reading in ranges.
 
     Args:
-        location: Where it is.
-        found: As it was when it was looked at; it has to stay so.
+        location: The folder.
+        found: The file as listed; it must not change while it is open.
 
     Raises:
-        StorageError: The file is gone, the store does not answer, or the file was replaced meanwhile.
+        StorageError: The file was removed or replaced, or the store does not answer.
     """
-    # A small file comes with one request; of a large one only what is asked for, which is a few columns.
     cache = "all" if found.size_bytes <= _WHOLE_BYTES else "none"
     options = {} if location.is_local else {"cache_type": cache}
-    with failures_of(location.url, found.path):
+    with translate_errors(location.url, found.path):
         opened = location.fs.open(found.path, "rb", **options)
         what = found.path.removeprefix(location.path(""))
         file = CountingFile(opened, location.url, what, 0 if location.is_local else _LEAST_BYTES)
@@ -112,7 +113,7 @@ def open_to_read(location: Location, found: Found) -> Iterator[CountingFile]:
         try:
             yield file
         except PartitionError:
-            # Half of the old file and half of the new one look corrupt.
+            # A file that was replaced while it was read looks corrupt.
             check_unchanged(location, found)
             raise
     check_unchanged(location, found)

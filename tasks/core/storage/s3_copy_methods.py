@@ -1,6 +1,6 @@
-"""How to publish to an S3 store: the ways from best to plainest, and which is next when a store refuses one.
+"""Methods of publishing to an S3 store: the best one to start with, and the next when the store rejects it.
 
-Refused is what is answered with 4xx or 501: that will not change by itself, as a 500 may.
+A reply with status 4xx or 501 counts as a rejection, which a retry cannot change; a 500 does not.
 """
 
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ from tasks.core.escaping import printable
 from tasks.core.storage import crc32
 from tasks.core.storage.location import Location
 from tasks.core.storage.output_bytes import OutputBytes
-from tasks.core.storage.storage_errors import code_of, failures_of, status_of
-from tasks.core.storage.stored_files import Found
+from tasks.core.storage.storage_errors import code_of, status_of, translate_errors
+from tasks.core.storage.stored_files import StoredFile
 
 SMALLEST_PART_BYTES = 5 * 2**20
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
@@ -23,13 +23,13 @@ SMALLEST_PART_BYTES = 5 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class CopyMethod:
-    """One way to publish.
+    """One method of publishing.
 
     Attributes:
-        copies: The store copies the source's bytes by itself.
-        checksum: CRC-32 of the whole output, for the store to compare; None where the source has none.
-        conditional: The store checks that the object to be replaced is still there.
-        content_type: The source's; None when it has none or the destination's options say another.
+        copies: The store copies the source's bytes itself.
+        checksum: CRC-32 of the whole output, for the store to verify; None if the source has no checksum.
+        conditional: The store checks that the object to replace has not changed.
+        content_type: The source's content type; None without one, or if the destination's options set it.
     """
 
     copies: bool
@@ -39,21 +39,21 @@ class CopyMethod:
 
 
 class OtherMethodError(Exception):
-    """An attempt ended without a result; the next one goes another way, or the same again.
+    """An attempt failed; the next one uses another method, or the same after a conflict.
 
     Args:
-        reason: Why, for the log.
-        way: The next way.
-        replaces: What is under the key by now; None when that did not change.
+        reason: The reason, for the log.
+        method: The next method.
+        replaces: The object now under the key; None when that did not change.
     """
 
-    def __init__(self, reason: str, way: CopyMethod, *, replaces: Found | None = None) -> None:
+    def __init__(self, reason: str, method: CopyMethod, *, replaces: StoredFile | None = None) -> None:
         super().__init__(reason)
-        self.way, self.replaces = way, replaces
+        self.method, self.replaces = method, replaces
 
 
 def first_method(output: OutputBytes, destination: Location) -> CopyMethod:
-    """The best way between these places, from one request for the source's facts.
+    """The best method for a source and a destination; sends one request, for the source's metadata.
 
     Raises:
         InputError: The installed botocore does not support conditional writes.
@@ -68,7 +68,7 @@ def first_method(output: OutputBytes, destination: Location) -> CopyMethod:
     return CopyMethod(
         copies=_is_same_store(output.source.fs, fs)
         and output.file.size_bytes >= SMALLEST_PART_BYTES
-        # Keys of the customer's own would have to be given for both objects.
+        # With keys provided by the customer, a copy would need the keys of both objects.
         and not any("SSECustomer" in name for name in configured),
         checksum=None if "ChecksumAlgorithm" in configured else _checksum(output, facts),
         content_type=None if "ContentType" in configured else facts.get("ContentType"),
@@ -76,25 +76,25 @@ def first_method(output: OutputBytes, destination: Location) -> CopyMethod:
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether a store answered that it does not do that."""
+    """Whether a store rejected the request for good."""
     status = status_of(error)
     is_client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     return (is_client_error and status != HTTPStatus.NOT_FOUND) or status == HTTPStatus.NOT_IMPLEMENTED
 
 
-def method_after(error: Exception, way: CopyMethod) -> CopyMethod | None:
-    """The next way when beginning or completing an upload was refused; None when there is none."""
+def method_after(error: Exception, method: CopyMethod) -> CopyMethod | None:
+    """The next method after an upload could not be started or completed; None when there is none."""
     if status_of(error) == HTTPStatus.CONFLICT:
-        return way
+        return method
     if not is_refused(error) or status_of(error) == HTTPStatus.FORBIDDEN:
         return None
-    if way.checksum and (code_of(error) != "BadDigest" or not way.copies):
-        # A wrong digest of bytes that were all sent is an error of the source's checksum or of reading it.
-        return None if code_of(error) == "BadDigest" else replace(way, checksum=None)
-    if way.copies:
-        return replace(way, copies=False)
-    if way.conditional and status_of(error) == HTTPStatus.NOT_IMPLEMENTED:
-        return replace(way, conditional=False)
+    if method.checksum and (code_of(error) != "BadDigest" or not method.copies):
+        # If all bytes were uploaded, a wrong digest means a wrong checksum of the source or a read error.
+        return None if code_of(error) == "BadDigest" else replace(method, checksum=None)
+    if method.copies:
+        return replace(method, copies=False)
+    if method.conditional and status_of(error) == HTTPStatus.NOT_IMPLEMENTED:
+        return replace(method, conditional=False)
     return None
 
 
@@ -105,7 +105,7 @@ def _is_same_store(one: Any, other: Any) -> bool:
 def _facts(output: OutputBytes) -> dict[str, Any]:
     source, file = output.source, output.file
     bucket, name, _ = source.fs.split_path(file.path)
-    with failures_of(source.url, file.path):
+    with translate_errors(source.url, file.path):
         facts: dict[str, Any] = source.fs.call_s3(
             "head_object", Bucket=bucket, Key=name, IfMatch=f'"{file.version}"', ChecksumMode="ENABLED"
         )
@@ -116,7 +116,7 @@ def _facts(output: OutputBytes) -> dict[str, Any]:
 
 
 def _checksum(output: OutputBytes, facts: dict[str, Any]) -> str | None:
-    """The whole output's CRC-32 from the source's; one of parts, ``...-N``, says nothing of the whole."""
+    """CRC-32 of the whole output, from the source's; a checksum of parts (``...-N``) cannot be used."""
     text = facts.get("ChecksumCRC32") or ""
     if not text or "-" in text or facts.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
         return None
@@ -125,7 +125,7 @@ def _checksum(output: OutputBytes, facts: dict[str, Any]) -> str | None:
 
 
 def _check_client(fs: Any) -> None:
-    """s3fs silently drops parameters that its botocore does not know, conditions among them."""
+    """Check that botocore supports conditional writes; s3fs silently drops parameters unknown to botocore."""
     model = fs.s3.meta.service_model.operation_model("CompleteMultipartUpload")
     if not {"IfMatch", "IfNoneMatch"} <= model.input_shape.members.keys():
         message = (

@@ -1,7 +1,7 @@
 """Translates the exceptions of stores and disks into this project's errors.
 
-s3fs raises a dozen classes, pyarrow and the disk some more; they are listed in this file alone. Of a store's
-own message only codes are passed on, since the text may hold anything.
+All exception classes of s3fs, pyarrow and the disk are listed in this file alone. Only codes of a store's
+reply get into messages, since its text may contain anything.
 """
 
 import errno
@@ -23,21 +23,21 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
 
-STORE_FAILURES = (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
-"""What a store's client or a disk raises when it fails."""
+STORE_ERRORS = (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
+"""Exceptions of stores' clients and disks."""
 
 
 @contextmanager
-def failures_of(where: str, what: str = "") -> Iterator[None]:
-    """Turn whatever a store raises into this project's errors.
+def translate_errors(where: str, what: str = "") -> Iterator[None]:
+    """Translate exceptions of a store or disk into this project's errors.
 
     Args:
-        where: The place, as the user wrote it.
-        what: What in that place, such as a partition's key.
+        where: The location as the user wrote it, for messages.
+        what: The file in this location, such as a partition's key.
 
     Raises:
-        InputError: Credentials or rights are missing.
-        StorageError: Anything else the store or the disk failed at.
+        InputError: Credentials or permissions are missing.
+        StorageError: Any other failure of the store or the disk.
     """
     place = f"{where} ({printable(what)})" if what else where
     try:
@@ -50,35 +50,35 @@ def failures_of(where: str, what: str = "") -> Iterator[None]:
         )
         raise InputError(message) from None
     except PermissionError:
-        message = f"Access to {place} is denied: check the credentials and what they may do there."
+        message = f"Access to {place} is denied: check the credentials and their permissions."
         raise InputError(message) from None
     except FileExpired:
         message = f"{place} was replaced while it was read; run again."
         raise StorageError(message) from None
     except FileNotFoundError:
-        message = f"{place} is not there, or was removed meanwhile; run again if it is."
+        message = f"{place} does not exist, or was removed meanwhile; run again if it exists."
         raise StorageError(message) from None
-    except STORE_FAILURES as error:
+    except STORE_ERRORS as error:
         if status_of(error) == HTTPStatus.PRECONDITION_FAILED:
             message = f"{place} was replaced meanwhile; run again."
             raise StorageError(message) from None
         is_full = isinstance(error, OSError) and error.errno in _FULL
-        cure = "make room there" if is_full else "if it lasts, check the address and the network"
+        cure = "free space there" if is_full else "if it lasts, check the address and the network"
         message = f"{place}: {_reason(error)} from storage; {cure}."
         raise StorageError(message) from None
 
 
 @contextmanager
-def failures_building(folder: Path, name: str) -> Iterator[None]:
-    """Translate what goes wrong while a file is built on this machine's disk.
+def translate_build_errors(folder: Path, name: str) -> Iterator[None]:
+    """Translate exceptions raised while an output's temporary file is written.
 
     Args:
-        folder: Where the file is built.
-        name: The partition it is built for.
+        folder: The folder of the temporary file.
+        name: The partition, for messages.
 
     Raises:
-        StorageError: The disk does not take it.
-        PartitionError: Its rows cannot be written as Parquet.
+        StorageError: The disk failed or is full.
+        PartitionError: The rows cannot be written as Parquet.
     """
     try:
         yield
@@ -91,36 +91,36 @@ def failures_building(folder: Path, name: str) -> Iterator[None]:
     except OSError as error:
         message = (
             f"{printable(name)} cannot be built in {folder}: {_reason(error)}; "
-            "make room there, or set TMPDIR to a folder with room, and run again."
+            "free space there, or set TMPDIR to a folder with more space, and run again."
         )
         raise StorageError(message) from None
 
 
-def is_taken(error: OSError) -> bool:
-    """Whether a conditional create failed because somebody else's was first, or was at work on the name."""
+def is_name_taken(error: OSError) -> bool:
+    """Whether a conditional create failed because the name exists, or another writer is creating it."""
     return isinstance(error, FileExistsError) or code_of(error) in _TAKEN
 
 
 def code_of(error: Exception) -> str:
-    """The error code an S3 store answered with; empty when it did not answer."""
+    """The error code of an S3 store's reply; empty without a reply."""
     answer = _answer(error)
     return str(answer.response.get("Error", {}).get("Code", "no code")) if answer else ""
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status an S3 store answered with; 0 when it did not answer."""
+    """The HTTP status of an S3 store's reply; 0 without a reply."""
     answer = _answer(error)
     return int(answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) if answer else 0
 
 
 def _answer(error: Exception) -> ClientError | None:
-    # s3fs raises an OSError from botocore's error.
+    # s3fs raises an OSError whose cause is botocore's error.
     answer = error.__cause__ if isinstance(error.__cause__, ClientError) else error
     return answer if isinstance(answer, ClientError) else None
 
 
 def _reason(error: Exception) -> str:
-    """The error's class, with the store's code or the system's words for it."""
+    """The error's class with the store's code, or with the operating system's message."""
     if code := code_of(error):
         return f"{type(error).__name__} ({code})"
     if isinstance(error, OSError) and error.errno is not None:

@@ -1,7 +1,7 @@
-"""The filesystem: find and read, on any location.
+"""Lists and reads files in any location.
 
-Every failure of a store leaves here as a ``StorageError``, or as an ``InputError`` when the place itself is
-wrong. What a file contains is not its business, and writing is ``publishing``'s.
+A failure of the store raises ``StorageError``; a missing bucket or permission raises ``InputError``. Writing
+is in ``atomic_write`` and ``publish``.
 """
 
 import os
@@ -14,28 +14,28 @@ from typing import Any, cast
 from tasks.core.errors import InputError, StorageError
 from tasks.core.escaping import printable
 from tasks.core.storage.location import Location
-from tasks.core.storage.storage_errors import failures_of
+from tasks.core.storage.storage_errors import translate_errors
 
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One file as listed: path, size in bytes, and what changes when its bytes change."""
+class StoredFile:
+    """One file as listed: path, size in bytes, and a version (ETag, or modification time) of its content."""
 
     path: str
     size_bytes: int
     version: str
 
 
-def find(location: Location, path: str) -> list[Found]:
-    """Every file at or below a path, sorted by path; empty when nothing is there.
+def list_files(location: Location, path: str) -> list[StoredFile]:
+    """List all files at or below a path, sorted by path; empty when there are none.
 
     Raises:
-        InputError: The bucket may not be read.
+        InputError: Access is denied.
         StorageError: The store does not answer.
     """
-    with failures_of(location.url):
+    with translate_errors(location.url):
         if location.is_local:
             listed = _walk_disk(location.fs, path)
         else:
@@ -43,35 +43,37 @@ def find(location: Location, path: str) -> list[Found]:
                 listed = location.fs.find(path, detail=True, withdirs=False)
             except FileNotFoundError:
                 listed = {}
-    # An object store may list a folder's marker as an empty file of the folder's name.
+    # An object store may list the marker of a folder as an empty file with the folder's name.
     files = [
-        _found(name, info) for name, info in listed.items() if info["type"] == "file" and name[-1:] != "/"
+        _stored_file(name, info)
+        for name, info in listed.items()
+        if info["type"] == "file" and name[-1:] != "/"
     ]
     return sorted(files, key=lambda file: file.path)
 
 
-def check_bucket(location: Location) -> None:
-    """Distinguish an empty folder from a missing bucket, which listings do not.
+def check_bucket_exists(location: Location) -> None:
+    """Check that the bucket exists; the listing of a missing bucket is empty, like that of an empty folder.
 
     Raises:
-        InputError: There is no such bucket.
+        InputError: The bucket does not exist.
     """
     bucket = location.root.partition("/")[0]
-    with failures_of(location.url):
+    with translate_errors(location.url):
         if location.is_s3 and not location.fs.exists(bucket):
-            message = f"{location.url}: there is no bucket {bucket}, or it may not be seen; correct its name."
+            message = f"{location.url}: bucket {bucket} does not exist or is not visible; correct its name."
             raise InputError(message)
 
 
-def names(location: Location, folder: str, prefix: str) -> list[str]:
-    """Names directly in a folder below a location that begin with a prefix; no deeper listing is read.
+def names_with_prefix(location: Location, folder: str, prefix: str) -> list[str]:
+    """List names with a prefix directly in a folder of a location; subfolders are not listed.
 
     Raises:
-        InputError: The bucket may not be read.
+        InputError: Access is denied.
         StorageError: The store does not answer.
     """
     path = location.path(folder)
-    with failures_of(location.url, folder):
+    with translate_errors(location.url, folder):
         try:
             if location.is_s3:
                 paths = location.fs.find(path, prefix=prefix)
@@ -82,19 +84,19 @@ def names(location: Location, folder: str, prefix: str) -> list[str]:
     return [name for found in paths if (name := found.rpartition("/")[2]).startswith(prefix)]
 
 
-def entries(location: Location, folder: str) -> Iterator[str]:
-    """Names directly in any folder of a location's filesystem, page by page; none if it may not be listed.
+def folder_entries(location: Location, folder: str) -> Iterator[str]:
+    """List names directly in a folder, page by page; empty if the folder is missing or access is denied.
 
     Args:
-        location: Has the filesystem.
-        folder: A path of that filesystem; it may lie outside of the location.
+        location: A location on the same filesystem.
+        folder: A path in this filesystem; it may be outside of the location.
 
     Raises:
         StorageError: The store does not answer.
     """
-    # Only of these two it is known which error means a missing right.
+    # Other filesystems do not raise PermissionError reliably when access is denied.
     denied = PermissionError if location.is_s3 or location.is_local else OSError
-    with failures_of(location.url), suppress(FileNotFoundError, NotADirectoryError, denied):
+    with translate_errors(location.url), suppress(FileNotFoundError, NotADirectoryError, denied):
         paths = _pages(location.fs, folder) if location.is_s3 else location.fs.ls(folder, detail=False)
         for path in paths:
             if (name := path.rstrip("/").removeprefix(folder).strip("/")) and "/" not in name:
@@ -102,7 +104,7 @@ def entries(location: Location, folder: str) -> Iterator[str]:
 
 
 def _pages(fs: Any, folder: str) -> Iterator[str]:
-    """The same of a bucket; s3fs would list the folder above when a folder is empty."""
+    """The same for S3; s3fs itself would list the parent folder when a folder is empty."""
     bucket, prefix, _ = fs.split_path(f"{folder}/")
     page: dict[str, str] = {}
     while True:
@@ -115,7 +117,7 @@ def _pages(fs: Any, folder: str) -> Iterator[str]:
 
 
 def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
-    """The files below a path; fsspec's own walk passes over folders it may not read, partitions and all."""
+    """List the files below a path; fsspec's own walk silently skips folders that it may not read."""
 
     def refuse(error: OSError) -> None:
         if os.path.lexists(error.filename):
@@ -130,8 +132,8 @@ def _walk_disk(fs: Any, path: str) -> dict[str, dict[str, Any]]:
 
 
 def _info(fs: Any, name: str) -> dict[str, Any] | None:
-    """A file's facts, None when a run removed it meanwhile; for a broken link the error has its name."""
-    with failures_of(name):
+    """A file's metadata; None if it was removed meanwhile. The error for a broken link contains its name."""
+    with translate_errors(name):
         try:
             return cast("dict[str, Any]", fs.info(name))
         except FileNotFoundError:
@@ -143,95 +145,95 @@ def _info(fs: Any, name: str) -> dict[str, Any] | None:
 def read_tails(
     location: Location, files: Sequence[tuple[str, int]], tail_bytes: int
 ) -> list[bytes | Exception]:
-    """The last bytes of many files at once, concurrently where the filesystem can.
+    """Read the last bytes of many files, concurrently if the filesystem supports it.
 
     Args:
-        location: Where they are.
-        files: Path and size in bytes of each.
-        tail_bytes: How much to read of each.
+        location: The location of the files.
+        files: Path and size in bytes of each file.
+        tail_bytes: Number of bytes to read from each file.
 
     Returns:
-        For each file its last bytes, or the error that reading it met.
+        For each file its last bytes, or the error.
     """
     starts = [max(0, size - tail_bytes) for _, size in files]
-    with failures_of(location.url):
+    with translate_errors(location.url):
         tails = location.fs.cat_ranges(
             [path for path, _ in files], starts, [size for _, size in files], on_error="return"
         )
     return cast("list[bytes | Exception]", tails)
 
 
-def read_whole(location: Location, paths: Sequence[str]) -> list[bytes | Exception]:
-    """The contents of many small files at once, concurrently where the filesystem can.
+def read_files(location: Location, paths: Sequence[str]) -> list[bytes | Exception]:
+    """Read many small files, concurrently if the filesystem supports it.
 
     Returns:
-        For each file its bytes, or the error that reading it met.
+        For each file its bytes, or the error.
     """
-    with failures_of(location.url):
-        # Not `cat`, which takes brackets in a name for a pattern.
+    with translate_errors(location.url):
+        # `cat` would treat brackets in a name as a pattern.
         whole = [None] * len(paths)
         contents = location.fs.cat_ranges(list(paths), whole, whole, on_error="return")
     return cast("list[bytes | Exception]", contents)
 
 
-def look_at(location: Location, path: str) -> Found:
-    """A file as it is now.
+def stat(location: Location, path: str) -> StoredFile:
+    """Size and version of a file.
 
     Raises:
-        StorageError: The file is gone, or the store does not answer.
+        StorageError: The file does not exist, or the store does not answer.
     """
-    with failures_of(location.url, path):
-        return _found(path, location.fs.info(path))
+    with translate_errors(location.url, path):
+        return _stored_file(path, location.fs.info(path))
 
 
-def found_at(location: Location, path: str) -> Found | None:
-    """The file under a path; None when there is none.
+def find_file(location: Location, path: str) -> StoredFile | None:
+    """Size and version of a file; None if it does not exist.
 
     Raises:
-        InputError: It may not be seen.
+        InputError: Access is denied.
         StorageError: The store does not answer.
     """
-    with failures_of(location.url, path):
+    with translate_errors(location.url, path):
         try:
             info = location.fs.info(path)
         except FileNotFoundError:
             return None
-    return _found(path, info) if info["type"] == "file" else None
+    return _stored_file(path, info) if info["type"] == "file" else None
 
 
-def check_unchanged(location: Location, before: Found) -> None:
-    """Check that a file is still the one that was found before.
+def check_unchanged(location: Location, before: StoredFile) -> None:
+    """Check that a file has not changed.
 
     Raises:
-        StorageError: It was replaced or removed meanwhile, or the store does not answer.
+        StorageError: It was replaced or removed, or the store does not answer.
     """
-    with failures_of(location.url, before.path):
-        if look_at(location, before.path) != before:
+    with translate_errors(location.url, before.path):
+        if stat(location, before.path) != before:
             message = f"{location.url} ({printable(before.path)}) was replaced while it was read; run again."
             raise StorageError(message)
 
 
-def check_replaces(location: Location, key: str, before: Found | None) -> None:
-    """Check that a key still holds what was found before, or still nothing.
+def check_not_replaced(location: Location, key: str, before: StoredFile | None) -> None:
+    """Check that the file under a key has not changed, or still does not exist.
 
     Raises:
-        StorageError: Others wrote or removed it meanwhile.
+        StorageError: Another writer changed or removed it.
     """
-    now = found_at(location, location.path(key))
+    now = find_file(location, location.path(key))
     if (now and (now.size_bytes, now.version)) != (before and (before.size_bytes, before.version)):
-        raise replaced(location, key)
+        raise replaced_error(location, key)
 
 
-def replaced(location: Location, key: str) -> StorageError:
-    """The error for a key that others wrote meanwhile."""
-    return StorageError(f"{location.url_of(key)} was replaced by others while it was made; run again.")
+def replaced_error(location: Location, key: str) -> StorageError:
+    """The error for a key that another writer changed."""
+    return StorageError(f"{location.url_of(key)} was replaced by another writer meanwhile; run again.")
 
 
-def _found(path: str, info: dict[str, Any]) -> Found:
+def _stored_file(path: str, info: dict[str, Any]) -> StoredFile:
     if isinstance(info.get("created"), datetime):
-        # memory:// lists a number, and answers with a time when it is asked for one file.
+        # memory:// has a number in listings, and a datetime in the metadata of one file.
         info = {**info, "created": info["created"].timestamp()}
     version = next((info[name] for name in _VERSIONS if info.get(name)), "")
-    # A file that replaces another by a rename may carry the other's times.
+    # A file that replaces another by a rename may have the same modification time.
     inode = f"-{info['ino']}" if info.get("ino") else ""
-    return Found(path, int(info["size"] or 0), str(version).strip('"') + inode)
+    return StoredFile(path, int(info["size"] or 0), str(version).strip('"') + inode)

@@ -1,4 +1,4 @@
-"""How to export a table's live rows as a folder of Parquet files: two lines of Python for each format."""
+"""Lines of Python that export a table's live rows as a folder of Parquet files, for each table format."""
 
 import os
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from tasks.core.model import TableFolder
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """How to export a table.
+    """Code that exports a table.
 
     Attributes:
-        needs: What has to be installed, and further notes.
-        lines: A line of imports, and one that writes the snapshot.
+        needs: The packages to install, with notes.
+        lines: A line of imports, and a line that writes the snapshot.
     """
 
     needs: str
@@ -20,7 +20,7 @@ class Export:
 
 
 def export_of(table: TableFolder) -> Export:
-    """The export of a table to a folder beside it."""
+    """The code that exports a table to a folder beside it."""
     needs, imports, rows = {"Delta": _delta, "Iceberg": _iceberg, "Hudi": _hudi}[table.kind](table)
     snapshot = f"{table.address}-snapshot"
     write = f'pyarrow.dataset.write_dataset({rows}, {snapshot!r}, format="parquet")'
@@ -38,7 +38,7 @@ def _delta(table: TableFolder) -> tuple[str, str, str]:
 def _iceberg(table: TableFolder) -> tuple[str, str, str]:
     imports, options = "pyiceberg.table", ""
     if _is_s3(table) and os.environ.get("AWS_ENDPOINT_URL"):
-        # pyiceberg reads this variable nowhere, and without a region it asks Amazon for the bucket's.
+        # pyiceberg does not read this variable, and without a region it requests the bucket's from Amazon.
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         imports = "os, pyiceberg.table"
         options = f', {{"s3.endpoint": os.environ["AWS_ENDPOINT_URL"], "s3.region": {region!r}}}'

@@ -1,6 +1,6 @@
-"""This machine's temporary files: where they go (``TMPDIR``), and files without a name.
+"""Temporary files without a name, in ``TMPDIR``.
 
-A file without a name is gone when it is closed or its process ends, however that ends.
+The kernel removes such a file when it is closed, or when its process ends for any reason.
 """
 
 import os
@@ -14,22 +14,22 @@ PREFIX = "summarize-parquet"
 
 
 def folder() -> Path:
-    """Where temporary files go."""
-    # gettempdir would silently go elsewhere, perhaps to a smaller disk, when TMPDIR is missing or full.
+    """The folder for temporary files."""
+    # If TMPDIR is missing or full, gettempdir silently uses another folder, maybe on a smaller disk.
     return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
 
 
-def nameless_file(where: Path) -> BinaryIO:
-    """A new file without a name, open for reading and writing.
+def unnamed_file(where: Path) -> BinaryIO:
+    """Create a file without a name, open for reading and writing.
 
     Raises:
-        StorageError: The folder does not take it.
+        StorageError: It cannot be created.
     """
     try:
         return cast("BinaryIO", tempfile.TemporaryFile(dir=where, prefix=f".{PREFIX}-"))
     except OSError as error:
         message = (
-            f"Cannot make a temporary file in {where}: {error.strerror}. "
-            "Free or create the folder, or set TMPDIR."
+            f"Cannot create a temporary file in {where}: {error.strerror}. "
+            "Create the folder, free space in it, or set TMPDIR."
         )
         raise StorageError(message) from None

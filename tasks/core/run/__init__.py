@@ -1,0 +1,1 @@
+"""A run, written once: from a ``RunSpec`` to a report, with Prefect or without."""
