@@ -30,7 +30,7 @@ LONGEST: Final = (
     *("test_lost_server.py", "test_released_formats.py", "test_kills.py", "test_pacing.py"),
     *("test_segment_store.py", "test_formats.py"),
 )
-"""In the order of their seconds in a run of all tests: a long group that starts late would end last, alone."""
+"""In the order of their seconds in a run of all tests. A long group that starts late would end alone."""
 
 _GROUPS: Final = {file: group for group, files in SHARING.items() for file in files}
 
