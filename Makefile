@@ -8,9 +8,10 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python -m flows demo
 
-# In two processes, since most of the time is spent waiting for servers.
+# In three processes on two cores, since much of the time is spent waiting for servers; tests/groups.py has
+# what runs in which.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not schedulers"
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not schedulers"
 
 # Installs Dagster and Airflow from the registry, each apart, and runs README's examples in them.
 test-schedulers: .venv/installed

@@ -9,24 +9,36 @@ from typing import Final
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships no annotations
 
-INSTALLATION: Final = "installation"
-_USE_THE_INSTALLATION: Final = frozenset(
-    f"test_{name}.py" for name in ("canary", "cancellation", "deployment", "prefect_pages", "readme")
-)
+INSTALLATION, FLOWS = "installation", "flows"
+SHARING: Final = {
+    # The Prefect installation of `prefect` in conftest.py.
+    INSTALLATION: {
+        *("test_canary.py", "test_cancellation.py", "test_deployment.py", "test_prefect_pages.py"),
+        "test_readme.py",
+    },
+    # The server that Prefect starts for the first flow in a process.
+    FLOWS: {
+        *("test_choices.py", "test_command_line.py", "test_damaged_segments.py", "test_faulty_store.py"),
+        *("test_flow.py", "test_left_out_files.py", "test_stops.py", "test_two_runs.py"),
+    },
+}
+"""Groups of several files, by what these share; every other file is a group."""
+
 LONGEST: Final = (
-    INSTALLATION,
-    *("test_spark.py", "test_resume.py", "test_publish_s3.py", "test_reading_destination.py"),
-    *("test_ownserver.py", "test_command_line.py", "test_run_page.py", "test_faulty_store.py"),
-    *("test_terminal.py", "test_lost_server.py", "test_released_formats.py", "test_flow.py", "test_kills.py"),
-    *("test_pacing.py", "test_segment_store.py", "test_formats.py"),
+    *(INSTALLATION, FLOWS, "test_spark.py", "test_resume.py", "test_publish_s3.py"),
+    *("test_reading_destination.py", "test_ownserver.py", "test_run_page.py", "test_terminal.py"),
+    *("test_lost_server.py", "test_released_formats.py", "test_kills.py", "test_pacing.py"),
+    *("test_segment_store.py", "test_formats.py"),
 )
-"""In the order of their seconds in a run of all tests; by name in between, the last process would wait."""
+"""In the order of their seconds in a run of all tests. A long group that starts late would end alone."""
+
+_GROUPS: Final = {file: group for group, files in SHARING.items() for file in files}
 
 
 def group_of(nodeid: str) -> str:
-    """The file of a test, or the one group of all files that share the Prefect installation."""
+    """The group of a test: its file, or that of all files that share something."""
     file = nodeid.partition("::")[0].rpartition("/")[2]
-    return INSTALLATION if file in _USE_THE_INSTALLATION else file
+    return _GROUPS.get(file, file)
 
 
 def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:

@@ -74,8 +74,9 @@ def after_bad_runs(prefect: Installation) -> Installation:
     production = f"deployments/{prefect.deployment('production')['id']}/create_flow_run"
     parameters = {**write_source(prefect, "rows-fail", 20), "output": {"max_failed_fraction": 1}}
     run = prefect.api(production, {"parameters": {**parameters, "limits": {"max_attempts": 2}}})["id"]
+    wrong_key = prefect.start(**write_source(prefect, "wrong-key", 20))
     assert "failed" in prefect.ended(run)["message"]
-    assert prefect.ended(prefect.start(**write_source(prefect, "wrong-key", 20)))["type"] == "FAILED"
+    assert prefect.ended(wrong_key)["type"] == "FAILED"
     llm.configure(api_key=None, latency_ms=1000)
     llm.reset()
     run = prefect.start(**write_source(prefect, "killed", 200), limits={"max_concurrent": 20})

@@ -104,11 +104,11 @@ def test_a_segment_with_an_unknown_column_is_not_merged_into_one_without(
     interrupt(here, 30)
     rewrite_segments(here[1], from_the_future)
     job, before = job_of(*here), sorted(Path(here[1], "_ledger").rglob("*.segment"))
-    shelf = SegmentStore(job.destination, KEY, job.request.fingerprint)
-    shelf.read()
+    segments = SegmentStore(job.destination, KEY, job.request.fingerprint)
+    segments.read()
     for number in range(17):
-        shelf.add(segment_format.table_of({bytes([number] * 16): Outcome(Status.OK, "text")}))
-    shelf.merge()
+        segments.add(segment_format.table_of({bytes([number] * 16): Outcome(Status.OK, "text")}))
+    segments.merge()
     after = sorted(Path(here[1], "_ledger").rglob("*.segment"))
     assert set(before) < set(after)
     assert len(after) == len(before) + 1

@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from tests.groups import INSTALLATION, LONGEST, group_of
+from tests.groups import INSTALLATION, LONGEST, SHARING
 
 TESTS = Path(__file__).parent
 
 
-def test_every_named_group_exists() -> None:
-    assert {group for group in LONGEST if not (TESTS / group).exists()} == {INSTALLATION}
+def test_every_file_named_in_a_group_exists() -> None:
+    named = {*LONGEST, *(file for files in SHARING.values() for file in files)}
+    assert {name for name in named if not (TESTS / name).exists()} == set(SHARING)
 
 
-def test_files_that_use_the_prefect_installation_run_in_one_process() -> None:
-    using = {path.name for path in TESTS.glob("test_*.py") if "prefect: Installation" in path.read_text()}
-    assert using - {Path(__file__).name} == {
-        path.name for path in TESTS.glob("test_*.py") if group_of(f"tests/{path.name}::test") == INSTALLATION
-    }
+def test_all_files_that_use_the_prefect_installation_are_in_its_group() -> None:
+    files = {path.name for path in TESTS.glob("test_*.py") if "prefect: Installation" in path.read_text()}
+    assert files - {Path(__file__).name} == SHARING[INSTALLATION]

@@ -109,7 +109,7 @@ def test_kill_9_at_random_moments_pays_again_for_what_was_in_flight_and_a_second
 
 WAITS = """
 import sys, threading
-from tasks.core import partition
+from tasks.core.partition import write as write_step
 from tasks.core.ledger.ledger import Ledger
 from tests.core_runs import run
 
@@ -125,7 +125,7 @@ run(*sys.argv[1:3])
 def test_a_kill_between_the_last_reply_and_publishing_costs_nothing(endpoint: Serve, tmp_path: Path) -> None:
     server, folders = endpoint(), (f"{tmp_path}/in", f"{tmp_path}/out")
     write(folders[0], texts(200))
-    command = [sys.executable, "-c", WAITS.format("partition.publish_appended"), *folders]
+    command = [sys.executable, "-c", WAITS.format("write_step.publish_appended"), *folders]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"waiting\n"

@@ -210,11 +210,11 @@ def test_an_answer_two_partitions_share_is_kept_for_both(tmp_path: Path, endpoin
     with pytest.raises(DeploymentError):
         run(f"{tmp_path}/in", f"{tmp_path}/out")
     job = job_of(f"{tmp_path}/in", f"{tmp_path}/out")
-    shelves = [
+    stores = [
         SegmentStore(job.destination, f"part-{number}.parquet", job.request.fingerprint)
         for number in range(2)
     ]
-    assert min(sum(map(len, shelf.read())) for shelf in shelves) >= 100 - 2 * WINDOW
+    assert min(sum(map(len, segments.read())) for segments in stores) >= 100 - 2 * WINDOW
 
 
 def test_an_output_that_becomes_a_source_is_recognized_as_finished_too(
@@ -237,9 +237,9 @@ def test_what_the_footer_told_of_a_first_enriching_is_told_after_a_second(
     first, both = (
         pq.read_metadata(tmp_path / folder / "part.parquet").metadata for folder in ("out", "again")
     )
-    told = {key: value for key, value in first.items() if key.startswith(b"summarize_parquet.")}
-    assert len(told) == 11
-    assert told.items() <= both.items()
+    facts = {key: value for key, value in first.items() if key.startswith(b"summarize_parquet.")}
+    assert len(facts) == 11
+    assert facts.items() <= both.items()
     assert server.stats().requests == 10
 
 
@@ -248,9 +248,9 @@ def test_finishing_with_one_prompt_keeps_what_was_answered_to_another(
 ) -> None:
     write(folders[0], texts(50))
     other = job_of(*folders, prompt="Say it in French.")
-    shelf = SegmentStore(other.destination, "part.parquet", other.request.fingerprint)
-    shelf.add(segment_format.table_of(entries()))
+    segments = SegmentStore(other.destination, "part.parquet", other.request.fingerprint)
+    segments.add(segment_format.table_of(entries()))
     for _ in range(2):  # once it is settled, and once it is swept
         run(*folders)
-        assert len(shelf.read()) == 1
+        assert len(segments.read()) == 1
     assert server.stats().requests == 50

@@ -51,11 +51,11 @@ def test_storing_the_same_again_is_no_error_and_no_second_segment(place: Locatio
 
 def test_a_thousand_commits_leave_dozens_of_objects_and_every_key(tmp_path: Path) -> None:
     place = locate(str(tmp_path))
-    shelf, most = SegmentStore(place, KEY), 0
+    segments, most = SegmentStore(place, KEY), 0
     for number in range(1000):
-        shelf.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
-        if shelf.merge_due:
-            shelf.merge()
+        segments.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+        if segments.merge_due:
+            segments.merge()
         most = max(most, len(list(tmp_path.rglob("*.segment"))))
     assert most <= 40
     assert keys_in(place) == {key(number) for number in range(1000)}
@@ -63,11 +63,11 @@ def test_a_thousand_commits_leave_dozens_of_objects_and_every_key(tmp_path: Path
 
 def test_large_segments_are_left_as_they_are(tmp_path: Path) -> None:
     place = locate(str(tmp_path))
-    shelf, segments_a_merge = SegmentStore(place, KEY), 17
+    segments, segments_a_merge = SegmentStore(place, KEY), 17
     for number in range(segments_a_merge**3):
-        shelf.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
-        if shelf.merge_due:
-            shelf.merge()
+        segments.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+        if segments.merge_due:
+            segments.merge()
     levels = [name.rpartition("/")[2].partition("-")[0] for name in names(place)]
     assert levels == ["2"] * segments_a_merge
     assert len(keys_in(place)) == segments_a_merge**3
@@ -75,30 +75,30 @@ def test_large_segments_are_left_as_they_are(tmp_path: Path) -> None:
 
 def test_merging_on_s3_leaves_one_segment_of_the_next_level(bucket: str) -> None:
     place = locate(f"{bucket}/out")
-    shelf = SegmentStore(place, KEY)
+    segments = SegmentStore(place, KEY)
     for number in range(33):
-        shelf.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
-    shelf.merge()
+        segments.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+    segments.merge()
     assert [name.rpartition("/")[2][:2] for name in names(place)] == ["1-"]
     assert keys_in(place) == {key(number) for number in range(33)}
 
 
 def test_a_segment_that_another_run_merged_meanwhile_is_no_obstacle(place: Location) -> None:
-    shelf = SegmentStore(place, KEY)
+    segments = SegmentStore(place, KEY)
     for number in range(34):
-        shelf.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+        segments.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
     SegmentStore(place, KEY).remove()
     for number in range(20):
         SegmentStore(place, KEY).add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
-    shelf.merge()
+    segments.merge()
     assert len(names(place)) == 1
     assert keys_in(place) == {key(number) for number in range(20)}
 
 
 def test_a_kill_between_merging_and_removing_leaves_doubles_that_do_no_harm(place: Location) -> None:
-    shelf = SegmentStore(place, KEY)
-    shelf.add(segment_format.table_of(entries(3)))
-    shelf.add(segment_format.table_of(entries(5)))
+    segments = SegmentStore(place, KEY)
+    segments.add(segment_format.table_of(entries(3)))
+    segments.add(segment_format.table_of(entries(5)))
     assert keys_in(place) == {key(n) for n in range(5)}
 
 
@@ -116,11 +116,11 @@ def test_segments_that_earlier_versions_named_parquet_are_read_merged_and_remove
         SegmentStore(place, KEY).add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
     as_earlier_versions_named_them(place)
     assert keys_in(place) == {key(number) for number in range(10)}
-    shelf = SegmentStore(place, KEY)
-    shelf.read()
+    segments = SegmentStore(place, KEY)
+    segments.read()
     for number in range(10, 20):
-        shelf.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
-    shelf.merge()
+        segments.add(segment_format.table_of({key(number): Outcome(Status.OK, f"{number}")}))
+    segments.merge()
     assert [name.rpartition("/")[2][:2] for name in names(place)] == ["1-"]
     assert keys_in(place) == {key(number) for number in range(20)}
     as_earlier_versions_named_them(place)
@@ -132,10 +132,10 @@ def test_segments_that_earlier_versions_named_parquet_are_read_merged_and_remove
 def test_a_damaged_segment_counts_as_absent_and_is_named(
     place: Location, cut: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shelf = SegmentStore(place, KEY)
-    shelf.add(segment_format.table_of(entries(3)))
+    segments = SegmentStore(place, KEY)
+    segments.add(segment_format.table_of(entries(3)))
     (name,) = names(place)
-    shelf.add(segment_format.table_of({key(9): Outcome(Status.OK, "good")}))
+    segments.add(segment_format.table_of({key(9): Outcome(Status.OK, "good")}))
     data = bytearray(place.fs.cat_file(place.path(name)))
     data[40] ^= 1
     place.fs.pipe_file(place.path(name), bytes(data[:cut]))

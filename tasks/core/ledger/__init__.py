@@ -1,4 +1,4 @@
-"""What has been paid for: the ledger, the ways a row is answered without a request, and who may write there.
+"""The ledger: durable record of the replies that are paid for, and the ways to reuse one without a request.
 
 Nothing in here sends a request.
 """

@@ -1,7 +1,7 @@
-"""What killed runs left in a destination, removed by the next one.
+"""Cleanup: the next run removes unfinished files and uploads that killed runs left in a destination.
 
-Only for who holds the destination's lease: then every unfinished file there is nobody's. What is removed was
-never visible to readers and holds nothing that was paid for. Nothing here keeps a run from working.
+To be called while holding the destination's lease: then no running process owns an unfinished file there. The
+files were never visible to readers and hold no paid replies. Errors are logged and end no run.
 """
 
 import logging
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 _LEFTOVER = re.compile(
     rf"{atomic_write.ASIDE_FOLDER}/(building-[0-9a-f]{{32}}\.(parquet|tmp)|probe-[0-9a-f]{{32}})"
-    # Half a segment. Directly in the ledger's folder the lease is written, perhaps at this moment.
+    # A half-written segment. Directly in the ledger's folder is the lease, perhaps being written now.
     rf"|{FOLDER}/[0-9a-f]{{32}}/\.[0-9a-f]{{32}}"
 )
 
 
 def remove_leftovers(place: Location) -> None:
-    """Remove unfinished files and uploads of dead runs; what fails is logged."""
+    """Remove unfinished files and uploads of ended runs; errors are logged."""
     try:
         if files := _leftover_files(place):
             atomic_write.remove(place, files)
@@ -32,11 +32,11 @@ def remove_leftovers(place: Location) -> None:
         if uploads := abort_recorded(place):
             logger.info("Aborted %d unfinished uploads of ended runs below %s", uploads, place.url)
     except PipelineError as error:
-        logger.warning("What ended runs left in %s could not be removed: %s", place.url, error)
+        logger.warning("Unfinished files of ended runs in %s could not be removed: %s", place.url, error)
 
 
 def _leftover_files(place: Location) -> list[str]:
-    # Segments are built aside on a disk only; elsewhere the ledger's listing is not worth its pages.
+    # Only a disk can hold half-written segments; on an object store, the ledger is not listed for them.
     folders = [atomic_write.ASIDE_FOLDER, *([FOLDER] if place.is_local else [])]
     found = [file for folder in folders for file in stored_files.list_files(place, place.path(folder))]
     keys = [file.path.removeprefix(place.path("")) for file in found]

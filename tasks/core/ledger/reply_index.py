@@ -70,7 +70,7 @@ class ReplyIndex:
             for batch in table.select(segment_format.OUTCOME_COLUMNS).to_batches():
                 self._batches.append(batch)
                 self._starts.append(self._starts[-1] + len(batch))
-        self._entries = pa.concat_tables(entries).combine_chunks()
+        self._entries = pa.concat_tables(entries)
 
     def add_names(self, known: pa.Array, others: pa.Array) -> None:
         """Let replies be found under other keys, too.
@@ -81,7 +81,7 @@ class ReplyIndex:
         """
         named = self._entries.take(self._found(known)).set_column(0, _ENTRIES.field("key"), others)
         named = named.filter(pc.and_(named["key"].is_valid(), named["place"].is_valid()))
-        self._entries = pa.concat_tables([self._entries, named]).combine_chunks()
+        self._entries = pa.concat_tables([self._entries, named])
 
     def find(self, keys: pa.Array) -> "FoundReplies":
         """Look up rows.
