@@ -9,7 +9,8 @@ import pytest
 
 from tasks.core.errors import PartitionError
 from tasks.core.parquet import thrift
-from tasks.core.parquet.footer import Footer, parse_footer, read_footer
+from tasks.core.parquet.footer import Footer
+from tasks.core.parquet.footer_reading import parse_footer, read_footer
 from tasks.core.parquet.thrift import Field, Lists, Struct, binary_field, edited, integer_field, list_field
 from tasks.core.parquet.thrift_values import I32, STRUCT, zigzag
 from tasks.core.planning.preflight import footer_problems

@@ -15,7 +15,7 @@ from pyarrow.parquet import encryption
 
 from tasks.core.errors import PartitionError
 from tasks.core.parquet.append_writer import Writer
-from tasks.core.parquet.footer import footer_bytes, parse_footer
+from tasks.core.parquet.footer_reading import footer_bytes, parse_footer
 from tasks.core.parquet.reader import Reader
 from tasks.core.parquet.text_column import TextColumn
 from tests.enriched_files import COLUMNS, FACTS, enrich, outcome_of

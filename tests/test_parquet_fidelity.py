@@ -233,7 +233,7 @@ def test_int96_timestamps_are_unchanged(tmp_path: Path, years: tuple[int, ...]) 
 def test_a_column_of_a_type_unknown_to_arrow_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"kind": ["a"], "text": ["b"]}), path, store_schema=False)
-    # Thrift's compact form of Parquet's STRING and its converted type, and of ENUM and its.
+    # The logical types STRING and ENUM with their converted types, in Thrift's compact protocol.
     string, enum = bytes.fromhex("2500 4c 1c 00 00 00"), bytes.fromhex("2508 4c 4c 00 00 00")
     path.write_bytes(path.read_bytes().replace(string, enum, 1))
     assert str(pq.read_metadata(path).schema.column(0).logical_type) == "Enum"

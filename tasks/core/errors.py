@@ -116,10 +116,7 @@ class TerminalError(PipelineError):
 
 
 class LeaseError(TerminalError):
-    """Another run works on the destination; the message names its process and start time.
-
-    Its own exit code lets a scheduler distinguish overlapping runs from wrong settings.
-    """
+    """Another run works on the destination; schedulers recognize this by its own exit code."""
 
     exit_code = 5
 

@@ -20,7 +20,7 @@ from s3fs import S3FileSystem
 
 from tasks.core.job import prepare
 from tasks.core.options import ModelOptions, OutputOptions
-from tasks.core.parquet.footer import parse_footer
+from tasks.core.parquet.footer_reading import parse_footer
 from tasks.core.settings import Settings
 from tasks.core.storage.discovery import discover
 from tests.bench.measuring import DEPLOYMENT, flags, print_table

@@ -3,7 +3,6 @@
 Only the fields that are needed are decoded, so that other columns may use features that pyarrow cannot read.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,18 +30,16 @@ from tasks.core.parquet.footer_fields import (
 )
 from tasks.core.parquet.thrift import Lists, Struct, edited
 from tasks.core.parquet.thrift_values import BINARY, I32, ThriftError
-from tasks.core.storage.reading import SeekableFile
 
 BAD_BYTES = (pa.ArrowException, OSError, UnicodeDecodeError, ThriftError)
 """Exceptions raised by bytes that are not valid Parquet, including column names."""
 
 MAGIC = b"PAR1"
 TRAILER_BYTES = 8
-_MAGIC_ENCRYPTED = b"PARE"
 _LISTS = Lists({SCHEMA: Lists(), ROW_GROUPS: Lists({CHUNKS: None}), ENTRIES: Lists(), COLUMN_ORDERS: None})
 _TEXT_ENCODINGS = {0, 2, 3, 4, 6, 7, 8}
 """Encodings of text columns: PLAIN, dictionaries, RLE and BIT_PACKED of levels, DELTA of byte arrays."""
-_CORRUPT = "the footer is corrupt: restore the file and run again"
+CORRUPT = "the footer is corrupt: restore the file and run again"
 
 Entry = tuple[bytes, bytes | None]
 """Key and value of an entry of a footer's metadata; the value may be missing."""
@@ -111,7 +108,7 @@ class Footer:
             items = [group[CHUNKS].items[leaf] for group in self.fields[ROW_GROUPS].structs]
             return [Chunk.of(thrift.parse(item)) for item in items]
         except (ThriftError, LookupError, ValueError):
-            raise PartitionError(_CORRUPT) from None
+            raise PartitionError(CORRUPT) from None
 
     def _column(self, name: str) -> Column:
         if name not in self.names:
@@ -168,50 +165,6 @@ def text_column_problem(footer: Footer, name: str) -> str | None:
         if not chunk.encodings <= _TEXT_ENCODINGS:
             return f"column '{name}' has an encoding that pyarrow cannot read: write the file again"
     return None
-
-
-def footer_bytes(tail: bytes) -> int:
-    """How many last bytes of the file its footer takes, from the file's last eight bytes.
-
-    Raises:
-        PartitionError: These are not the last bytes of a readable Parquet file; says why.
-    """
-    if not tail:
-        message = "the file is empty"
-        raise PartitionError(message)
-    magic = tail[-len(MAGIC) :]
-    if magic == _MAGIC_ENCRYPTED:
-        message = "the file is encrypted"
-        raise PartitionError(message)
-    if magic != MAGIC or len(tail) < TRAILER_BYTES:
-        message = "the file is truncated or is not Parquet (its last bytes are not PAR1)"
-        raise PartitionError(message)
-    return int.from_bytes(tail[-TRAILER_BYTES : -len(MAGIC)], "little") + TRAILER_BYTES
-
-
-def parse_footer(tail: bytes) -> Footer:
-    """Parse the footer from the last bytes of a file.
-
-    Raises:
-        PartitionError: The footer is corrupt, or the file is encrypted.
-    """
-    size_bytes = footer_bytes(tail)
-    try:
-        return parse(tail[max(0, len(tail) - size_bytes) : -TRAILER_BYTES])
-    except (ThriftError, LookupError):
-        raise PartitionError(_CORRUPT) from None
-
-
-def read_footer(file: SeekableFile) -> Footer:
-    """The footer of an open file.
-
-    Raises:
-        PartitionError: It is corrupt, or the file is encrypted.
-    """
-    size_bytes = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size_bytes - TRAILER_BYTES))
-    file.seek(max(0, size_bytes - footer_bytes(file.read())))
-    return parse_footer(file.read())
 
 
 def parse(data: bytes) -> Footer:

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 
 from tasks.core.errors import PartitionError
 from tasks.core.escaping import printable
-from tasks.core.parquet.footer import BAD_BYTES, read_footer
+from tasks.core.parquet.footer import BAD_BYTES
+from tasks.core.parquet.footer_reading import read_footer
 from tasks.core.storage.reading import SeekableFile
 
 _BUFFER_BYTES = 8 * 2**20

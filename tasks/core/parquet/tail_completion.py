@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from tasks.core.parquet import enriched_footer, page_index, thrift
 from tasks.core.parquet.column_chunk import Chunk
-from tasks.core.parquet.footer import MAGIC, Footer, read_footer
+from tasks.core.parquet.footer import MAGIC, Footer
 from tasks.core.parquet.footer_fields import CHUNKS, ROW_GROUPS
+from tasks.core.parquet.footer_reading import read_footer
 from tasks.core.parquet.thrift import Struct
 from tasks.core.storage.reading import SeekableFile
 

@@ -18,8 +18,8 @@ from tasks.core.job import Job
 from tasks.core.model import Discovery, Plan
 from tasks.core.options import RunOptions
 from tasks.core.output_facts import FAILED_ROWS, FINGERPRINT, ORIGIN, OutputFacts, fact_key
-from tasks.core.parquet.footer import BAD_BYTES, TRAILER_BYTES, Footer, footer_bytes
-from tasks.core.parquet.footer_batches import read_footers
+from tasks.core.parquet.footer import BAD_BYTES, TRAILER_BYTES, Footer
+from tasks.core.parquet.footer_reading import footer_bytes, read_footers
 from tasks.core.storage import atomic_write, stored_files
 from tasks.core.storage.discovery import discover, matches
 from tasks.core.storage.partition_names import is_partition

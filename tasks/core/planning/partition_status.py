@@ -14,7 +14,7 @@ from tasks.core.model import Discovery, LeftOut, Partition, Plan
 from tasks.core.options import RunOptions
 from tasks.core.output_facts import FAILED_ROWS, ORIGIN, SOURCE_VERSION, TEXT_COLUMN, OutputFacts
 from tasks.core.parquet.footer import Footer
-from tasks.core.parquet.footer_batches import read_footers
+from tasks.core.parquet.footer_reading import read_footers
 from tasks.core.planning import orphans
 from tasks.core.planning.plan import Reason
 from tasks.core.planning.preflight import preflight

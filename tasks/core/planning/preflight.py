@@ -15,7 +15,7 @@ from tasks.core.job import Job
 from tasks.core.model import Discovery, Partition, Plan
 from tasks.core.parquet.append_writer import LONGEST_ROW_GROUP
 from tasks.core.parquet.footer import Footer, text_column_problem
-from tasks.core.parquet.footer_batches import read_footers
+from tasks.core.parquet.footer_reading import read_footers
 from tasks.core.parquet.output_schema import OutputSchema
 from tasks.core.storage import atomic_write
 from tasks.core.storage.stored_files import StoredFile
