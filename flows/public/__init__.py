@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tasks.core.options import RunOptions as RunOptions
     from tasks.core.reporting import archive
     from tasks.core.reporting.report import RunReport as RunReport
+    from tasks.core.run.direct import run_directly as run_directly
+    from tasks.core.run.spec import RunSpec as RunSpec
 
     read_report = archive.read
 
@@ -38,6 +40,8 @@ _PLACES = {
     "RunOptions": "tasks.core.options:RunOptions",
     "read_report": "tasks.core.reporting.archive:read",
     "RunReport": "tasks.core.reporting.report:RunReport",
+    "run_directly": "tasks.core.run.direct:run_directly",
+    "RunSpec": "tasks.core.run.spec:RunSpec",
 }
 
 __all__ = list(_PLACES)
