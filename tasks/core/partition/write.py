@@ -55,7 +55,7 @@ def write_opened(opened: OpenPartition, filled: Filled | None = None) -> Partiti
     """The same for a partition that is open."""
     job, partition = opened.job, opened.partition
     if filled is not None and filled.source != partition:
-        message = f"{printable(partition.key)} was replaced while it was summarize_slices; run again."
+        message = f"{printable(partition.key)} was replaced while it was summarized; run again."
         raise StorageError(message)
     folder = atomic_write.temporary_folder(job.destination)
     with Writer(opened.reader.footer, job.columns, job.text_column, folder, partition.key) as writer:
