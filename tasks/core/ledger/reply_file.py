@@ -65,11 +65,12 @@ class ReplyFile:
         Raises:
             StorageError: The disk does not take what is buffered.
         """
-        with self._lock, translate_build_errors(self._folder, self._name):
+        with self._lock:
             if self._file is None:
                 return MappedReplies(None)
-            self._file.flush()
-            return MappedReplies(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+            with translate_build_errors(self._folder, self._name):
+                self._file.flush()
+                return MappedReplies(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def close(self) -> None:
         """Remove the file; what is mapped stays readable."""
