@@ -41,9 +41,10 @@ class ReplyFile:
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
         self._stream: pa.RecordBatchWriter | None = None
+        self._is_closed = False
 
     def add(self, table: pa.Table) -> None:
-        """Add replies, a table of ``segment_format.SCHEMA``.
+        """Add replies, a table of ``segment_format.SCHEMA``; none when the file is closed.
 
         Raises:
             StorageError: The disk does not take them; then the file is of no further use.
@@ -51,6 +52,8 @@ class ReplyFile:
         if not len(table):
             return
         with self._lock, translate_build_errors(self._folder, self._name):
+            if self._is_closed:
+                return
             if self._stream is None:
                 self._file = temporary_files.unnamed_file(self._folder)
                 self._stream = pa.ipc.new_stream(self._file, _SCHEMA)
@@ -62,15 +65,17 @@ class ReplyFile:
         Raises:
             StorageError: The disk does not take what is buffered.
         """
-        with self._lock, translate_build_errors(self._folder, self._name):
+        with self._lock:
             if self._file is None:
                 return MappedReplies(None)
-            self._file.flush()
-            return MappedReplies(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+            with translate_build_errors(self._folder, self._name):
+                self._file.flush()
+                return MappedReplies(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def close(self) -> None:
         """Remove the file; what is mapped stays readable."""
         with self._lock:
+            self._is_closed = True
             file, self._file, self._stream = self._file, None, None
             # What a full disk did not take is written once more, for nothing.
             with suppress(OSError):
