@@ -38,9 +38,9 @@ class PrefectOrchestrator:
         """The command that retries this flow run, if a deployment started it."""
         return retry_command()
 
-    def find_partitions(self, job: Job, spec: RunSpec) -> Plan:
+    def find_partitions(self, job: Job, spec: RunSpec) -> Plan:  # noqa: ARG002 - a task gets no live object
         """Find the partitions that need work, in a task."""
-        return find_partitions(job, spec.run)
+        return find_partitions(spec)
 
     def emit_plan(self, plan: Plan) -> None:
         """Emit what the run will do."""

@@ -22,7 +22,7 @@ from tasks.core.options import (
 from tasks.core.reporting.report import RunReport
 from tasks.core.run.run import run as do_run
 from tasks.core.run.spec import RunSpec
-from tasks.core.run.worker import job_of, new_worker
+from tasks.core.run.worker import new_worker
 from tasks.credentials import run_settings
 from tasks.dryrun import dry_run
 
@@ -80,7 +80,7 @@ def summarize_parquet(
             run_id=flow_run.id,
         )
         if run.dry_run:
-            return dry_run(job_of(spec, settings), run)
+            return dry_run(spec)
         orchestrator = PrefectOrchestrator(output.alert_failed_rows)
         ended = endings.completed(do_run(new_worker(spec, settings), orchestrator))
     except PipelineError as error:

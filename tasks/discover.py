@@ -3,13 +3,13 @@
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.core.job import Job
 from tasks.core.model import Plan
-from tasks.core.options import RunOptions
 from tasks.core.planning.partition_status import find_work
+from tasks.core.run.spec import RunSpec
+from tasks.core.run.worker import job_of
 
 
 @task(name="find-partitions", cache_policy=NO_CACHE)
-def find_partitions(job: Job, run: RunOptions) -> Plan:
+def find_partitions(spec: RunSpec) -> Plan:
     """List the source, skip finished and excluded partitions, and check the others; sends no request."""
-    return find_work(job, run)
+    return find_work(job_of(spec), spec.run)

@@ -2,19 +2,18 @@
 
 import time
 
-from tasks.core.job import Job
-from tasks.core.options import RunOptions
 from tasks.core.planning.plan import Reason
 from tasks.core.reporting.report import PartitionReport, PartitionState, RunReport
+from tasks.core.run.spec import RunSpec
 from tasks.plan import plan_run
 
 _STATES = {Reason.FINISHED: PartitionState.SKIPPED, Reason.LEFT: PartitionState.LEFT}
 
 
-def dry_run(job: Job, run: RunOptions) -> RunReport:
+def dry_run(spec: RunSpec) -> RunReport:
     """Make the plan and publish it; sends no request."""
     began_s = time.monotonic()
-    plan = plan_run(job, run)
+    plan = plan_run(spec)
     return RunReport(
         source=plan.source,
         destination=plan.destination,
@@ -24,7 +23,7 @@ def dry_run(job: Job, run: RunOptions) -> RunReport:
         ),
         left_out=plan.left_out,
         seconds=time.monotonic() - began_s,
-        price=job.price,
+        price=plan.rates.price,
         orphans=plan.orphans,
         plan=plan,
     )

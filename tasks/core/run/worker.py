@@ -79,8 +79,12 @@ class Worker:
         return report
 
 
-def job_of(spec: RunSpec, settings: Settings) -> Job:
+def job_of(spec: RunSpec, settings: Settings | None = None) -> Job:
     """Resolve and check what a spec names.
+
+    Args:
+        spec: The run.
+        settings: How to reach the deployment; by default from the spec and the environment, without the key.
 
     Raises:
         InputError: A URL cannot be opened, or source and destination overlap.
@@ -93,7 +97,7 @@ def job_of(spec: RunSpec, settings: Settings) -> Job:
         model=spec.model,
         output=spec.output,
         prices=spec.prices,
-        settings=settings,
+        settings=settings or Settings.from_environment(**spec.settings),
     )
 
 
