@@ -78,29 +78,8 @@ class PartitionLedger:
             self._rows = self._failed = 0
         self._prior = prior
         self._names.clear()
-        self.read_again()
+        self._read_all()
         self.buffer.retry()
-
-    def read_again(self) -> None:
-        """Read all replies once more, also those that other processes committed meanwhile.
-
-        Raises:
-            StorageError: The store does not answer, or the disk takes no temporary file.
-        """
-        self.release()
-        # Taken first: a reply that is committed meanwhile is found here or among the segments.
-        held = self.buffer.held
-        self.buffer.wait_for_merge()
-        self._file, self._file_is_complete = self._new_file(), True
-        try:
-            self._file.add(held)
-            for tables in (self._segments.tables(), self._prior()):
-                for table in tables:
-                    self._file.add(table)
-        except BaseException:
-            self.release()
-            raise
-        self._index = self._index_of(())
 
     def find(
         self, keys: Sequence[bytes | None], texts: Iterable[Text], earlier: Sequence[EarlierKeys]
@@ -135,7 +114,7 @@ class PartitionLedger:
             StorageError: The reply file lacks replies since a disk was full, and the store does not answer.
         """
         if not self._file_is_complete:
-            self.read_again()
+            self._read_all()
         # The buffer first: a reply that is committed meanwhile is in the file then.
         index = self._index_of([self.buffer.held])
         for names in self._names:
@@ -190,6 +169,23 @@ class PartitionLedger:
             logger.warning(
                 "The ledger of a published partition could not be removed: %s", describe_error(error)
             )
+
+    def _read_all(self) -> None:
+        """Put all replies into a new file; raises what ``load`` raises."""
+        self.release()
+        # Taken first: a reply that is committed meanwhile is found here or among the segments.
+        held = self.buffer.held
+        self.buffer.wait_for_merge()
+        self._file, self._file_is_complete = self._new_file(), True
+        try:
+            self._file.add(held)
+            for tables in (self._segments.tables(), self._prior()):
+                for table in tables:
+                    self._file.add(table)
+        except BaseException:
+            self.release()
+            raise
+        self._index = self._index_of(())
 
     def _add_committed(self, table: pa.Table) -> None:
         if not self._file_is_complete:
