@@ -25,7 +25,7 @@ SHARING: Final = {
 """Groups of several files, by what these share; every other file is a group."""
 
 LONGEST: Final = (
-    *(INSTALLATION, FLOWS, "test_spark.py", "test_resume.py", "test_publish_s3.py"),
+    *(INSTALLATION, FLOWS, "test_spark.py", "test_wheel.py", "test_resume.py", "test_publish_s3.py"),
     *("test_reading_destination.py", "test_ownserver.py", "test_run_page.py", "test_terminal.py"),
     *("test_lost_server.py", "test_released_formats.py", "test_kills.py", "test_pacing.py"),
     *("test_segment_store.py", "test_formats.py"),

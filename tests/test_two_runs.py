@@ -66,7 +66,8 @@ def test_a_run_whose_lease_is_taken_over_sends_no_further_request_and_keeps_what
     endpoint: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "flows.summarize.Lease", lambda place: Lease(place, timing=LeaseTiming(renew_s=0.1, expires_s=30.0))
+        "tasks.core.run.run.Lease",
+        lambda place: Lease(place, timing=LeaseTiming(renew_s=0.1, expires_s=30.0)),
     )
     server = endpoint(latency_ms=200)
     write(f"{tmp_path}/in", [f"This is row {n}. And more." for n in range(ROWS)])
