@@ -57,9 +57,9 @@ def test_a_dry_run_reports_the_plan_and_writes_nothing(folders: tuple[str, str],
     assert report.bill.sent == 0
     assert (names(folders[1]), server.stats().requests) == (before, requests)
     assert json.loads(to_json(report))["plan"]["partitions"][1]["why"] == "new"
-    told = artifact("summarize-parquet-plan")
-    assert "2 of 4 partitions would run, 20 requests, 1 left for another run" in told
-    assert "| day=1/part.parquet | new | 10 |" in told
+    shown = artifact("summarize-parquet-plan")
+    assert "2 of 4 partitions would run, 20 requests, 1 left for another run" in shown
+    assert "| day=1/part.parquet | new | 10 |" in shown
 
 
 def test_a_run_of_some_partitions_leaves_the_others_and_the_next_goes_on(

@@ -43,8 +43,8 @@ def production_every_20_seconds(prefect: Installation, folder: Path, **parameter
 def test_a_worker_runs_what_prefect_deploy_all_registered(prefect: Installation) -> None:
     parameters = prefect.write_source("deployed")
     flags = [flag for name, value in parameters.items() for flag in ("-p", f"{name}={value}")]
-    told = prefect.command("deployment", "run", DEPLOYMENT, *flags, "--watch")
-    assert "Completed" in told
+    reported = prefect.command("deployment", "run", DEPLOYMENT, *flags, "--watch")
+    assert "Completed" in reported
     assert prefect.endpoint.stats().requests == 36
     assert read(LocalFileSystem(), f"{parameters['destination']}/part-1.parquet").metadata.num_rows == 20
 

@@ -82,7 +82,7 @@ def test_a_run_under_opentelemetrys_launcher_sends_its_spans_and_metrics_to_the_
     assert ended.returncode == 0, ended.stderr
     assert spans(received)["summarize partition"] == 3
     requests = server.stats().requests
-    told = counts(received)
-    assert told["gen_ai.client.operation.duration"] == requests
-    assert told["gen_ai.client.token.usage"] == 2 * requests
+    reported = counts(received)
+    assert reported["gen_ai.client.operation.duration"] == requests
+    assert reported["gen_ai.client.token.usage"] == 2 * requests
     assert not any(b"test-key" in body for _, body in received)

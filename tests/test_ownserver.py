@@ -141,5 +141,5 @@ def test_no_proxy_comes_between_a_run_and_its_server(
     endpoint()
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "example.com")
-    told = ended(tmp_path)
-    assert told.returncode == 0, told.stderr
+    reported = ended(tmp_path)
+    assert reported.returncode == 0, reported.stderr

@@ -62,7 +62,7 @@ def submit(page: Page, prefect: Installation) -> str:
 
 
 def is_last_word(response: Response) -> bool:
-    """The form lets the server check its values, then sends them; what fails is told, and the form stays."""
+    """The form lets the server check its values, then sends them; an error is shown, and the form stays."""
     return response.url.endswith("/create_flow_run") or ("/validate" in response.url and not response.ok)
 
 

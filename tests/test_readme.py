@@ -26,9 +26,9 @@ ROWS = 12
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 
 
-def example(tells: str) -> dict[str, Any]:
+def example(contains: str) -> dict[str, Any]:
     """Run the one example with this in it; returns its names."""
-    [source] = [block for block in BLOCKS if tells in block]
+    [source] = [block for block in BLOCKS if contains in block]
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(source, "README.md", "exec"), names)  # noqa: S102 - our own README
     return names
@@ -36,7 +36,7 @@ def example(tells: str) -> dict[str, Any]:
 
 @pytest.fixture
 def lake(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
-    """The bucket of the examples, with articles of this test's own; tells how many summaries a folder has."""
+    """The bucket of the examples, with articles of this test; the function counts the summaries of a folder."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     fs = s3_server.filesystem()

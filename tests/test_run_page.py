@@ -1,4 +1,4 @@
-"""What a run shows and tells on a real Prefect server: progress, log, state, report, events, automation."""
+"""What a run shows and emits on a real Prefect server: progress, log, state, report, events, automation."""
 
 import json
 import shutil
@@ -49,8 +49,8 @@ def artifacts(server: PrefectServer, run: str) -> dict[str, Any]:
 
 
 def events_of(server: PrefectServer) -> list[dict[str, Any]]:
-    told = server.api("events/filter", {"filter": {"event": {"prefix": ["summarize-parquet."]}}})
-    events: list[dict[str, Any]] = told["events"]
+    reported = server.api("events/filter", {"filter": {"event": {"prefix": ["summarize-parquet."]}}})
+    events: list[dict[str, Any]] = reported["events"]
     return events
 
 
@@ -185,16 +185,16 @@ def test_a_spent_budget_and_a_long_wait_are_events_with_counts_and_no_row_text(
     assert (spent.wait(timeout=240), parked.wait(timeout=240)) == (3, 4)
     ours = {f"{folder}/out" for folder in folders}
 
-    def told() -> dict[str, Any]:
+    def reported() -> dict[str, Any]:
         payloads = {one["event"]: one["payload"] for one in events_of(prefect)}
         return {event: one for event, one in payloads.items() if one.get("destination") in ours}
 
-    wait_until(lambda: len(told()) == 2)
-    budget, park = (told()[f"summarize-parquet.run.{name}"] for name in ("budget-exhausted", "parked"))
+    wait_until(lambda: len(reported()) == 2)
+    budget, park = (reported()[f"summarize-parquet.run.{name}"] for name in ("budget-exhausted", "parked"))
     assert (budget["destination"], budget["requests"], budget["unfinished_partitions"]) == (
         f"{folders[0]}/out",
         5,
         1,
     )
     assert (park["destination"], park["wait_s"]) == (f"{folders[1]}/out", 3600)
-    assert SECRET not in json.dumps(told())
+    assert SECRET not in json.dumps(reported())

@@ -2,7 +2,7 @@
 
     python -m tests.bench.finished --partitions 10000 --store s3
 
-Every run is a process of its own, and one with a single partition tells what starting costs. Fails if one
+Every run is a process of its own, and one with a single partition shows what starting costs. Fails if one
 request reaches the endpoint.
 """
 
@@ -33,7 +33,7 @@ _AT_ONCE = 16
 
 
 def main() -> None:
-    """Make finished partitions, run, tell."""
+    """Make finished partitions, run, print."""
     parser = flags(__doc__)
     parser.add_argument("--partitions", type=int, nargs="+", default=[1, 10_000])
     parser.add_argument("--store", choices=["s3", "local"], default="s3")
@@ -44,11 +44,11 @@ def main() -> None:
             folder = f"{base}/{count}"
             make(folder, count)
             began_s = time.monotonic()
-            told = run(folder)
+            reported = run(folder)
             seconds = time.monotonic() - began_s
-            flow_s = float(re.search(r"time\s+│ ([0-9.]+) s", told)[1])  # type: ignore[index]  # every report tells
-            if llm.stats().requests or f"Nothing to do: {count} partitions" not in told:
-                raise SystemExit(told)
+            flow_s = float(re.search(r"time\s+│ ([0-9.]+) s", reported)[1])  # type: ignore[index]  # every report has it
+            if llm.stats().requests or f"Nothing to do: {count} partitions" not in reported:
+                raise SystemExit(reported)
             figures.append(
                 {"store": options.store, "partitions": count, "seconds": round(seconds, 1), "flow": flow_s}
             )
@@ -92,7 +92,7 @@ def make(folder: str, count: int) -> None:
 
 
 def finish(folder: str) -> None:
-    """Publish every partition as the product does, with replies nobody was asked for."""
+    """Publish every partition as the product does, with replies that were not requested."""
     job = job_of(f"{folder}/in", f"{folder}/out")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = discover(job.pattern).partitions

@@ -29,7 +29,7 @@ _LOOK_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A quota, and what the run is told of it."""
+    """A quota, and what the run knows of it."""
 
     name: str
     quota: dict[str, Any]
@@ -91,10 +91,10 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     )
     with spawn(config) as endpoint, tempfile.TemporaryDirectory() as folder:
         write_source(Path(folder, "in"), [rows])
-        told = ("--prompt", "Be brief.", *case.flags)
+        reported = ("--prompt", "Be brief.", *case.flags)
         watch = Watch(endpoint)
         with watch.watching():
-            command = run_of(f"{folder}/in", f"{folder}/out", *told)
+            command = run_of(f"{folder}/in", f"{folder}/out", *reported)
             measured(*command, env=environment(endpoint, f"{folder}/prefect"))
         stats = endpoint.stats()
     refused = stats.requests_by_status.get(429, 0)
@@ -109,7 +109,7 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run every case in turn, then tell."""
+    """Run every case in turn, then print."""
     parser = flags(__doc__)
     parser.add_argument("--seconds", type=float, default=90.0, help="of quota, per case")
     parser.add_argument("--latency-ms", type=float, default=500.0)

@@ -117,7 +117,7 @@ class Scene:
 
 
 def main() -> None:
-    """Kill, then tell."""
+    """Kill, then print."""
     parser = flags(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--rows", type=int, default=2000)

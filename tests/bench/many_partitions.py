@@ -4,7 +4,7 @@
 
 Starts a server of its own, runs the flow in a process, and asks the server's API for the run and its task
 runs, as its page does, four times a second. The same partitions through the bare partition code, without
-Prefect, tell what Prefect costs. Exits with 1 when the run failed or 95% of the answers took longer than a
+Prefect, show what Prefect costs. Exits with 1 when the run failed or 95% of the answers took longer than a
 second.
 """
 
@@ -33,7 +33,7 @@ _RESPONSIVE_S = 1.0
 
 
 def main() -> int:
-    """Measure, then tell."""
+    """Measure, then print."""
     parser = flags(__doc__)
     parser.add_argument("--partitions", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=5)
@@ -44,10 +44,10 @@ def main() -> int:
     if options.bare:
         _bare(options.bare[0], options.bare[1], options.open_partitions)
         return 0
-    told = _measure(options)
-    rows = [{"": name.replace("_", " "), "value": str(value)} for name, value in told.items()]
-    print_table("tiny partitions on a Prefect server", rows, told, options.json)
-    return 0 if told["completed"] and told["answers_p95_s"] < _RESPONSIVE_S else 1
+    reported = _measure(options)
+    rows = [{"": name.replace("_", " "), "value": str(value)} for name, value in reported.items()]
+    print_table("tiny partitions on a Prefect server", rows, reported, options.json)
+    return 0 if reported["completed"] and reported["answers_p95_s"] < _RESPONSIVE_S else 1
 
 
 def _measure(options: argparse.Namespace) -> dict[str, float]:

@@ -3,7 +3,7 @@
     python -m tests.bench.memory --rows 10000 100000 1000000
     python -m tests.bench.memory --rows 1048576 --text-bytes 300 --row-group-rows 20000 1048576
 
-Each size runs in a process of its own, through the flow, and tells the peak resident memory of that process
+Each size runs in a process of its own, through the flow, and prints the peak resident memory of that process
 (Prefect's server and the endpoint are other processes).
 """
 
@@ -24,7 +24,7 @@ _SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "
 
 
 def main() -> None:
-    """Measure every size, then tell."""
+    """Measure every size, then print."""
     parser = flags(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--text-bytes", type=int, default=500)

@@ -101,7 +101,7 @@ CASES: dict[str, Callable[[Scene], None]] = {
 
 
 def main() -> None:
-    """Try every case, then tell."""
+    """Try every case, then print."""
     parser = flags(__doc__)
     parser.add_argument("--case", choices=[*CASES], nargs="+", default=[*CASES])
     parser.add_argument("--latency-ms", type=float, default=100.0)

@@ -5,7 +5,7 @@
 The ways are those of `ways.py`; they take turns, several rounds, against one endpoint. Rows/s counts from the
 first request's arrival at the endpoint to its last reply, in every way; "to the last request" leaves out the
 tail and the first window's rows. CPU is that of the process and what it started, its start included; `slope`
-tells what one row more costs. Prints medians of the rounds' figures, and of the ratios within a round.
+measures what one row more costs. Prints medians of the rounds' figures, and of the ratios within a round.
 """
 
 import argparse
@@ -21,7 +21,7 @@ Figures = Sequence[dict[str, Any]]
 
 
 def main() -> None:
-    """Measure every way in turn, then tell."""
+    """Measure every way in turn, then print."""
     parser = flags(__doc__)
     add_point(parser, latency_ms=500.0, sigma=0.6, window=64)
     parser.add_argument("--rows", type=int, default=10_000)

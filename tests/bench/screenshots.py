@@ -48,7 +48,7 @@ def _take(page: Page, prefect: Installation, folder: Path) -> None:
     page.goto(f"{prefect.page}/v2/runs/flow-run/{run}")
     page.get_by_text("Running", exact=True).first.wait_for()
     prefect.until(lambda: prefect.endpoint.stats().answered > 600)
-    # A fresh page draws its chart right, and the tasks tell more than the first log lines.
+    # A fresh page draws its chart right, and the tasks show more than the first log lines.
     page.reload()
     page.get_by_role("tab", name="Task Runs").click()
     page.get_by_text("part-0000.parquet").first.wait_for()
@@ -65,7 +65,7 @@ def _take(page: Page, prefect: Installation, folder: Path) -> None:
 
 def _shoot(page: Page, path: Path) -> None:
     """A picture with few colors, which is all a page has."""
-    # Charts move into place, and nothing tells when they have.
+    # Charts move into place, and no event says when they have.
     time.sleep(_SETTLED_S)
     page.screenshot(path=path)
     with Image.open(path) as picture:

@@ -3,7 +3,7 @@
     python -m tests.bench.shapes --latency-ms 500 --sigma 0.6 --max-concurrent 64
 
 Rows per second as a share of the ideal, requests in flight by the mean latency (of a lognormal, the median
-times exp(sigma^2 / 2)), and of the bare pool on the same rows in the same round. Both are told twice: from
+times exp(sigma^2 / 2)), and of the bare pool on the same rows in the same round. Both are printed twice: from
 the first request to the last reply, whose tail no pool can fill, and to the last request, without the first
 window's rows, where a perfect pool reaches the ideal. The ways are those of `ways.py`.
 """
@@ -22,7 +22,7 @@ _TINY_ROWS = 20
 
 
 def main() -> None:
-    """Measure every shape in every way, in turn, then tell."""
+    """Measure every shape in every way, in turn, then print."""
     parser = flags(__doc__)
     add_point(parser, latency_ms=500.0, sigma=0.6, window=64)
     parser.add_argument(

@@ -8,7 +8,7 @@ The slope between two sizes leaves out what starting costs; it is worked out wit
 of the larger size, from the start of the process to the rename of the last published partition. `direct` is
 the command line with `--no-prefect`, which starts sooner.
 
-The best peer's rate was measured elsewhere; the recipe, which runs here too, tells what this machine is worth
+The best peer's rate was measured elsewhere; the recipe, which runs here too, shows how fast this machine is
 beside that one. It does so at the point that is measured, and at 50 ms with 64 in flight: there the recipe is
 as fast as the processor, while at 500 ms with 256 in flight one run of it may take twice as long as the next.
 """
@@ -31,7 +31,7 @@ Figures = Sequence[dict[str, Any]]
 
 
 def main() -> None:
-    """Measure both sizes in turn, then tell."""
+    """Measure both sizes in turn, then print."""
     parser = flags(__doc__)
     add_point(parser, latency_ms=50.0, sigma=0.0, window=64)
     parser.add_argument("--rows", type=int, nargs=2, default=[5_000, 25_000], metavar=("SMALL", "LARGE"))

@@ -22,7 +22,7 @@ _FLAG = "--no-prefect"
 
 
 def main() -> None:
-    """Measure each in turn, then tell."""
+    """Measure each in turn, then print."""
     parser = flags(__doc__)
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)

@@ -77,7 +77,7 @@ WAYS: dict[str, Callable[[str, int, int], None]] = {
 
 
 def main() -> None:
-    """Measure every way in turn, then tell."""
+    """Measure every way in turn, then print."""
     parser = flags(__doc__)
     add_point(parser, latency_ms=50.0, sigma=0.0, window=64)
     parser.add_argument("--rows", type=int, default=3000)
@@ -91,8 +91,8 @@ def main() -> None:
     with spawn(EndpointConfig(latency_ms=options.latency_ms, sigma=options.sigma)) as endpoint:
         for number in range(options.rounds):
             for way in WAYS:
-                told = run_module("tests.bench.throughput", "--measure", way, endpoint.url, *point)
-                figures.append({"round": number, "way": way} | told)
+                reported = run_module("tests.bench.throughput", "--measure", way, endpoint.url, *point)
+                figures.append({"round": number, "way": way} | reported)
                 note(figures[-1])
     title = f"{options.rows:,} rows, {options.latency_ms:g} ms, sigma {options.sigma:g}, "
     rows = [_row(figures, way) for way in WAYS]
