@@ -36,7 +36,7 @@ def example(contains: str) -> dict[str, Any]:
 
 @pytest.fixture
 def lake(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
-    """The bucket of the examples, with articles of this test; the function counts the summaries of a folder."""
+    """The bucket of the examples, with articles of this test; the function counts summaries of a folder."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     fs = s3_server.filesystem()
