@@ -100,6 +100,5 @@ def _show_plan(job: "Job", spec: RunSpec, *, as_json: bool) -> None:
 
 def _job_of(spec: RunSpec) -> "Job":
     from tasks.core.run.worker import job_of  # noqa: PLC0415 - imports Arrow and the stores' clients
-    from tasks.core.settings import Settings  # noqa: PLC0415
 
-    return job_of(spec, Settings.from_environment())
+    return job_of(spec)

@@ -167,3 +167,22 @@ def sample(tmp_path: Path) -> Path:
     """A folder with a few small sample partitions."""
     write_sample(tmp_path / "source", rows=40, partitions=3)
     return tmp_path / "source"
+
+
+@pytest.fixture(params=["local", "s3"])
+def folders(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """A source and a destination."""
+    base = str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
+    return f"{base}/in", f"{base}/out"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> tuple[str, str]:
+    """A source and a destination on this machine."""
+    return f"{tmp_path}/in", f"{tmp_path}/out"
+
+
+@pytest.fixture
+def server(endpoint: Serve) -> Endpoint:
+    """An endpoint with the default configuration."""
+    return endpoint()

@@ -13,15 +13,9 @@ from tasks.core.options import LimitOptions, RunOptions
 from tasks.core.reporting.rendering import to_json
 from tasks.core.reporting.report import PartitionState
 from tasks.local.endpoint_control import Endpoint
-from tests.conftest import Serve
 from tests.core_runs import names, write
 
 PUBLISHED, SKIPPED, LEFT = PartitionState.PUBLISHED, PartitionState.SKIPPED, PartitionState.LEFT
-
-
-@pytest.fixture
-def server(endpoint: Serve) -> Endpoint:
-    return endpoint()
 
 
 @pytest.fixture

@@ -23,21 +23,10 @@ from tasks.core.reporting import archive
 from tasks.core.run.direct import run_directly
 from tasks.core.settings import Settings
 from tasks.local.endpoint_control import Endpoint
-from tests.conftest import Serve
 from tests.core_runs import interrupt, job_of, read, run, segments_in, spec_of, tally, texts, write
 from tests.test_archive import RUN, report_of
 
 KEY = "part.parquet"
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> tuple[str, str]:
-    return f"{tmp_path}/in", f"{tmp_path}/out"
-
-
-@pytest.fixture
-def server(endpoint: Serve) -> Endpoint:
-    return endpoint()
 
 
 def rewrite_segments(folder: str, change: Callable[[pa.Table], pa.Table]) -> list[Path]:

@@ -22,18 +22,6 @@ from tests.test_segment_format import entries
 KEYS = ("a.parquet", "day=1/b.parquet", "day=2/c [x] é.parquet")
 
 
-@pytest.fixture(params=["local", "s3"])
-def folders(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    """A source and a destination."""
-    base = str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
-    return f"{base}/in", f"{base}/out"
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> tuple[str, str]:
-    return f"{tmp_path}/in", f"{tmp_path}/out"
-
-
 @pytest.fixture(autouse=True)
 def server(endpoint: Serve) -> Endpoint:
     return endpoint()

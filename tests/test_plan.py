@@ -52,23 +52,6 @@ def assert_comes_true(
     assert completion_tokens.low <= stats.completion_tokens <= completion_tokens.high
 
 
-@pytest.fixture(params=["local", "s3"])
-def folders(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    """A source and a destination."""
-    base = str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
-    return f"{base}/in", f"{base}/out"
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> tuple[str, str]:
-    return f"{tmp_path}/in", f"{tmp_path}/out"
-
-
-@pytest.fixture
-def server(endpoint: Serve) -> Endpoint:
-    return endpoint()
-
-
 def test_a_new_dataset_is_planned_to_the_request_and_when_all_rows_are_counted_to_the_token(
     folders: tuple[str, str], server: Endpoint
 ) -> None:

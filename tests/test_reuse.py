@@ -21,18 +21,6 @@ def texts(rows: int) -> list[str | None]:
     return [f"This is row {n}. And more." for n in range(rows)]
 
 
-@pytest.fixture(params=["local", "s3"])
-def folders(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    """A source and a destination."""
-    base = str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
-    return f"{base}/in", f"{base}/out"
-
-
-@pytest.fixture
-def server(endpoint: Serve) -> Endpoint:
-    return endpoint()
-
-
 def test_a_finished_run_repeated_makes_no_request_and_writes_nothing(
     folders: tuple[str, str], server: Endpoint
 ) -> None:

@@ -10,20 +10,9 @@ from tasks.core.planning.estimate import make_plan
 from tasks.core.planning.partition_status import inspect_source
 from tasks.core.planning.plan import Reason
 from tasks.local.endpoint_control import Endpoint
-from tests.conftest import Serve
 from tests.core_runs import interrupt, job_of, read, run, segments_in, tally, texts, write
 
 KEY = "part.parquet"
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> tuple[str, str]:
-    return f"{tmp_path}/in", f"{tmp_path}/out"
-
-
-@pytest.fixture
-def server(endpoint: Serve) -> Endpoint:
-    return endpoint()
 
 
 def test_another_deployment_of_the_same_model_or_another_api_version_causes_no_request(

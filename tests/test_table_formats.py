@@ -26,7 +26,6 @@ from tasks.core.options import RunOptions
 from tasks.core.storage.discovery import discover
 from tasks.core.storage.location import locate
 from tasks.local.endpoint_control import Endpoint
-from tests.conftest import Serve
 from tests.core_runs import write
 from tests.faulty_s3_proxy import faulty_proxy
 from tests.s3server import S3Server
@@ -73,11 +72,6 @@ TABLES: dict[str, Make] = {"Delta": delta, "Iceberg": iceberg, "Hudi": hudi}
 @pytest.fixture(params=["local", "s3"])
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
-
-
-@pytest.fixture
-def server(endpoint: Serve) -> Endpoint:
-    return endpoint()
 
 
 @pytest.mark.parametrize("command", [["plan"], ["plan", "--json"], ["run", "--no-prefect"]])

@@ -175,11 +175,6 @@ class OutputFacts:
             return [] if limit is None else [limit]
         return sorted(int(limit) for limit in counts if limit.isdecimal())
 
-    @property
-    def rows_by_status(self) -> Mapping[str, int]:
-        """Its rows by status; empty before format 3."""
-        return _counts(self.fact(STATUSES)) or {}
-
 
 def _fact_of(entry: bytes) -> tuple[str, str] | None:
     """The column prefix and the fact of a footer entry; None for an entry of another program."""
